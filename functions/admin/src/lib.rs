@@ -1,0 +1,219 @@
+//! What the operator does: tenants and their keys; and dead letters, which a tenant may read too.
+
+mod wire;
+
+use axum::{
+    Router,
+    extract::State,
+    routing::{get, post},
+};
+use parlance::{
+    app::App,
+    domain::{Error, TenantId, page::Slice, secret::ApiKey},
+    http::{
+        Body, Caller, Now, Params, Path, Repeat, Reply, Show, entropy,
+        surface::{ChatApiAuditor, ChatApiOperator},
+        wire::ErrorOut,
+    },
+};
+
+use self::wire::{DeadLetters, KeyIssued, TenantCreated, TenantIn, TenantOut, TenantPatchIn};
+
+/// The most dead letters of one answer.
+const MAX_DEAD_LETTERS: usize = 1_000;
+
+/// The routes of the `admin` function.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/admin/dead-letters", get(dead_letters))
+        .route("/admin/tenants", post(create).get(list))
+        .route("/admin/tenants/{tenant_id}", get(one).patch(change))
+        .route("/admin/tenants/{tenant_id}/keys/rotate", post(rotate))
+}
+
+/// What this function adds to the API's description.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(dead_letters, create, list, one, change, rotate))]
+pub struct Doc;
+
+/// List dead letters
+///
+/// Deliveries of a tenant whose attempts are used up, newest first. With `X-Master-Key` of any tenant; with
+/// `X-API-Key` and `X-User-Id` of the key's own.
+#[utoipa::path(
+    get,
+    path = "/admin/dead-letters",
+    tag = "Admin",
+    security(("master_key" = []), ("api_key" = [], "user_id" = [])),
+    params(
+        ("tenant_id" = String, Query, example = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807"),
+        ("limit" = Option<u64>, Query, description = "1 to 1000, default 50"),
+        ("cursor" = Option<String>, Query, description = "From the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The dead letters", body = DeadLetters),
+        (status = 400, description = "A parameter is missing or breaks a rule", body = ErrorOut),
+        (status = 403, description = "Another tenant's", body = ErrorOut),
+    ),
+)]
+async fn dead_letters(
+    State(app): State<App>,
+    Caller(auditor): Caller<ChatApiAuditor>,
+    params: Params,
+) -> Reply<DeadLetters> {
+    let tenant: TenantId = params
+        .get("tenant_id")
+        .ok_or(Error::invalid("tenant_id", "Missing tenant_id"))?
+        .parse()
+        .map_err(|_| Error::invalid("tenant_id", "Invalid tenant_id"))?;
+    let limit = params.limit(MAX_DEAD_LETTERS)?;
+    let after = params.cursor()?;
+    let page = app
+        .dead_letters(&auditor, tenant, limit, after.as_ref())
+        .await?;
+    let link = [
+        ("tenant_id", tenant.to_string()),
+        ("limit", limit.to_string()),
+    ];
+    let shown = DeadLetters::from(page.items.as_slice());
+    Ok(Show::ok(shown).next("/admin/dead-letters", &link, page.next.as_ref()))
+}
+
+/// Create a tenant
+///
+/// Its API key is shown in this answer and never again: with an `Idempotency-Key`, sending again makes
+/// nothing new and is a 409.
+#[utoipa::path(
+    post,
+    path = "/admin/tenants",
+    tag = "Admin",
+    security(("master_key" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours")),
+    request_body = TenantIn,
+    responses(
+        (status = 201, description = "Created", body = TenantCreated),
+        (status = 400, description = "A field breaks a rule", body = ErrorOut),
+        (status = 409, description = "The Idempotency-Key was used", body = ErrorOut),
+    ),
+)]
+async fn create(
+    State(app): State<App>,
+    Caller(operator): Caller<ChatApiOperator>,
+    Now(moment): Now,
+    Body(body, once): Body<TenantIn>,
+) -> Reply<TenantCreated> {
+    let name = body.parse()?;
+    let key = ApiKey::from_entropy(entropy()?);
+    let new = app
+        .create_tenant(&operator, name, key, once.as_ref(), &moment)
+        .await?;
+    Ok(Show::created(TenantCreated::from(&new)))
+}
+
+/// List tenants
+#[utoipa::path(
+    get,
+    path = "/admin/tenants",
+    tag = "Admin",
+    security(("master_key" = [])),
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100, default 50"),
+        ("offset" = Option<u64>, Query, description = "How many to pass over, at most 1000"),
+        ("cursor" = Option<String>, Query, description = "From the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The tenants, oldest first", body = Vec<TenantOut>),
+        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
+    ),
+)]
+async fn list(
+    State(app): State<App>,
+    Caller(operator): Caller<ChatApiOperator>,
+    params: Params,
+) -> Reply<Vec<TenantOut>> {
+    let slice: Slice = params.slice()?;
+    let page = app.tenants(&operator, &slice).await?;
+    let limit = ("limit", slice.limit.to_string());
+    let shown = page.items.iter().map(TenantOut::from).collect();
+    Ok(Show::ok(shown).next("/admin/tenants", &[limit], page.next.as_ref()))
+}
+
+/// Get a tenant
+#[utoipa::path(
+    get,
+    path = "/admin/tenants/{tenant_id}",
+    tag = "Admin",
+    security(("master_key" = [])),
+    params(("tenant_id" = String, Path)),
+    responses(
+        (status = 200, description = "The tenant", body = TenantOut),
+        (status = 404, description = "No such tenant", body = ErrorOut),
+    ),
+)]
+async fn one(
+    State(app): State<App>,
+    Caller(operator): Caller<ChatApiOperator>,
+    Path(id): Path<TenantId>,
+) -> Reply<TenantOut> {
+    let tenant = app.tenant(&operator, id).await?;
+    Ok(Show::ok(TenantOut::from(&tenant)))
+}
+
+/// Change a tenant
+///
+/// A new rate limit holds everywhere within a minute.
+#[utoipa::path(
+    patch,
+    path = "/admin/tenants/{tenant_id}",
+    tag = "Admin",
+    security(("master_key" = [])),
+    params(("tenant_id" = String, Path)),
+    request_body = TenantPatchIn,
+    responses(
+        (status = 200, description = "The tenant as it is now", body = TenantOut),
+        (status = 400, description = "A field breaks a rule", body = ErrorOut),
+        (status = 404, description = "No such tenant", body = ErrorOut),
+    ),
+)]
+async fn change(
+    State(app): State<App>,
+    Caller(operator): Caller<ChatApiOperator>,
+    Path(id): Path<TenantId>,
+    Body(body, _): Body<TenantPatchIn>,
+) -> Reply<TenantOut> {
+    let patch = body.parse()?;
+    let tenant = app.patch_tenant(&operator, id, &patch).await?;
+    Ok(Show::ok(TenantOut::from(&tenant)))
+}
+
+/// Rotate a tenant's key
+///
+/// The new key is shown in this answer and never again. The one before it holds for 24 hours more.
+#[utoipa::path(
+    post,
+    path = "/admin/tenants/{tenant_id}/keys/rotate",
+    tag = "Admin",
+    security(("master_key" = [])),
+    params(
+        ("tenant_id" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours"),
+    ),
+    responses(
+        (status = 201, description = "The new key", body = KeyIssued),
+        (status = 404, description = "No such tenant", body = ErrorOut),
+        (status = 409, description = "Rotated meanwhile, or the Idempotency-Key was used", body = ErrorOut),
+    ),
+)]
+async fn rotate(
+    State(app): State<App>,
+    Caller(operator): Caller<ChatApiOperator>,
+    Path(id): Path<TenantId>,
+    Now(moment): Now,
+    Repeat(once): Repeat,
+) -> Reply<KeyIssued> {
+    let key = ApiKey::from_entropy(entropy()?);
+    let issued = app
+        .rotate_key(&operator, id, key, once.as_ref(), &moment)
+        .await?;
+    Ok(Show::created(KeyIssued::from(&issued)))
+}

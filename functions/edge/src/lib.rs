@@ -1,0 +1,45 @@
+//! What no other function takes: the documentation, unknown paths and wrong methods.
+
+mod table;
+
+use axum::{
+    Router,
+    http::{Method, Uri, header},
+    response::{Html, IntoResponse},
+    routing::get,
+};
+use parlance::{app::App, domain::Error, http::Failure};
+
+/// The API's description, generated from the handlers' own types.
+pub const OPENAPI: &str = include_str!("../openapi.json");
+/// A page that shows it, without loading anything from elsewhere.
+const PAGE: &str = include_str!("docs.html");
+
+/// The routes of the `edge` function.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/openapi.json", get(openapi))
+        .route("/docs", get(docs))
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
+}
+
+async fn docs() -> impl IntoResponse {
+    Html(PAGE)
+}
+
+#[expect(clippy::unused_async, reason = "a handler is async")]
+/// Everything else: 405 with the methods a path takes, or 404.
+pub async fn unrouted(method: Method, uri: Uri) -> Failure {
+    let allowed = table::allowed(uri.path());
+    // HEAD is GET without a body.
+    if allowed.is_empty() || (method == Method::HEAD && allowed.contains(&"GET")) {
+        return Error::NotFound("Path").into();
+    }
+    Error::MethodNotAllowed {
+        allowed: allowed.join(", "),
+    }
+    .into()
+}

@@ -1,0 +1,14 @@
+//! The `heads` function on AWS Lambda.
+
+use aws_lambda_events::dynamodb::Event;
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    lambda_runtime::tracing::init_default_subscriber();
+    let app = parlance::http::serve::app().await?;
+    run(service_fn(|event: LambdaEvent<Event>| async {
+        Ok::<_, Error>(heads::handle(&app, event.payload).await)
+    }))
+    .await
+}

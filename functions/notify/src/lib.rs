@@ -1,0 +1,136 @@
+//! Notifications and the subscriptions to their topics.
+
+mod wire;
+
+use axum::{
+    Router,
+    extract::State,
+    routing::{delete, post},
+};
+use parlance::{
+    app::App,
+    domain::SubscriptionId,
+    http::{Body, Caller, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut},
+};
+
+use self::wire::{NotificationIn, Notified, SubscriptionIn, SubscriptionOut, Subscriptions};
+
+/// The routes of the `notify` function.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/notify", post(notify))
+        .route("/subscriptions", post(subscribe).get(list))
+        .route("/subscriptions/{subscription_id}", delete(unsubscribe))
+}
+
+/// What this function adds to the API's description.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(notify, subscribe, list, unsubscribe))]
+pub struct Doc;
+
+/// Send a notification
+///
+/// To the union of the named users, the members of the named room and the topic's subscribers, each
+/// person once. At least one of the three must be named. A 202 means it is stored.
+#[utoipa::path(
+    post,
+    path = "/notify",
+    tag = "Notifications",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours")),
+    request_body = NotificationIn,
+    responses(
+        (status = 202, description = "Stored, to be delivered", body = Notified),
+        (status = 400, description = "A field breaks a rule", body = ErrorOut),
+        (status = 403, description = "Not a member of the named room", body = ErrorOut),
+        (status = 404, description = "No such room", body = ErrorOut),
+        (status = 409, description = "The Idempotency-Key was used for another request", body = ErrorOut),
+    ),
+)]
+async fn notify(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    Now(moment): Now,
+    Body(body, once): Body<NotificationIn>,
+) -> Reply<Notified> {
+    let (topic, payload, targets) = body.parse()?;
+    let done = app
+        .notify(&actor, topic, payload, targets, once.as_ref(), &moment)
+        .await?;
+    Ok(Show::accepted(Notified::from(&done.value)).replayed(done.replayed))
+}
+
+/// Subscribe to a topic
+///
+/// Subscribing again gives the subscription that exists.
+#[utoipa::path(
+    post,
+    path = "/subscriptions",
+    tag = "Notifications",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours")),
+    request_body = SubscriptionIn,
+    responses(
+        (status = 201, description = "Subscribed", body = SubscriptionOut),
+        (status = 400, description = "A field breaks a rule", body = ErrorOut),
+        (status = 409, description = "The Idempotency-Key was used for another request", body = ErrorOut),
+    ),
+)]
+async fn subscribe(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    Now(moment): Now,
+    Body(body, once): Body<SubscriptionIn>,
+) -> Reply<SubscriptionOut> {
+    let topic = body.parse()?;
+    let done = app.subscribe(&actor, topic, once.as_ref(), &moment).await?;
+    Ok(Show::created(SubscriptionOut::from(&done.value)).replayed(done.replayed))
+}
+
+/// List my subscriptions
+#[utoipa::path(
+    get,
+    path = "/subscriptions",
+    tag = "Notifications",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100, default 50"),
+        ("offset" = Option<u64>, Query, description = "How many to pass over, at most 1000"),
+        ("cursor" = Option<String>, Query, description = "From the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The caller's subscriptions", body = Subscriptions),
+        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
+    ),
+)]
+async fn list(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    params: Params,
+) -> Reply<Subscriptions> {
+    let slice = params.slice()?;
+    let page = app.subscriptions(&actor, &slice).await?;
+    let limit = ("limit", slice.limit.to_string());
+    let shown = Subscriptions {
+        subscriptions: page.items.iter().map(SubscriptionOut::from).collect(),
+    };
+    Ok(Show::ok(shown).next("/subscriptions", &[limit], page.next.as_ref()))
+}
+
+/// End a subscription
+#[utoipa::path(
+    delete,
+    path = "/subscriptions/{subscription_id}",
+    tag = "Notifications",
+    params(("subscription_id" = String, Path)),
+    responses(
+        (status = 204, description = "Ended"),
+        (status = 404, description = "The caller has no such subscription", body = ErrorOut),
+    ),
+)]
+async fn unsubscribe(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    Path(id): Path<SubscriptionId>,
+    Now(moment): Now,
+) -> Reply<()> {
+    app.unsubscribe(&actor, id, &moment).await?;
+    Ok(Show::nothing())
+}

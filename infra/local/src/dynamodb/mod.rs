@@ -1,0 +1,237 @@
+//! The embedded DynamoDB: dynoxide on one file, behind the connector of the AWS SDK.
+//!
+//! There is no mode without a file. dynoxide could keep everything in memory, but then its stream
+//! records could neither be indexed nor trimmed, and it is no faster; `--memory` puts the file
+//! into a temporary folder instead.
+//!
+//! **Invariant:** what was answered with success has been committed to the file.
+
+mod connector;
+mod engine;
+mod operation;
+mod records;
+mod request;
+mod streamed;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
+use aws_smithy_types::body::SdkBody;
+use dynoxide::{Database, DynoxideError};
+use tokio::sync::{oneshot, watch};
+
+use connector::Connector;
+use engine::{Engine, Job};
+use operation::Operation;
+use records::Records;
+pub use records::Trim;
+
+/// An HTTP answer of the embedded store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status: 200, 400 or 500.
+    pub status: u16,
+    /// JSON.
+    pub body: Vec<u8>,
+}
+
+/// How safe a write is when it is acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sync {
+    /// Survives the death of any process; a power cut may take the last moments.
+    #[default]
+    Normal,
+    /// Survives a power cut too, at several times the cost.
+    Full,
+}
+
+/// Why the store did not open, in one line.
+#[derive(Debug)]
+pub struct OpenError(String);
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Why a trim or a sweep failed, in one line.
+#[derive(Debug)]
+pub struct MaintenanceError(String);
+
+impl fmt::Display for MaintenanceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for MaintenanceError {}
+
+/// The store. Clones share one database thread.
+#[derive(Clone)]
+pub struct DynamoDb {
+    jobs: Sender<Job>,
+    signal: watch::Sender<u64>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl fmt::Debug for DynamoDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DynamoDb")
+    }
+}
+
+impl DynamoDb {
+    /// Opens the store in `path`, which is made if it does not exist.
+    pub fn open(path: &Path, sync: Sync) -> Result<Self, OpenError> {
+        let failed = |reason: &dyn fmt::Display| {
+            OpenError(format!(
+                "cannot open the database {}: {reason}",
+                path.display()
+            ))
+        };
+        let name = path
+            .to_str()
+            .ok_or_else(|| failed(&"its path is not UTF-8"))?;
+        let database = Database::new(name).map_err(|error| failed(&reason(&error)))?;
+        if sync == Sync::Normal {
+            // Its name says otherwise, but this is the one way to `synchronous = NORMAL`.
+            database
+                .disable_bulk_loading()
+                .map_err(|error| failed(&error))?;
+        }
+        let records = Records::open(path).map_err(|error| failed(&error))?;
+        let (signal, _) = watch::channel(0);
+        let engine = Engine::new(database, records, signal.clone())
+            .map_err(|error| failed(&reason(&error)))?;
+        let (jobs, queue) = channel();
+        let thread = std::thread::Builder::new()
+            .name("dynamodb".to_owned())
+            .spawn(move || engine.run(&queue))
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            jobs,
+            signal,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// The connector for an SDK client.
+    pub fn http_client(&self) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(Connector(self.clone()));
+        http_client_fn(move |_, _| connector.clone())
+    }
+
+    /// Answers a request that came over HTTP; `target` is its `X-Amz-Target`.
+    pub async fn handle(&self, target: &str, body: Vec<u8>) -> Answer {
+        self.submit(target, SdkBody::from(body)).await
+    }
+
+    /// Changes whenever a write has added to a stream.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.signal.subscribe()
+    }
+
+    /// Forgets stream records, in batches between which others get their turn.
+    pub async fn trim(&self, trim: &Trim) -> Result<(), MaintenanceError> {
+        loop {
+            let (reply, more) = oneshot::channel();
+            self.send(Job::Trim {
+                trim: trim.clone(),
+                reply,
+            })?;
+            match more.await.map_err(|_| closed())? {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => return Err(MaintenanceError(format!("cannot trim: {error}"))),
+            }
+        }
+    }
+
+    /// Deletes what has expired; how many items that were.
+    ///
+    /// It reads every table that has a TTL, so it runs beside the database thread: dynoxide lets
+    /// waiting requests in after each page, which it could not do if they waited in our channel.
+    pub async fn sweep(&self) -> Result<usize, MaintenanceError> {
+        let (reply, lent) = oneshot::channel();
+        self.send(Job::Lend { reply })?;
+        let lent = lent.await.map_err(|_| closed())?;
+        let gone = tokio::task::spawn_blocking(move || lent.0.sweep_ttl())
+            .await
+            .map_err(|error| MaintenanceError(format!("the sweep died: {error}")))?
+            .map_err(|error| MaintenanceError(format!("cannot sweep: {error}")))?;
+        if gone > 0 {
+            self.signal.send_modify(|count| *count += 1);
+        }
+        Ok(gone)
+    }
+
+    /// Answers what is queued, closes the file, and returns when that is done.
+    pub fn close(&self) {
+        // If nobody takes the job, the thread has ended already.
+        drop(self.jobs.send(Job::Close));
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the database thread had died");
+        }
+    }
+
+    fn submit(&self, target: &str, body: SdkBody) -> impl Future<Output = Answer> + use<> {
+        let answer = Operation::from_target(target).map(|operation| {
+            let (reply, answer) = oneshot::channel();
+            drop(self.jobs.send(Job::Request {
+                operation,
+                body,
+                reply,
+            }));
+            answer
+        });
+        async move {
+            match answer {
+                None => Answer {
+                    status: 400,
+                    body: br#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#
+                        .to_vec(),
+                },
+                // The job was dropped with the thread, which ends when the store is closed.
+                Some(answer) => answer.await.unwrap_or_else(|_| Answer {
+                    status: 500,
+                    body: br#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"The embedded store is closed"}"#
+                        .to_vec(),
+                }),
+            }
+        }
+    }
+
+    fn send(&self, job: Job) -> Result<(), MaintenanceError> {
+        self.jobs.send(job).map_err(|_| closed())
+    }
+}
+
+/// dynoxide speaks of its encryption, which is not compiled in.
+fn reason(error: &DynoxideError) -> String {
+    let said = error.to_string();
+    if said.contains("not a valid SQLite database") {
+        return "it is damaged, or not a database".to_owned();
+    }
+    said.trim_start_matches("Internal error: ").to_owned()
+}
+
+fn closed() -> MaintenanceError {
+    MaintenanceError("the embedded store is closed".to_owned())
+}

@@ -1,0 +1,36 @@
+//! Parlance on one machine: the API, its functions, the stream pollers, and an embedded DynamoDB
+//! and SQS in one process.
+//!
+//! ```text
+//! client ── gateway ── functions ── AWS SDK ── connector ── DynamoDB, SQS (or --…-endpoint)
+//!                                                             │ streams
+//!                          functions ◀── stream poller ◀──────┘
+//! ```
+//!
+//! The functions are the very code that Lambda runs, and the tables, queues and streams are those
+//! of `template.yaml`; only the endpoint differs.
+//!
+//! **Invariant:** a 2xx survives the death of this process; with `--sync full`, a power cut too.
+
+pub mod aws_port;
+mod cause;
+pub mod clients;
+pub mod data;
+pub mod dynamodb;
+mod error;
+mod first_start;
+pub mod functions;
+pub mod gateway;
+pub mod housekeeping;
+mod options;
+pub mod provision;
+mod running;
+pub mod sqs;
+mod stores;
+pub mod streams;
+pub mod template;
+
+pub use error::StartError;
+pub use first_start::FirstTenant;
+pub use options::Options;
+pub use running::{Running, start};

@@ -1,0 +1,86 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use axum::http::Uri;
+use clap::Parser;
+
+use crate::dynamodb::Sync;
+
+/// Parlance on one machine: the API, its functions, and an embedded DynamoDB and SQS.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "parlance-local", version)]
+pub struct Options {
+    /// The port of the API; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+
+    /// The address the API listens on. Anything but loopback serves the whole network.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+
+    /// The folder of all data. One runner uses it at a time.
+    #[arg(long, value_name = "DIR", default_value = ".parlance")]
+    pub data: PathBuf,
+
+    /// Keep nothing: use a temporary folder that is removed at the end.
+    #[arg(long, conflicts_with = "data")]
+    pub memory: bool,
+
+    /// What an acknowledged write survives. `normal`: the death of any process, kill -9 included.
+    /// `full`: a power cut too, at several times the cost.
+    #[arg(long, value_enum, default_value_t)]
+    pub sync: Sync,
+
+    /// Use this DynamoDB, an emulator or AWS itself, instead of the embedded one. Region and
+    /// credentials come from the environment as for every AWS tool.
+    #[arg(long, value_name = "URL")]
+    pub dynamodb_endpoint: Option<Uri>,
+
+    /// Use this SQS instead of the embedded one.
+    #[arg(long, value_name = "URL")]
+    pub sqs_endpoint: Option<Uri>,
+
+    /// Serve the embedded DynamoDB and SQS on this loopback port, for
+    /// `aws --endpoint-url http://127.0.0.1:PORT dynamodb|dynamodbstreams|sqs`. Nothing is
+    /// authenticated there.
+    #[arg(long, value_name = "PORT")]
+    pub aws_port: Option<u16>,
+
+    /// The operator's key. Not an argument, which every user of the machine could read: `main`
+    /// takes it from `MASTER_API_KEY`.
+    #[arg(skip)]
+    pub master_key: Option<String>,
+}
+
+impl Options {
+    /// Free ports, no data kept: what a test wants.
+    pub fn ephemeral() -> Self {
+        Self {
+            port: 0,
+            host: "127.0.0.1".to_owned(),
+            data: PathBuf::new(),
+            memory: true,
+            sync: Sync::Normal,
+            dynamodb_endpoint: None,
+            sqs_endpoint: None,
+            aws_port: None,
+            master_key: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound_and_has_the_documented_defaults() {
+        Options::command().debug_assert();
+        let options = Options::parse_from(["parlance-local"]);
+        assert_eq!((options.host.as_str(), options.port), ("127.0.0.1", 8080));
+        assert_eq!(options.data, PathBuf::from(".parlance"));
+        assert_eq!(options.sync, Sync::Normal);
+    }
+}

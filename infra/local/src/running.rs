@@ -1,0 +1,288 @@
+//! A runner from its start to its end.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use parlance::app::{App, Settings};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::aws_port;
+use crate::data::{DataFolder, MasterKey};
+use crate::error::StartError;
+use crate::first_start::{FirstTenant, first_tenant};
+use crate::functions;
+use crate::gateway;
+use crate::housekeeping::Housekeeping;
+use crate::options::Options;
+use crate::provision::{Provisioned, provision};
+use crate::stores::Stores;
+use crate::streams::{Poison, Retention, Source};
+use crate::template::Stack;
+
+/// How long requests in flight and hand-overs may take to end. Longer than any request lives.
+const FAREWELL: Duration = Duration::from_secs(30);
+/// The queue of records that no function can take.
+const POISON: &str = "Poison";
+
+/// A runner that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the API is.
+    pub base_url: String,
+    /// Where the embedded stores are served, if they are.
+    pub aws_url: Option<String>,
+    /// The client that the functions use.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// The client of the queues.
+    pub sqs: aws_sdk_sqs::Client,
+    /// The tables' streams and the queues' URLs.
+    pub provisioned: Provisioned,
+    /// The operator's key.
+    pub master_key: MasterKey,
+    api: Router,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    keeping: JoinSet<()>,
+    stores: Stores,
+    /// The last to go: its lock says that the stores are free.
+    _data: DataFolder,
+}
+
+/// Starts everything. When it returns, the API answers.
+pub async fn start(options: Options) -> Result<Running, StartError> {
+    let listener = listen(&options.host, options.port).await?;
+    let aws_listener = match options.aws_port {
+        Some(port) => Some(listen("127.0.0.1", port).await?),
+        None => None,
+    };
+    let data = if options.memory {
+        DataFolder::temporary()
+    } else {
+        DataFolder::open(&options.data)
+    }?;
+    let master_key = data.master_key(options.master_key.clone())?;
+    let stores = Stores::open(&options, &data).await?;
+    let stack = Stack::compiled_in()?;
+    let provisioned = provision(&stack, &stores.dynamodb, &stores.sqs).await?;
+
+    let settings = settings(&stack, &provisioned, &stores, &master_key)?;
+    let app = App::new(&settings, &stores.dynamodb);
+    let api = functions::router(&app);
+
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let mut keeping = JoinSet::new();
+    let retention = stores
+        .embedded_dynamodb
+        .clone()
+        .map(|dynamodb| Retention::new(dynamodb, &stack.streams));
+    for mapping in &stack.streams {
+        let queue_url = provisioned
+            .queue_urls
+            .get(POISON)
+            .cloned()
+            .unwrap_or_default();
+        let source = Source {
+            client: stores.streams.clone(),
+            stream_arn: provisioned
+                .stream_arns
+                .get(&mapping.table)
+                .cloned()
+                .unwrap_or_default(),
+            wake: stores.wake(),
+            poison: Poison::new(stores.sqs.clone(), queue_url),
+            retention: retention.clone(),
+            stop: stopping.clone(),
+        };
+        let consumer = functions::consumer(&app, source, mapping.clone(), data.streams())
+            .ok_or_else(|| StartError::UnknownFunction(mapping.function.clone()))?;
+        tasks.spawn(consumer);
+    }
+    let (dynamodb, sqs) = (
+        stores.embedded_dynamodb.clone(),
+        stores.embedded_sqs.clone(),
+    );
+    keeping.spawn(Housekeeping::new(&stack, dynamodb.clone(), sqs.clone()).run());
+    let aws_url = match aws_listener {
+        Some(listener) => {
+            let url = url(&listener)?;
+            let router = aws_port::router(aws_port::Stores { dynamodb, sqs });
+            tasks.spawn(gateway::serve(listener, router, stopping.clone()));
+            Some(url)
+        }
+        None => None,
+    };
+    let base_url = url(&listener)?;
+    tasks.spawn(gateway::serve(listener, api.clone(), stopping));
+    Ok(Running {
+        base_url,
+        aws_url,
+        dynamodb: stores.dynamodb.clone(),
+        sqs: stores.sqs.clone(),
+        provisioned,
+        master_key,
+        api,
+        stop,
+        tasks,
+        keeping,
+        stores,
+        _data: data,
+    })
+}
+
+impl Running {
+    /// Creates the tenant `demo` if there is none at all, that is, on a first start.
+    pub async fn first_tenant(&self) -> Result<Option<FirstTenant>, StartError> {
+        first_tenant(&self.api, &self.master_key)
+            .await
+            .map_err(StartError::FirstTenant)
+    }
+
+    /// Answers what is in flight, ends the pollers, and closes the stores.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(FAREWELL, ended).await.is_err() {
+            tracing::warn!("some requests were still running and are cut off");
+        }
+        self.tasks.shutdown().await;
+        self.keeping.shutdown().await;
+        self.stores.close().await;
+    }
+}
+
+async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
+    TcpListener::bind((host, port))
+        .await
+        .map_err(|source| StartError::Port {
+            address: format!("{host}:{port}"),
+            source,
+        })
+}
+
+/// Where a client on this machine finds `listener`.
+fn url(listener: &TcpListener) -> Result<String, StartError> {
+    let failed = |source| StartError::Port {
+        address: "the port".to_owned(),
+        source,
+    };
+    let mut address: SocketAddr = listener.local_addr().map_err(failed)?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(format!("http://{address}"))
+}
+
+/// What the template gives the functions, and what only the runner knows.
+fn settings(
+    stack: &Stack,
+    provisioned: &Provisioned,
+    stores: &Stores,
+    master_key: &MasterKey,
+) -> Result<Settings, StartError> {
+    let get = |name: &str| match name {
+        "MASTER_API_KEY" => Some(master_key.secret.clone()),
+        // The lock on the data folder keeps others out of the embedded store.
+        "SINGLE_WRITER" => stores.embedded_dynamodb.as_ref().map(|_| "1".to_owned()),
+        name => stack.environment.get(name).map(|value| {
+            // A reference to a queue is its URL.
+            provisioned.queue_urls.get(value).unwrap_or(value).clone()
+        }),
+    };
+    Settings::from_env(get).map_err(|error| StartError::Settings(error.to_string()))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn in_folder(data: &Path) -> Options {
+        let data = data.to_owned();
+        Options {
+            data,
+            memory: false,
+            ..Options::ephemeral()
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_first_start_makes_a_tenant() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = start(in_folder(folder.path())).await.unwrap();
+        let tenant = running.first_tenant().await.unwrap().unwrap();
+        assert!(!tenant.tenant_id.is_empty() && !tenant.api_key.is_empty());
+        let master_key = running.master_key.clone();
+        running.stop().await;
+
+        let running = start(in_folder(folder.path())).await.unwrap();
+        assert_eq!(running.first_tenant().await.unwrap(), None);
+        assert_eq!(running.master_key, master_key);
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn every_start_in_memory_is_a_first_start_and_leaves_nothing() {
+        for _ in 0..2 {
+            let running = start(Options::ephemeral()).await.unwrap();
+            assert!(running.first_tenant().await.unwrap().is_some());
+            let folder = running.master_key.file.clone().unwrap();
+            running.stop().await;
+            assert!(!folder.parent().unwrap().exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_port_is_named() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let options = Options {
+            port,
+            ..Options::ephemeral()
+        };
+        let error = start(options).await.unwrap_err().to_string();
+        let said = format!("127.0.0.1:{port} is in use by another process; choose another port");
+        assert_eq!(error, said);
+    }
+
+    #[tokio::test]
+    async fn a_folder_in_use_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = start(in_folder(folder.path())).await.unwrap();
+        let error = start(in_folder(folder.path())).await.unwrap_err();
+        assert!(matches!(error, StartError::Data(_)), "{error}");
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_runner_uses_the_stores_of_another_through_their_port() {
+        let one = start(Options {
+            aws_port: Some(0),
+            ..Options::ephemeral()
+        })
+        .await
+        .unwrap();
+        let endpoint: axum::http::Uri = one.aws_url.as_deref().unwrap().parse().unwrap();
+        let options = Options {
+            dynamodb_endpoint: Some(endpoint.clone()),
+            sqs_endpoint: Some(endpoint),
+            master_key: Some(one.master_key.secret.clone()),
+            ..Options::ephemeral()
+        };
+        let other = start(options).await.unwrap();
+        assert_eq!(other.provisioned, one.provisioned);
+        assert!(other.first_tenant().await.unwrap().is_some());
+        assert_eq!(one.first_tenant().await.unwrap(), None);
+        other.stop().await;
+        one.stop().await;
+    }
+}

@@ -1,0 +1,150 @@
+//! How far a function has consumed a stream.
+//!
+//! **Invariant:** the file is replaced as a whole, after the records it covers were taken. A crash
+//! in between hands them over again: at least once, never not at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+/// The positions of one function in the shards of one stream.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    file: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct State {
+    /// A table that was made anew has another stream, in which old positions mean nothing.
+    stream: String,
+    shards: BTreeMap<String, Position>,
+}
+
+/// A position in a shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// The last record that was taken.
+    pub(super) taken: Option<String>,
+    /// Whether the shard is closed and all of it was taken.
+    pub(super) finished: bool,
+}
+
+impl Checkpoints {
+    /// Reads the positions in `stream`, or starts at its beginning.
+    pub(super) fn load(file: &Path, stream: &str) -> Self {
+        let state = match read(file) {
+            Ok(state) if state.stream == stream => state,
+            Ok(_) => State::new(stream),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::new(stream),
+            Err(error) => {
+                let file = file.display();
+                tracing::warn!(%file, %error, "a checkpoint is damaged; the stream is read again");
+                State::new(stream)
+            }
+        };
+        Self {
+            file: file.to_owned(),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) async fn position(&self, shard: &str) -> Position {
+        self.state
+            .lock()
+            .await
+            .shards
+            .get(shard)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Records that everything up to `sequence_number` was taken.
+    pub(super) async fn taken(&self, shard: &str, sequence_number: &str) -> io::Result<()> {
+        let position = Position {
+            taken: Some(sequence_number.to_owned()),
+            finished: false,
+        };
+        self.set(shard, position).await
+    }
+
+    /// Records that a closed shard was taken to its end.
+    pub(super) async fn finished(&self, shard: &str) -> io::Result<()> {
+        let position = Position {
+            finished: true,
+            ..self.position(shard).await
+        };
+        self.set(shard, position).await
+    }
+
+    /// Forgets the shards that the stream itself has forgotten.
+    pub(super) async fn retain(&self, is_known: impl Fn(&str) -> bool) {
+        self.state
+            .lock()
+            .await
+            .shards
+            .retain(|shard, _| is_known(shard));
+    }
+
+    async fn set(&self, shard: &str, position: Position) -> io::Result<()> {
+        // Held while writing, so that files replace each other in the order of their contents.
+        let mut state = self.state.lock().await;
+        state.shards.insert(shard.to_owned(), position);
+        let text = serde_json::to_vec(&*state)?;
+        let file = self.file.clone();
+        tokio::task::spawn_blocking(move || replace(&file, &text)).await?
+    }
+}
+
+impl State {
+    fn new(stream: &str) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            shards: BTreeMap::new(),
+        }
+    }
+}
+
+fn read(file: &Path) -> io::Result<State> {
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
+}
+
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, file)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn positions_survive_a_restart_but_not_a_new_stream_and_not_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f.json");
+        Checkpoints::load(&file, "arn:1")
+            .taken("s1", "7")
+            .await
+            .unwrap();
+
+        let position = Checkpoints::load(&file, "arn:1").position("s1").await;
+        assert_eq!(
+            position,
+            Position {
+                taken: Some("7".to_owned()),
+                finished: false
+            }
+        );
+        let other = Checkpoints::load(&file, "arn:2").position("s1").await;
+        assert_eq!(other, Position::default());
+        fs::write(&file, "{").unwrap();
+        let damaged = Checkpoints::load(&file, "arn:1").position("s1").await;
+        assert_eq!(damaged, Position::default());
+    }
+}

@@ -1,0 +1,510 @@
+//! What `template.yaml` says of tables, queues, streams and settings.
+//!
+//! It is compiled in, so that there is one definition for AWS and for one machine. Locally, a
+//! resource is named by its logical id.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use yaml_serde::{Mapping, Value};
+
+/// The template of this repository.
+const TEMPLATE: &str = include_str!("../../../template.yaml");
+
+/// The part of a template that one machine needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    /// The tables, in the order of the template.
+    pub tables: Vec<Table>,
+    /// The queues, each after the dead-letter queue it names.
+    pub queues: Vec<Queue>,
+    /// Which function consumes which stream.
+    pub streams: Vec<StreamMapping>,
+    /// What every function finds in its environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// An `AWS::DynamoDB::Table`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its logical id.
+    pub name: String,
+    /// The attributes that keys are made of.
+    pub attributes: Vec<Attribute>,
+    /// Its primary key.
+    pub key: Vec<KeyPart>,
+    /// Its global secondary indexes.
+    pub indexes: Vec<Index>,
+    /// What its stream shows, if it has one: `NEW_IMAGE` and so on.
+    pub stream: Option<String>,
+    /// The attribute that holds the second of expiry, if items expire.
+    pub ttl: Option<String>,
+}
+
+/// An attribute that a key is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Attribute {
+    /// Its name.
+    pub attribute_name: String,
+    /// `S`, `N` or `B`.
+    pub attribute_type: String,
+}
+
+/// One part of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct KeyPart {
+    /// The attribute.
+    pub attribute_name: String,
+    /// `HASH` or `RANGE`.
+    pub key_type: String,
+}
+
+/// A global secondary index.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Index {
+    /// Its name.
+    pub index_name: String,
+    /// Its key.
+    pub key_schema: Vec<KeyPart>,
+    /// What it holds.
+    pub projection: Projection,
+}
+
+/// What an index holds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Projection {
+    /// `ALL`, `KEYS_ONLY` or `INCLUDE`.
+    pub projection_type: String,
+    /// What `INCLUDE` includes.
+    #[serde(default)]
+    pub non_key_attributes: Vec<String>,
+}
+
+/// An `AWS::SQS::Queue`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Its logical id, with the `.fifo` that a FIFO queue's name must have.
+    pub name: String,
+    /// Its attributes as the SQS API takes them, but for the redrive policy.
+    pub attributes: BTreeMap<String, String>,
+    /// Where messages go that were received too often.
+    pub redrive: Option<Redrive>,
+}
+
+/// A redrive policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redrive {
+    /// The name of the dead-letter queue.
+    pub dead_letters: String,
+    /// After so many receives.
+    pub max_receives: u32,
+}
+
+/// A function that consumes a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamMapping {
+    /// The function's logical id.
+    pub function: String,
+    /// The table whose stream it is.
+    pub table: String,
+    /// The most records it gets at once.
+    pub batch_size: usize,
+    /// How long records may be gathered.
+    pub window: Duration,
+}
+
+/// Why a template could not be read, in one line.
+#[derive(Debug)]
+pub struct TemplateError(String);
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "template.yaml: {}", self.0)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+impl Stack {
+    /// The stack of the template that was compiled in.
+    pub fn compiled_in() -> Result<Self, TemplateError> {
+        Self::parse(TEMPLATE)
+    }
+
+    /// Reads a template.
+    pub fn parse(template: &str) -> Result<Self, TemplateError> {
+        let template: Template = yaml_serde::from_str(template).map_err(error)?;
+        let mut stack = Self {
+            tables: Vec::new(),
+            queues: Vec::new(),
+            streams: Vec::new(),
+            environment: BTreeMap::new(),
+        };
+        for (name, resource) in template.resources {
+            let properties = resource.properties;
+            match resource.kind.as_str() {
+                "AWS::DynamoDB::Table" => stack.tables.push(table(name, properties)?),
+                "AWS::SQS::Queue" => stack.queues.push(queue(name, properties)?),
+                "AWS::Serverless::Function" => {
+                    stack.streams.extend(stream_mappings(&name, properties)?);
+                }
+                // APIs, log groups, roles: AWS's own.
+                _ => {}
+            }
+        }
+        // A FIFO queue is not called what it is referred to as.
+        let fifo: Vec<_> = stack
+            .queues
+            .iter()
+            .map(|queue| queue.name.clone())
+            .collect();
+        for redrive in stack
+            .queues
+            .iter_mut()
+            .filter_map(|queue| queue.redrive.as_mut())
+        {
+            let named = format!("{}.fifo", redrive.dead_letters);
+            if fifo.contains(&named) {
+                redrive.dead_letters = named;
+            }
+        }
+        // Dead-letter queues have none themselves, so this puts each before those that name it.
+        stack.queues.sort_by_key(|queue| queue.redrive.is_some());
+        for (name, value) in template.globals.function.environment.variables {
+            let value = scalar(&value)
+                .or_else(|| tagged(&value, "Ref").map(ToOwned::to_owned))
+                .ok_or_else(|| error(format!("the variable {name} is neither plain nor a !Ref")))?;
+            stack.environment.insert(name, value);
+        }
+        Ok(stack)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Template {
+    #[serde(default)]
+    globals: Globals,
+    #[serde(deserialize_with = "in_order")]
+    resources: Vec<(String, Resource)>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Globals {
+    function: FunctionGlobals,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct FunctionGlobals {
+    environment: Environment,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Environment {
+    variables: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Resource {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(default)]
+    properties: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TableProperties {
+    attribute_definitions: Vec<Attribute>,
+    key_schema: Vec<KeyPart>,
+    #[serde(default)]
+    global_secondary_indexes: Vec<Index>,
+    stream_specification: Option<StreamSpecification>,
+    time_to_live_specification: Option<TimeToLive>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StreamSpecification {
+    stream_view_type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TimeToLive {
+    attribute_name: String,
+    enabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct FunctionProperties {
+    #[serde(default)]
+    events: BTreeMap<String, EventSource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct EventSource {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(default)]
+    properties: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StreamEvent {
+    stream: Value,
+    #[serde(default = "usual_batch_size")]
+    batch_size: usize,
+    #[serde(default)]
+    maximum_batching_window_in_seconds: u64,
+}
+
+/// What Lambda takes when the template is silent.
+fn usual_batch_size() -> usize {
+    100
+}
+
+fn in_order<'de, D: serde::Deserializer<'de>>(
+    input: D,
+) -> Result<Vec<(String, Resource)>, D::Error> {
+    let resources = Mapping::deserialize(input)?;
+    let read = |(name, resource)| {
+        let name: String = yaml_serde::from_value(name)?;
+        Ok((name, yaml_serde::from_value(resource)?))
+    };
+    let read: Result<_, yaml_serde::Error> = resources.into_iter().map(read).collect();
+    read.map_err(serde::de::Error::custom)
+}
+
+fn table(name: String, properties: Value) -> Result<Table, TemplateError> {
+    let properties: TableProperties = typed(&name, properties)?;
+    Ok(Table {
+        name,
+        attributes: properties.attribute_definitions,
+        key: properties.key_schema,
+        indexes: properties.global_secondary_indexes,
+        stream: properties
+            .stream_specification
+            .map(|stream| stream.stream_view_type),
+        ttl: properties
+            .time_to_live_specification
+            .filter(|ttl| ttl.enabled)
+            .map(|ttl| ttl.attribute_name),
+    })
+}
+
+fn queue(name: String, properties: Value) -> Result<Queue, TemplateError> {
+    let mut queue = Queue {
+        name,
+        attributes: BTreeMap::new(),
+        redrive: None,
+    };
+    let properties: BTreeMap<String, Value> = match properties {
+        Value::Null => BTreeMap::new(),
+        properties => typed(&queue.name, properties)?,
+    };
+    for (property, value) in properties {
+        match property.as_str() {
+            "RedrivePolicy" => queue.redrive = Some(redrive(&queue.name, &value)?),
+            // The name is chosen here; tags and policies mean nothing on one machine.
+            "QueueName" | "Tags" | "RedriveAllowPolicy" | "KmsMasterKeyId" => {}
+            _ => {
+                let value = scalar(&value).ok_or_else(|| {
+                    error(format!(
+                        "{property} of the queue {} is not plain",
+                        queue.name
+                    ))
+                })?;
+                queue.attributes.insert(property, value);
+            }
+        }
+    }
+    if queue
+        .attributes
+        .get("FifoQueue")
+        .is_some_and(|fifo| fifo == "true")
+    {
+        queue.name.push_str(".fifo");
+    }
+    Ok(queue)
+}
+
+fn redrive(queue: &str, policy: &Value) -> Result<Redrive, TemplateError> {
+    let read = || {
+        let target = tagged(policy.get("deadLetterTargetArn")?, "GetAtt")?;
+        let receives = scalar(policy.get("maxReceiveCount")?)?;
+        Some(Redrive {
+            dead_letters: target.strip_suffix(".Arn")?.to_owned(),
+            max_receives: receives.parse().ok()?,
+        })
+    };
+    read().ok_or_else(|| {
+        error(format!(
+            "the redrive policy of the queue {queue} is not plain"
+        ))
+    })
+}
+
+fn stream_mappings(function: &str, properties: Value) -> Result<Vec<StreamMapping>, TemplateError> {
+    let properties: FunctionProperties = typed(function, properties)?;
+    let mut mappings = Vec::new();
+    for source in properties
+        .events
+        .into_values()
+        .filter(|source| source.kind == "DynamoDB")
+    {
+        let event: StreamEvent = typed(function, source.properties)?;
+        let table = tagged(&event.stream, "GetAtt").and_then(|it| it.strip_suffix(".StreamArn"));
+        let table = table.ok_or_else(|| {
+            error(format!(
+                "a stream of {function} is not `!GetAtt Table.StreamArn`"
+            ))
+        })?;
+        mappings.push(StreamMapping {
+            function: function.to_owned(),
+            table: table.to_owned(),
+            batch_size: event.batch_size,
+            window: Duration::from_secs(event.maximum_batching_window_in_seconds),
+        });
+    }
+    Ok(mappings)
+}
+
+fn typed<T: DeserializeOwned>(resource: &str, value: Value) -> Result<T, TemplateError> {
+    yaml_serde::from_value(value).map_err(|reason| error(format!("{resource}: {reason}")))
+}
+
+/// The argument of `!tag argument`.
+fn tagged<'a>(value: &'a Value, tag: &str) -> Option<&'a str> {
+    match value {
+        Value::Tagged(tagged) if tagged.tag == tag => tagged.value.as_str(),
+        _ => None,
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn error(reason: impl fmt::Display) -> TemplateError {
+    TemplateError(reason.to_string())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn shape(table: &Table) -> (Vec<&str>, Vec<&str>, Option<&str>, Option<&str>) {
+        (
+            table
+                .key
+                .iter()
+                .map(|part| part.attribute_name.as_str())
+                .collect(),
+            table
+                .indexes
+                .iter()
+                .map(|index| index.index_name.as_str())
+                .collect(),
+            table.stream.as_deref(),
+            table.ttl.as_deref(),
+        )
+    }
+
+    #[test]
+    fn the_repositorys_template_holds_the_seven_tables() {
+        let stack = Stack::compiled_in().unwrap();
+        let tables: BTreeMap<_, _> = stack
+            .tables
+            .iter()
+            .map(|table| (table.name.as_str(), shape(table)))
+            .collect();
+        let expected = BTreeMap::from([
+            ("Tenants", (vec!["pk", "sk"], vec![], None, None)),
+            ("Keys", (vec!["pk"], vec![], None, Some("ttl"))),
+            ("Rooms", (vec!["pk", "sk"], vec!["by_user"], None, None)),
+            (
+                "Messages",
+                (vec!["pk", "sk"], vec![], Some("NEW_IMAGE"), None),
+            ),
+            (
+                "Events",
+                (vec!["pk"], vec![], Some("NEW_IMAGE"), Some("ttl")),
+            ),
+            ("Deliveries", (vec!["pk"], vec!["dead"], None, Some("ttl"))),
+            ("Guards", (vec!["pk"], vec![], None, Some("ttl"))),
+        ]);
+        assert_eq!(tables, expected);
+    }
+
+    #[test]
+    fn the_repositorys_template_names_its_queue_its_stream_and_its_settings() {
+        let stack = Stack::compiled_in().unwrap();
+        assert_eq!(stack.queues[0].name, "Poison");
+        assert_eq!(
+            stack.queues[0].attributes["MessageRetentionPeriod"],
+            "1209600"
+        );
+        assert_eq!(
+            stack.streams,
+            [StreamMapping {
+                function: "HeadsFunction".to_owned(),
+                table: "Messages".to_owned(),
+                batch_size: 1000,
+                window: Duration::from_secs(1),
+            }]
+        );
+        assert_eq!(stack.environment["MESSAGES_TABLE"], "Messages");
+    }
+
+    #[test]
+    fn a_dead_letter_queue_comes_before_the_queue_that_names_it() {
+        let stack = Stack::parse(
+            "
+            Resources:
+              Jobs:
+                Type: AWS::SQS::Queue
+                Properties:
+                  FifoQueue: true
+                  VisibilityTimeout: 60
+                  RedrivePolicy: { deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 5 }
+              Dead:
+                Type: AWS::SQS::Queue
+                Properties: { FifoQueue: true }
+            ",
+        )
+        .unwrap();
+        let names: Vec<_> = stack
+            .queues
+            .iter()
+            .map(|queue| queue.name.as_str())
+            .collect();
+        assert_eq!(names, ["Dead.fifo", "Jobs.fifo"]);
+        let redrive = Redrive {
+            dead_letters: "Dead.fifo".to_owned(),
+            max_receives: 5,
+        };
+        assert_eq!(stack.queues[1].redrive, Some(redrive));
+        assert_eq!(stack.queues[1].attributes["VisibilityTimeout"], "60");
+    }
+}

@@ -1,0 +1,18 @@
+//! Deliveries that failed for good.
+
+use super::App;
+use crate::domain::{Auditor, Cursor, Error, Page, TenantId, delivery::DeadLetter};
+
+impl App {
+    /// A tenant's dead letters, newest first.
+    pub async fn dead_letters(
+        &self,
+        auditor: &Auditor,
+        tenant: TenantId,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page<DeadLetter>, Error> {
+        auditor.may_read(tenant)?;
+        self.stores().deliveries.dead(tenant, limit, after).await
+    }
+}

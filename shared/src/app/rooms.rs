@@ -1,0 +1,289 @@
+//! Rooms and who is in them.
+
+use std::collections::BTreeSet;
+
+use super::{
+    App,
+    membership::{NO_ROOM, thread},
+};
+use crate::{
+    domain::{
+        Actor, Cursor, Done, Error, EventId, Moment, Once, Page, RoomId, Timestamp, UserId,
+        event::{Event, EventKind},
+        page::Slice,
+        room::{Member, NewRoom, Role, Room, RoomType, RoomView},
+        text::Name,
+    },
+    store::{
+        Backoff,
+        rooms::{Freshness, Head},
+    },
+};
+
+/// A page of the caller's rooms.
+pub type RoomsPage = Page<RoomView>;
+
+const NO_MEMBER: Error = Error::NotFound("Member");
+const DM_IS_FIXED: Error = Error::Conflict("The members of a dm never change");
+
+impl App {
+    /// Makes a room in which the caller is the admin. One round trip up to 90 members.
+    pub async fn create_room(
+        &self,
+        actor: &Actor,
+        new: &NewRoom,
+        once: Option<&Once>,
+        moment: &Moment,
+    ) -> Result<Done<Room>, Error> {
+        let stores = self.stores();
+        let thread = thread(actor, RoomId::at(moment));
+        let claim = once.map(|once| {
+            let tenant = actor.tenant();
+            stores
+                .guards
+                .claim(tenant, "create_room", actor.user(), once, moment.now)
+        });
+        let event = event(actor, thread.room, moment, 0, EventKind::RoomCreated);
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        stores
+            .rooms
+            .create(thread, actor.user(), new, &event, claim.as_ref(), &mut race)
+            .await
+    }
+
+    /// A room as the caller sees it, up to its newest message. One round trip.
+    pub async fn room(&self, actor: &Actor, room: RoomId) -> Result<RoomView, Error> {
+        let thread = thread(actor, room);
+        let stores = self.stores();
+        let (head, member, tail) = tokio::try_join!(
+            stores.rooms.head(thread, Freshness::Eventual),
+            stores
+                .rooms
+                .member(thread, actor.user(), Freshness::Eventual),
+            stores.messages.tail(thread),
+        )?;
+        let member = match member {
+            Some(member) => member,
+            None => Box::pin(self.member_for_sure(thread, actor.user())).await?,
+        };
+        let head = match head {
+            Some(head) => head,
+            None => self.head(actor, room).await?,
+        };
+        Box::pin(self.finish(actor, &head)).await?;
+        let mut room = head.room;
+        room.last_seq = room.last_seq.max(tail);
+        Ok(RoomView {
+            room,
+            acked_seq: member.acked_seq,
+        })
+    }
+
+    /// The caller's rooms, newest activity first, among the 1,000 they joined last. What heads say may
+    /// be a second behind their logs. Two round trips.
+    pub async fn rooms(
+        &self,
+        actor: &Actor,
+        slice: &Slice,
+        moment: &Moment,
+    ) -> Result<RoomsPage, Error> {
+        let after = slice.after.as_ref().map(position).transpose()?;
+        let race = Backoff::until(moment.deadline, moment.seed);
+        let mut views = self
+            .stores()
+            .rooms
+            .joined(actor.tenant(), actor.user(), &race)
+            .await?;
+        views.sort_by_key(|view| std::cmp::Reverse(place(view)));
+        if let Some(after) = after {
+            views.retain(|view| place(view) < after);
+        }
+        let more = views.len() > slice.offset + slice.limit;
+        let items: Vec<_> = views
+            .into_iter()
+            .skip(slice.offset)
+            .take(slice.limit)
+            .collect();
+        Ok(Page::new(items, more, |last| {
+            let (at, id) = place(last);
+            format!("{}.{id}", at.micros())
+        }))
+    }
+
+    /// Names a room the caller administers anew; `None` takes its name away.
+    pub async fn rename_room(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        name: Option<&Name>,
+        moment: &Moment,
+    ) -> Result<RoomView, Error> {
+        self.admin(actor, room).await?;
+        let event = event(actor, room, moment, 0, EventKind::RoomUpdated);
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let stores = self.stores();
+        stores
+            .rooms
+            .rename(thread(actor, room), name, &event, &mut race)
+            .await?;
+        let mut view = Box::pin(self.room(actor, room)).await?;
+        view.room.name = name.cloned();
+        Ok(view)
+    }
+
+    /// The members of a room the caller is in.
+    pub async fn members(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        slice: &Slice,
+    ) -> Result<Page<Member>, Error> {
+        let thread = thread(actor, room);
+        let rooms = &self.stores().rooms;
+        let (_, head, members) = tokio::try_join!(
+            self.member(actor, room),
+            rooms.head(thread, Freshness::Strong),
+            rooms.members(thread, slice),
+        )?;
+        let head = head.ok_or(NO_ROOM)?;
+        if head.creating.is_empty() {
+            return Ok(members);
+        }
+        self.finish(actor, &head).await?;
+        rooms.members(thread, slice).await
+    }
+
+    /// Adds members to a room the caller administers. Those who are in it already stay as they are.
+    ///
+    /// More than 90 take several transactions; a request that died among them is finished by the same
+    /// request sent again.
+    pub async fn add_members(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        users: &BTreeSet<UserId>,
+        role: Role,
+        once: Option<&Once>,
+        moment: &Moment,
+    ) -> Result<Done<Vec<Member>>, Error> {
+        let thread = thread(actor, room);
+        let (_, head) = tokio::try_join!(self.admin(actor, room), self.head(actor, room))?;
+        if head.room.kind == RoomType::Dm {
+            return Err(DM_IS_FIXED);
+        }
+        self.finish(actor, &head).await?;
+        let stores = self.stores();
+        let claim = once.map(|once| {
+            let tenant = actor.tenant();
+            stores
+                .guards
+                .claim(tenant, "add_members", actor.user(), once, moment.now)
+        });
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        if let Some(claim) = &claim
+            && stores.guards.used(claim).await?
+        {
+            let places = stores.rooms.places(thread, users, &race).await?;
+            return Ok(Done::before(places));
+        }
+        let users: Vec<_> = users.iter().cloned().collect();
+        let mut places = Vec::with_capacity(users.len());
+        for (part, users) in (0..).zip(users.chunks(crate::store::rooms::JOINED_AT_ONCE)) {
+            let users = users.iter().cloned().collect();
+            let event = |kind| event(actor, room, moment, part, kind);
+            places.extend(
+                stores
+                    .rooms
+                    .join(thread, &users, role, event, &mut race)
+                    .await?,
+            );
+        }
+        if let Some(claim) = &claim {
+            // Joining twice is joining once, so the marker only remembers whose body this key had.
+            stores.guards.mark(claim, &mut race).await?;
+        }
+        Ok(Done::now(places))
+    }
+
+    /// Removes `user` from a room: the caller themself, or anyone if the caller is an admin.
+    pub async fn remove_member(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        user: &UserId,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        let thread = thread(actor, room);
+        let rooms = &self.stores().rooms;
+        let (caller, head, leaving) = tokio::try_join!(
+            self.member(actor, room),
+            self.head(actor, room),
+            rooms.member(thread, user, Freshness::Strong),
+        )?;
+        if user != actor.user() && caller.role != Role::Admin {
+            return Err(Error::Forbidden("Only an admin of the room may do this"));
+        }
+        if head.room.kind == RoomType::Dm {
+            return Err(DM_IS_FIXED);
+        }
+        self.finish(actor, &head).await?;
+        let leaving = match leaving {
+            Some(leaving) => leaving,
+            None if head.creating.contains(user) => rooms
+                .member(thread, user, Freshness::Strong)
+                .await?
+                .ok_or(NO_MEMBER)?,
+            None => return Err(NO_MEMBER),
+        };
+        let event = event(actor, room, moment, 0, EventKind::MemberLeft(user.clone()));
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        if rooms.leave(thread, &leaving, &event, &mut race).await? {
+            Ok(())
+        } else {
+            Err(NO_MEMBER)
+        }
+    }
+
+    async fn head(&self, actor: &Actor, room: RoomId) -> Result<Head, Error> {
+        let rooms = &self.stores().rooms;
+        let head = rooms.head(thread(actor, room), Freshness::Strong).await?;
+        head.ok_or(NO_ROOM)
+    }
+
+    /// Writes the members of a large room that a process which died has left out.
+    async fn finish(&self, actor: &Actor, head: &Head) -> Result<(), Error> {
+        self.stores()
+            .rooms
+            .complete(
+                thread(actor, head.room.id),
+                &head.creating,
+                head.room.created_at,
+            )
+            .await
+    }
+}
+
+/// Where a room stands in the list: by activity, then by id, so that no two share a place.
+fn place(view: &RoomView) -> (Timestamp, RoomId) {
+    (view.room.active_at(), view.room.id)
+}
+
+fn position(cursor: &Cursor) -> Result<(Timestamp, RoomId), Error> {
+    let wrong = || Error::invalid("cursor", "Invalid cursor. Use the one from the Link header");
+    let (at, id) = cursor.0.split_once('.').ok_or_else(wrong)?;
+    let micros = at.parse().map_err(|_| wrong())?;
+    let id = id.parse().map_err(|_| wrong())?;
+    Ok((Timestamp::from_micros(micros), id))
+}
+
+/// The `part`th event of this request.
+fn event(actor: &Actor, room: RoomId, moment: &Moment, part: u128, kind: EventKind) -> Event {
+    let seed = moment.seed.wrapping_add(part << 64);
+    Event {
+        id: EventId::at(&Moment { seed, ..*moment }),
+        at: moment.now,
+        actor: actor.user().clone(),
+        room,
+        kind,
+    }
+}

@@ -1,0 +1,48 @@
+//! What happened and is not a message. Written in the same transaction as the change itself, and
+//! told to the outside from the table's stream.
+
+use super::{EventId, RoomId, Timestamp, UserId};
+
+/// How long an event is kept, in seconds: longer than its stream's 24 hours, so that an operator can
+/// replay the events of a day.
+pub const RETENTION_SECONDS: i64 = 7 * 24 * 3_600;
+
+/// Something that happened.
+#[derive(Debug)]
+pub struct Event {
+    /// Its id.
+    pub id: EventId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: UserId,
+    /// In which room.
+    pub room: RoomId,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum EventKind {
+    /// A room was made; its members are on its head and in its member items.
+    RoomCreated,
+    /// A room was renamed.
+    RoomUpdated,
+    /// These users became members.
+    MemberJoined(Vec<UserId>),
+    /// This user is no longer a member.
+    MemberLeft(UserId),
+}
+
+impl EventKind {
+    /// The event's name on the wire.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RoomCreated => "room.created",
+            Self::RoomUpdated => "room.updated",
+            Self::MemberJoined(_) => "member.joined",
+            Self::MemberLeft(_) => "member.left",
+        }
+    }
+}

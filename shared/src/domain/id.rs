@@ -1,0 +1,159 @@
+//! Ids: a prefix that names the kind, and 32 hex digits.
+//!
+//! Ids of things sort by the time they were made (UUIDv7), except [`MessageId`], which starts with
+//! its message's seq (UUIDv8), and [`SubscriptionId`], which is computed from what it names.
+
+use std::{fmt, str::FromStr};
+
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
+
+use super::{Moment, message::Seq};
+
+/// The text is not an id of the expected kind.
+#[derive(Debug, Clone, Copy)]
+pub struct InvalidId {
+    /// The prefix an id of this kind has.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not an id of the form {}_…", self.expected)
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{}"), self.0.simple())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            /// Accepts only the form that `Display` writes: one thing has one name.
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let wrong = InvalidId { expected: $prefix };
+                let hex = text.strip_prefix(concat!($prefix, "_")).ok_or(wrong)?;
+                if hex.len() != 32 || hex.bytes().any(|b| b.is_ascii_uppercase()) {
+                    return Err(wrong);
+                }
+                Uuid::try_parse(hex).map(Self).map_err(|_| wrong)
+            }
+        }
+    };
+}
+
+macro_rules! timed {
+    ($name:ident) => {
+        impl $name {
+            /// The id of what is made at `moment`.
+            pub fn at(moment: &Moment) -> Self {
+                let millis = u64::try_from(moment.now.micros() / 1_000).unwrap_or_default();
+                let mut random = [0; 10];
+                random.copy_from_slice(&moment.seed.to_be_bytes()[..10]);
+                Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+            }
+        }
+    };
+}
+
+id! {
+    /// Names a tenant.
+    TenantId, "tenant"
+}
+id! {
+    /// Names a room within a tenant.
+    RoomId, "room"
+}
+id! {
+    /// Names a notification within a tenant.
+    NotificationId, "notif"
+}
+id! {
+    /// Names something that happened and is neither a message nor a notification.
+    EventId, "evt"
+}
+id! {
+    /// Names one user's subscription to one topic.
+    SubscriptionId, "sub"
+}
+id! {
+    /// Names a message within a log. Its first 48 bits are the message's seq, so it is found
+    /// without an index; the rest is random, so it cannot be guessed from the seq.
+    MessageId, "msg"
+}
+timed!(TenantId);
+timed!(RoomId);
+timed!(NotificationId);
+timed!(EventId);
+
+impl MessageId {
+    /// The id of the message that takes `seq` in a send drawn with `seed`.
+    pub fn new(seq: Seq, seed: u128) -> Self {
+        let mut bytes = seed.to_be_bytes();
+        bytes[..6].copy_from_slice(&seq.get().to_be_bytes()[2..]);
+        Self(Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// The seq this id claims. Ids come from clients: the item found there must be compared.
+    pub fn seq(self) -> Seq {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&self.0.as_bytes()[..6]);
+        Seq::new(u64::from_be_bytes(bytes))
+    }
+}
+
+impl SubscriptionId {
+    /// The one id that `user`'s subscription to `topic` can have, so that subscribing twice is one
+    /// subscription by construction.
+    pub fn of(tenant: TenantId, user: &str, topic: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [tenant.to_string().as_str(), user, topic] {
+            // The length keeps ("ab", "c") and ("a", "bc") apart.
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finalize()[..16]);
+        Self(Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_holds_its_seq() {
+        let id = MessageId::new(Seq::new(123_456_789), u128::MAX);
+        assert_eq!(id.seq(), Seq::new(123_456_789));
+        assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = MessageId::new(Seq::new(10), 0x00ab_cdef).to_string();
+        assert!(id.to_uppercase().parse::<MessageId>().is_err());
+        assert!(id.replace("msg", "room").parse::<MessageId>().is_err());
+        assert!(format!("{id}0").parse::<MessageId>().is_err());
+    }
+
+    #[test]
+    fn parts_of_a_subscription_do_not_run_into_each_other() {
+        let tenant: TenantId = format!("tenant_{:032x}", 7).parse().unwrap();
+        assert_ne!(
+            SubscriptionId::of(tenant, "ab", "c"),
+            SubscriptionId::of(tenant, "a", "bc")
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! Messages: what a log holds.
+
+use super::{Error, MessageId, Thread, Timestamp, UserId, text};
+
+/// A message's place in its log: 1, 2, 3, … without a gap. 0 is "before the first".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// Before the first message.
+    pub const ZERO: Self = Self(0);
+    /// The last seq a message id can hold: 48 bits.
+    pub const MAX: Self = Self((1 << 48) - 1);
+
+    /// The `n`th place, at most [`Seq::MAX`].
+    pub const fn new(n: u64) -> Self {
+        if n > Self::MAX.0 { Self::MAX } else { Self(n) }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The place after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self::new(self.0 + 1)
+    }
+
+    /// How many places this one is after `other`; 0 if it is not.
+    pub const fn since(self, other: Self) -> u64 {
+        self.0.saturating_sub(other.0)
+    }
+}
+
+/// What a message says: 1 byte to 32 KB of UTF-8, kept byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content(String);
+
+impl Content {
+    /// The longest content, in bytes of UTF-8.
+    pub const MAX: usize = 32 * 1024;
+
+    /// Reads field `content`.
+    pub fn parse(content: String) -> Result<Self, Error> {
+        text::check("content", &content, Self::MAX)?;
+        if content.is_empty() {
+            return Err(Error::invalid(
+                "content",
+                "Invalid content. It must not be empty",
+            ));
+        }
+        Ok(Self(content))
+    }
+
+    /// The content as it came.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A JSON value that we carry and do not read, kept as the bytes it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(String);
+
+impl Json {
+    /// The most bytes of a message's `meta`.
+    pub const MAX_META: usize = 16 * 1024;
+
+    /// Reads an object of at most `max` bytes from `field`.
+    ///
+    /// The text must be JSON that every client can read back: no lone surrogates, and nested no
+    /// deeper than `serde_json` itself reads (127 levels).
+    pub fn object(field: &'static str, text: &str, max: usize) -> Result<Self, Error> {
+        let text = text.trim();
+        if text.len() > max {
+            return Err(Error::invalid(
+                field,
+                format!("Invalid {field}. At most {max} bytes of JSON"),
+            ));
+        }
+        // Parsed only to be judged: a value would lose the order of keys and digits of numbers.
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
+            .map(|_| Self(text.to_owned()))
+            .map_err(|_| {
+                Error::invalid(
+                    field,
+                    format!("Invalid {field}. It must be a JSON object, nested at most 127 levels"),
+                )
+            })
+    }
+
+    /// Trusts what our own store gives back.
+    pub(crate) const fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A message that has no seq yet.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The log it is for.
+    pub thread: Thread,
+    /// Who says it.
+    pub author: UserId,
+    /// What it says.
+    pub content: Content,
+    /// What the client attached.
+    pub meta: Option<Json>,
+    /// When it was sent.
+    pub created_at: Timestamp,
+    /// The random part of its id, by which a repeated write recognises itself.
+    pub seed: u128,
+}
+
+impl Draft {
+    /// The id this draft has at `seq`.
+    pub fn id_at(&self, seq: Seq) -> MessageId {
+        MessageId::new(seq, self.seed)
+    }
+
+    /// What its sender is told once it has `seq`.
+    pub fn sent_at(&self, seq: Seq) -> Sent {
+        Sent {
+            id: self.id_at(seq),
+            seq,
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// A message of a log.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// Its place.
+    pub seq: Seq,
+    /// Who said it.
+    pub author: UserId,
+    /// What it says; empty once deleted.
+    pub content: String,
+    /// What the client attached; none once deleted.
+    pub meta: Option<Json>,
+    /// When it was sent.
+    pub created_at: Timestamp,
+    /// When it was last changed by its author.
+    pub edited_at: Option<Timestamp>,
+    /// When its author took it back. The place stays taken: the log has no holes.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// What the sender of a message is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// Its id.
+    pub id: MessageId,
+    /// Its place.
+    pub seq: Seq,
+    /// When it was sent.
+    pub created_at: Timestamp,
+}
+
+/// Which messages of a log are wanted. The answer is in ascending order in either case.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// Only later ones.
+    pub after: Option<Seq>,
+    /// Only earlier ones.
+    pub before: Option<Seq>,
+    /// How many at most, counted from `after`, or backwards from `before` where only that is given.
+    pub limit: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meta_is_kept_byte_for_byte() {
+        let text = r#"{ "z":1.10, "a":12345678901234567890123 }"#;
+        assert_eq!(Json::object("meta", text, 100).unwrap().as_str(), text);
+    }
+
+    #[test]
+    fn meta_must_be_an_object_that_clients_can_read() {
+        for bad in ["[]", "1", "null", r#"{"a":"\ud800"}"#, r#"{"a":}"#] {
+            assert!(Json::object("meta", bad, 100).is_err(), "{bad}");
+        }
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert!(Json::object("meta", &deep, 1_000).is_err());
+    }
+
+    #[test]
+    fn a_seq_never_passes_what_an_id_can_hold() {
+        assert_eq!(Seq::new(u64::MAX), Seq::MAX);
+        assert_eq!(Seq::MAX.next(), Seq::MAX);
+    }
+}

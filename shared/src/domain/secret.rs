@@ -1,0 +1,81 @@
+//! Secrets: shown once, kept as hashes, compared in constant time.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The SHA-256 of a secret. High-entropy keys need no slow hash; passwords do and are not kept here.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// The hash of `secret` as a client sent it.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    /// Whether `secret` hashes to this. Takes the same time whatever the answer.
+    pub fn matches(&self, secret: &[u8]) -> bool {
+        Self::of(secret).0.ct_eq(&self.0).into()
+    }
+
+    /// 64 hex digits: the key under which an API key is stored.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+/// Even a hash stays out of logs.
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(…)")
+    }
+}
+
+/// A tenant's API key in the clear: exists only between its making and the one answer that shows it.
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// A key of 256 random bits: `sk_` and 64 hex digits, which cannot begin with `sk_live_`.
+    pub fn from_entropy(entropy: [u8; 32]) -> Self {
+        Self(format!("sk_{}", hex::encode(entropy)))
+    }
+
+    /// For the one answer that shows it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is stored of it.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_shown_by_debug() {
+        let key = ApiKey::from_entropy([7; 32]);
+        assert_eq!(
+            format!("{key:?} {:?}", key.hash()),
+            "ApiKey(…) SecretHash(…)"
+        );
+    }
+
+    #[test]
+    fn only_the_same_secret_matches() {
+        let hash = SecretHash::of(b"right");
+        assert!(hash.matches(b"right"));
+        assert!(!hash.matches(b"wrong"));
+    }
+}

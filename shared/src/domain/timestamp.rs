@@ -1,0 +1,90 @@
+//! A point in time, to the microsecond.
+
+use std::{fmt, str::FromStr};
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// Microseconds since 1970, UTC.
+///
+/// Shown with a fixed width (`2025-12-13T12:00:00.123456Z`), so that the text sorts as the time does
+/// and can be a sort key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The time `micros` microseconds after 1970.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, as DynamoDB's TTL and `X-RateLimit-Reset` count them.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// This time and `seconds` more.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0 + seconds * MICROS_PER_SECOND)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = OffsetDateTime::from_unix_timestamp(self.seconds()).map_err(|_| fmt::Error)?;
+        let micros = self.0.rem_euclid(MICROS_PER_SECOND);
+        let (date, time) = (at.date(), at.time());
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{micros:06}Z",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            time.hour(),
+            time.minute(),
+            time.second(),
+        )
+    }
+}
+
+/// The text is not a time.
+#[derive(Debug)]
+pub struct InvalidTimestamp;
+
+impl fmt::Display for InvalidTimestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an RFC 3339 time")
+    }
+}
+
+impl std::error::Error for InvalidTimestamp {}
+
+impl FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
+        i64::try_from(at.unix_timestamp_nanos() / 1_000)
+            .map(Self)
+            .map_err(|_| InvalidTimestamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_back_as_it_was_shown() {
+        let at = Timestamp::from_micros(1_765_627_200_123_456);
+        assert_eq!(at.to_string(), "2025-12-13T12:00:00.123456Z");
+        assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
+    }
+}

@@ -1,0 +1,182 @@
+//! The edge of a surface: what surrounds its routes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, MatchedPath, Request as HttpRequest, State},
+    http::{HeaderName, HeaderValue, Method, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use lambda_http::request::RequestContext;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{Any, CorsLayer},
+};
+
+use super::{Failure, request::Request, surface::Surface};
+use crate::{
+    app::{App, quota::Quota},
+    domain::Error,
+};
+
+/// When to try again after contention or an outage, in seconds.
+const SOON: u64 = 1;
+/// How long a browser may remember a preflight.
+const PREFLIGHT: Duration = Duration::from_secs(7_200);
+
+/// `routes` with all that surface `S` puts around them: panics become errors, errors become its
+/// envelopes, every answer says what is left of the budget, and browsers of any origin may call.
+pub fn edge<S: Surface>(routes: Router<App>, app: &App) -> Router {
+    routes
+        .layer(CatchPanicLayer::custom(|_| {
+            Failure::from(Error::internal("a handler panicked")).into_response()
+        }))
+        .layer(cors())
+        .layer(from_fn_with_state(app.clone(), around::<S>))
+        .with_state(app.clone())
+}
+
+/// Any origin: the credential is a header that no browser adds by itself.
+fn cors() -> CorsLayer {
+    let name = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            name("idempotency-key"),
+            name("x-api-key"),
+            name("x-master-key"),
+            name("x-user-id"),
+        ])
+        .expose_headers([
+            header::LINK,
+            header::RETRY_AFTER,
+            name("idempotent-replayed"),
+            name("x-ratelimit-limit"),
+            name("x-ratelimit-remaining"),
+            name("x-ratelimit-reset"),
+        ])
+        .max_age(PREFLIGHT)
+}
+
+async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next: Next) -> Response {
+    let request = match Request::begin(address(&http)) {
+        Ok(request) => request,
+        Err(error) => {
+            let mut response = Failure::from(error).into_response();
+            render::<S>(&mut response, "");
+            return response;
+        }
+    };
+    http.extensions_mut().insert(request.clone());
+    let route = http
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unknown", MatchedPath::as_str)
+        .to_owned();
+
+    let mut response = next.run(http).await;
+
+    let quota = if let Some(quota) = request.quota.get() {
+        *quota
+    } else {
+        // No valid key: the address pays.
+        let (quota, verdict) = app.charge_address(request.address, &request.moment);
+        if let Err(error) = verdict {
+            response.extensions_mut().insert(Failure::from(error));
+        }
+        quota
+    };
+    render::<S>(&mut response, &route);
+    say(&mut response, quota);
+    response
+}
+
+/// Where the request came from: as API Gateway says, or as the socket does.
+fn address(http: &HttpRequest) -> Option<std::net::IpAddr> {
+    match http.extensions().get::<RequestContext>() {
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            context.http.source_ip.as_ref()?.parse().ok()
+        }
+        Some(_) => None,
+        None => http
+            .extensions()
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|peer| peer.ip()),
+    }
+}
+
+/// Replaces the placeholder of a [`Failure`] by what surface `S` says, and logs a fault, once.
+fn render<S: Surface>(response: &mut Response, route: &str) {
+    let Some(Failure(error)) = response.extensions_mut().remove::<Failure>() else {
+        return;
+    };
+    let status = S::status(&error);
+    if status.is_server_error() {
+        tracing::error!(
+            surface = S::NAME,
+            route,
+            status = status.as_u16(),
+            cause = error.cause().map(|cause| chain(cause.as_ref())),
+            "{error}"
+        );
+    }
+    *response.status_mut() = status;
+    *response.body_mut() = Body::from(S::envelope(&error).to_string());
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    let retry_after = match &*error {
+        Error::RateLimited { retry_after } => Some(*retry_after),
+        Error::Busy | Error::Unavailable(_) => Some(SOON),
+        Error::MethodNotAllowed { allowed } => {
+            if let Ok(allowed) = HeaderValue::try_from(allowed) {
+                headers.insert(header::ALLOW, allowed);
+            }
+            None
+        }
+        Error::Invalid { .. }
+        | Error::TooLarge { .. }
+        | Error::Unauthenticated(_)
+        | Error::Forbidden(_)
+        | Error::NotFound(_)
+        | Error::Conflict(_)
+        | Error::RoomExists(_)
+        | Error::Internal(_) => None,
+    };
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
+/// An error and what caused it, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// What is left of the caller's budget, on every answer.
+fn say(response: &mut Response, quota: Quota) {
+    let headers = response.headers_mut();
+    headers.insert("x-ratelimit-limit", HeaderValue::from(quota.limit));
+    headers.insert("x-ratelimit-remaining", HeaderValue::from(quota.remaining));
+    headers.insert("x-ratelimit-reset", HeaderValue::from(quota.reset));
+}

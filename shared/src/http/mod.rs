@@ -1,0 +1,21 @@
+//! The edge: authenticate, limit, parse, render. What differs between the dialects is in [`surface`].
+
+pub mod body;
+pub mod caller;
+pub mod edge;
+pub mod failure;
+pub mod params;
+pub mod path;
+pub mod reply;
+pub mod request;
+pub mod serve;
+pub mod surface;
+pub mod wire;
+
+pub use body::{Body, Repeat};
+pub use caller::Caller;
+pub use failure::Failure;
+pub use params::Params;
+pub use path::Path;
+pub use reply::{Reply, Show};
+pub use request::{Now, entropy};

@@ -1,0 +1,82 @@
+//! Query parameters.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use axum::{
+    extract::{FromRequestParts, Query},
+    http::request::Parts,
+};
+
+use super::Failure;
+use crate::domain::{
+    Cursor, Error,
+    page::{Slice, number},
+};
+
+/// The query parameters of a request, each given at most once.
+#[derive(Debug)]
+pub struct Params(BTreeMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Error::invalid("query", "Invalid query string"))?;
+        let mut params = BTreeMap::new();
+        for (name, value) in pairs {
+            if params.contains_key(&name) {
+                let reason = format!("Invalid {name}. Give it once");
+                return Err(Error::invalid(Cow::Owned(name), reason).into());
+            }
+            params.insert(name, value);
+        }
+        Ok(Self(params))
+    }
+}
+
+impl Params {
+    /// The parameter `name`, if it was given.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A whole number within `min..=max`, if it was given.
+    pub fn number(&self, name: &'static str, min: u64, max: u64) -> Result<Option<u64>, Error> {
+        self.get(name)
+            .map(|text| number(name, text, min, max))
+            .transpose()
+    }
+
+    /// The parameter `limit`, from 1 to `max`.
+    pub fn limit(&self, max: usize) -> Result<usize, Error> {
+        let limit = self.number("limit", 1, max as u64)?;
+        Ok(limit.map_or(Slice::DEFAULT_LIMIT, small))
+    }
+
+    /// The parameter `offset`.
+    pub fn offset(&self) -> Result<usize, Error> {
+        let offset = self.number("offset", 0, Slice::MAX_OFFSET as u64)?;
+        Ok(offset.map_or(0, small))
+    }
+
+    /// `limit`, `offset` and `cursor`, as every list takes them.
+    pub fn slice(&self) -> Result<Slice, Error> {
+        Ok(Slice {
+            limit: self.limit(Slice::MAX_LIMIT)?,
+            offset: self.offset()?,
+            after: self.cursor()?,
+        })
+    }
+
+    /// The `cursor` of a `Link` header.
+    pub fn cursor(&self) -> Result<Option<Cursor>, Error> {
+        self.get("cursor").map(super::reply::cursor).transpose()
+    }
+}
+
+/// Every bound we pass fits.
+fn small(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,103 @@
+//! What the edge knows of a request besides its words.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, request::Parts},
+};
+use tokio::time::Instant;
+
+use super::Failure;
+use crate::{
+    app::quota::Quota,
+    domain::{Error, Moment, Timestamp},
+};
+
+/// How long a request may take before it is given up with a 503: well under the 30 s of API Gateway.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One request, as its edge and its extractors share it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub(super) moment: Moment,
+    pub(super) address: Option<IpAddr>,
+    /// What the caller has left, once somebody was charged.
+    pub(super) quota: Arc<OnceLock<Quota>>,
+}
+
+impl Request {
+    /// A request that begins now.
+    pub(super) fn begin(address: Option<IpAddr>) -> Result<Self, Error> {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_err(Error::internal)?;
+        let micros = i64::try_from(since.as_micros()).map_err(Error::internal)?;
+        let mut seed = [0; 16];
+        getrandom::fill(&mut seed).map_err(Error::internal)?;
+        Ok(Self {
+            moment: Moment {
+                now: Timestamp::from_micros(micros),
+                deadline: Instant::now() + PATIENCE,
+                seed: u128::from_be_bytes(seed),
+            },
+            address,
+            quota: Arc::default(),
+        })
+    }
+
+    /// Notes whose budget the answer tells of. The first to pay is told.
+    pub(super) fn pays(&self, quota: Quota) {
+        let _ = self.quota.set(quota);
+    }
+
+    /// The one that the edge put into `parts`.
+    pub(super) fn of(parts: &Parts) -> Result<Self, Failure> {
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| Error::internal("the route has no edge").into())
+    }
+}
+
+/// 256 random bits, for a secret.
+pub fn entropy() -> Result<[u8; 32], Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(Error::internal)?;
+    Ok(bytes)
+}
+
+/// The moment of the request.
+#[derive(Debug)]
+pub struct Now(pub Moment);
+
+impl<S: Sync> FromRequestParts<S> for Now {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Request::of(parts).map(|request| Self(request.moment))
+    }
+}
+
+/// The one value of header `name`; `None` without it.
+///
+/// # Errors
+///
+/// [`Error::Unauthenticated`] with `twice` if it was sent more than once: which one is meant?
+pub(super) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    twice: &'static str,
+) -> Result<Option<&'a [u8]>, Error> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().map(axum::http::HeaderValue::as_bytes);
+    if values.next().is_some() {
+        return Err(Error::Unauthenticated(twice));
+    }
+    Ok(first)
+}

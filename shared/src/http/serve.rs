@@ -1,0 +1,47 @@
+//! Running routes as a Lambda function.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::Client;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use axum::Router;
+
+use super::{edge::edge, surface::Surface};
+use crate::app::{App, Settings};
+
+/// Runs `routes` on surface `S` until the runtime ends the process.
+///
+/// # Errors
+///
+/// If the environment lacks a setting, which is said at start, or if the runtime is lost.
+pub async fn serve<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    lambda_http::tracing::init_default_subscriber();
+    let app = app().await?;
+    lambda_http::run(edge::<S>(routes, &app)).await
+}
+
+/// The service as this function's environment describes it.
+pub async fn app() -> Result<App, lambda_http::Error> {
+    let settings = Settings::from_env(|name| std::env::var(name).ok())?;
+    Ok(App::new(&settings, &dynamodb().await))
+}
+
+/// A client with few, short retries: what it does not mend within seconds is a 503.
+async fn dynamodb() -> Client {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .operation_timeout(Duration::from_secs(6))
+        .build();
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(timeouts)
+        .load()
+        .await;
+    Client::new(&config)
+}

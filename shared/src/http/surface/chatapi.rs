@@ -1,0 +1,148 @@
+//! ChatAPI: `X-API-Key` and `X-User-Id`; `X-Master-Key` for the operator.
+
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+
+use super::Surface;
+use crate::{
+    app::App,
+    domain::{Actor, Auditor, Error, Operator, UserId},
+    http::request::{Request, single},
+};
+
+/// A tenant's server, acting for a user.
+#[derive(Debug)]
+pub struct ChatApi;
+
+/// The operator.
+#[derive(Debug)]
+pub struct ChatApiOperator;
+
+/// The operator, or a tenant's server looking at its own failures.
+#[derive(Debug)]
+pub struct ChatApiAuditor;
+
+const TWO_KEYS: &str = "Send X-API-Key once";
+const TWO_USERS: &str = "Send X-User-Id once";
+const TWO_MASTER_KEYS: &str = "Send X-Master-Key once";
+
+async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Actor, Error> {
+    let key = single(headers, "x-api-key", TWO_KEYS)?.ok_or(Error::Unauthenticated(
+        "Missing API key. Send it as X-API-Key",
+    ))?;
+    let session = if let Some(session) = app.remembered(key) {
+        session
+    } else {
+        // Guessing costs the guesser, before it costs us a read.
+        let (quota, verdict) = app.charge_address(request.address, &request.moment);
+        let session = match verdict {
+            Ok(()) => app.session(key).await,
+            Err(error) => Err(error),
+        };
+        session.inspect_err(|_| request.pays(quota))?
+    };
+    let (quota, verdict) = app.charge(&session, &request.moment).await?;
+    request.pays(quota);
+    verdict?;
+    let user = single(headers, "x-user-id", TWO_USERS)?.ok_or(Error::Unauthenticated(
+        "Missing user. Send the user's id as X-User-Id",
+    ))?;
+    // What is not UTF-8 is refused by the same rule as what is not ASCII.
+    let user = UserId::parse("X-User-Id", std::str::from_utf8(user).unwrap_or_default())?;
+    app.actor(&session, user, &request.moment)
+}
+
+fn operator(app: &App, headers: &HeaderMap, request: &Request) -> Result<Operator, Error> {
+    let (quota, verdict) = app.charge_address(request.address, &request.moment);
+    request.pays(quota);
+    verdict?;
+    app.operator(single(headers, "x-master-key", TWO_MASTER_KEYS)?)
+}
+
+/// `{"success": false, "error": {"code": "NOT_FOUND", "message": "Room not found"}}`, and `field` where a
+/// field is at fault, `room_id` where a room is in the way.
+fn envelope(error: &Error) -> Value {
+    let code = match error {
+        Error::Invalid { .. } => "VALIDATION_ERROR",
+        Error::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
+        Error::Unauthenticated(_) => "AUTHENTICATION_ERROR",
+        Error::Forbidden(_) => "AUTHORIZATION_ERROR",
+        Error::NotFound(_) => "NOT_FOUND",
+        Error::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
+        Error::Conflict(_) | Error::RoomExists(_) => "CONFLICT",
+        Error::RateLimited { .. } => "RATE_LIMIT_EXCEEDED",
+        Error::Busy | Error::Unavailable(_) => "SERVICE_UNAVAILABLE",
+        Error::Internal(_) => "INTERNAL_ERROR",
+    };
+    let mut inner = json!({ "code": code, "message": error.to_string() });
+    match error {
+        Error::Invalid { field, .. } => inner["field"] = json!(field),
+        Error::TooLarge { .. } => inner["field"] = json!("body"),
+        Error::RoomExists(room) => inner["room_id"] = json!(room.to_string()),
+        Error::Unauthenticated(_)
+        | Error::Forbidden(_)
+        | Error::NotFound(_)
+        | Error::MethodNotAllowed { .. }
+        | Error::Conflict(_)
+        | Error::RateLimited { .. }
+        | Error::Busy
+        | Error::Unavailable(_)
+        | Error::Internal(_) => {}
+    }
+    json!({ "success": false, "error": inner })
+}
+
+impl Surface for ChatApi {
+    type Caller = Actor;
+    const NAME: &'static str = "chatapi";
+
+    async fn authenticate(
+        app: &App,
+        headers: &HeaderMap,
+        request: &Request,
+    ) -> Result<Actor, Error> {
+        actor(app, headers, request).await
+    }
+
+    fn envelope(error: &Error) -> Value {
+        envelope(error)
+    }
+}
+
+impl Surface for ChatApiOperator {
+    type Caller = Operator;
+    const NAME: &'static str = ChatApi::NAME;
+
+    async fn authenticate(
+        app: &App,
+        headers: &HeaderMap,
+        request: &Request,
+    ) -> Result<Operator, Error> {
+        operator(app, headers, request)
+    }
+
+    fn envelope(error: &Error) -> Value {
+        envelope(error)
+    }
+}
+
+impl Surface for ChatApiAuditor {
+    type Caller = Auditor;
+    const NAME: &'static str = ChatApi::NAME;
+
+    async fn authenticate(
+        app: &App,
+        headers: &HeaderMap,
+        request: &Request,
+    ) -> Result<Auditor, Error> {
+        if headers.contains_key("x-master-key") {
+            operator(app, headers, request).map(Auditor::Operator)
+        } else {
+            actor(app, headers, request).await.map(Auditor::Tenant)
+        }
+    }
+
+    fn envelope(error: &Error) -> Value {
+        envelope(error)
+    }
+}

@@ -1,0 +1,47 @@
+//! The dialects: all that differs between them. A surface is chosen by type, never by a flag.
+
+mod chatapi;
+
+use std::future::Future;
+
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+pub use self::chatapi::{ChatApi, ChatApiAuditor, ChatApiOperator};
+use super::request::Request;
+use crate::{app::App, domain::Error};
+
+/// One dialect, seen by one kind of caller.
+pub trait Surface: Send + Sync + 'static {
+    /// The proof of who calls.
+    type Caller: Send;
+
+    /// Its name in logs.
+    const NAME: &'static str;
+
+    /// Finds and checks the credential, and charges the request to its owner.
+    fn authenticate(
+        app: &App,
+        headers: &HeaderMap,
+        request: &Request,
+    ) -> impl Future<Output = Result<Self::Caller, Error>> + Send;
+
+    /// The dialect's body for `error`.
+    fn envelope(error: &Error) -> Value;
+
+    /// The dialect's status for `error`.
+    fn status(error: &Error) -> StatusCode {
+        match error {
+            Error::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Error::Forbidden(_) => StatusCode::FORBIDDEN,
+            Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Error::Conflict(_) | Error::RoomExists(_) => StatusCode::CONFLICT,
+            Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Busy | Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}

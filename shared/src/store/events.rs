@@ -1,0 +1,181 @@
+//! The outbox for all that happened and is not a message.
+//!
+//! | partition key       | attributes                                                                                  |
+//! |---------------------|---------------------------------------------------------------------------------------------|
+//! | `tenant#evt_…`      | `kind`, `at`, `actor`, `room`, `users?`, `ttl`                                              |
+//! | `tenant#notif_…`    | `kind` = `notification`, `at`, `actor`, `topic`, `payload` (JSON), `users?`, `room?`, `topic_subscribers?`, `ttl` |
+//!
+//! **Invariant:** an event is written in the transaction of the change it tells of, and never changed.
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{ConditionCheck, Put, TransactWriteItem},
+};
+
+use super::{
+    Backoff,
+    aws::{Verdict, refusal},
+    guards::{Claim, Claimed},
+    item::{Item, NewItem, Read},
+    transaction::{self, Outcome},
+};
+use crate::domain::{
+    Done, Error, NotificationId, TenantId, Timestamp,
+    event::{Event, EventKind, RETENTION_SECONDS},
+    notification::Notification,
+};
+
+/// The `events` table.
+#[derive(Debug, Clone)]
+pub struct EventStore {
+    client: Client,
+    table: String,
+}
+
+/// What the sender of a notification is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Notified {
+    /// Its id.
+    pub id: NotificationId,
+    /// When it was stored.
+    pub created_at: Timestamp,
+}
+
+/// What came of a try to store a notification.
+#[derive(Debug)]
+pub enum Stored {
+    /// It is stored.
+    Done(Done<Notified>),
+    /// The check that went with it failed: nothing was stored.
+    Refused,
+}
+
+impl EventStore {
+    pub(super) const fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// `event` as a write of the transaction that makes it true.
+    pub(super) fn write(
+        &self,
+        tenant: TenantId,
+        event: &Event,
+    ) -> Result<TransactWriteItem, Error> {
+        let mut item = NewItem::new()
+            .s("pk", format!("{tenant}#{}", event.id))
+            .s("kind", event.kind.name())
+            .s("at", event.at)
+            .s("actor", &event.actor)
+            .s("room", event.room)
+            .n("ttl", event.at.seconds() + RETENTION_SECONDS);
+        item = match &event.kind {
+            EventKind::RoomCreated | EventKind::RoomUpdated => item,
+            EventKind::MemberJoined(users) => {
+                item.list("users", users.iter().map(ToString::to_string))
+            }
+            EventKind::MemberLeft(user) => item.list("users", [user.to_string()].into_iter()),
+        };
+        self.put(item.build()).map(transaction::put)
+    }
+
+    /// Stores `notification`, if `check` holds, once per `claim`.
+    ///
+    /// One plain write where neither is given; one transaction otherwise.
+    pub async fn notify(
+        &self,
+        tenant: TenantId,
+        notification: &Notification,
+        check: Option<ConditionCheck>,
+        claim: Option<&Claim>,
+        race: &mut Backoff,
+    ) -> Result<Stored, Error> {
+        let item = notification_item(tenant, notification);
+        let told = Notified {
+            id: notification.id,
+            created_at: notification.created_at,
+        };
+        if check.is_none() && claim.is_none() {
+            self.put_alone(item, race).await?;
+            return Ok(Stored::Done(Done::now(told)));
+        }
+        let mut writes = vec![transaction::put(self.put(item)?)];
+        if let Some(claim) = claim {
+            let outcome = NewItem::new()
+                .s("id", told.id)
+                .s("created_at", told.created_at)
+                .build();
+            writes.push(claim.write(outcome)?);
+        }
+        if let Some(check) = check {
+            writes.push(TransactWriteItem::builder().condition_check(check).build());
+        }
+        let refused = match transaction::commit(&self.client, &writes, race).await? {
+            Outcome::Committed => return Ok(Stored::Done(Done::now(told))),
+            Outcome::Refused(refused) => refused,
+        };
+        if let (Some(claim), Some(Some(marker))) = (claim, refused.get(1)) {
+            let Claimed { outcome } = claim.recognise(marker.item.as_ref())?;
+            let id: NotificationId = outcome.parse("id")?;
+            return Ok(Stored::Done(Done {
+                value: Notified {
+                    id,
+                    created_at: outcome.parse("created_at")?,
+                },
+                replayed: id != told.id,
+            }));
+        }
+        if let Some(Some(_)) = refused.first() {
+            // An earlier try of ours landed and its answer was lost: nobody else has this id.
+            return Ok(Stored::Done(Done::now(told)));
+        }
+        Ok(Stored::Refused)
+    }
+
+    async fn put_alone(&self, item: Item, race: &mut Backoff) -> Result<(), Error> {
+        loop {
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(item.clone()))
+                .condition_expression("attribute_not_exists(pk)")
+                .send()
+                .await;
+            let Err(error) = put else { return Ok(()) };
+            match refusal(error) {
+                // Ours, from a try whose answer was lost: nobody else has this id.
+                Ok(_) => return Ok(()),
+                Err(Verdict::Again(error)) => race.pause().await.map_err(|_| error)?,
+                Err(Verdict::Fault(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn put(&self, item: Item) -> Result<Put, Error> {
+        Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .map_err(Error::internal)
+    }
+}
+
+fn notification_item(tenant: TenantId, notification: &Notification) -> Item {
+    let targets = &notification.targets;
+    NewItem::new()
+        .s("pk", format!("{tenant}#{}", notification.id))
+        .s("kind", "notification")
+        .s("at", notification.created_at)
+        .s("actor", &notification.sender)
+        .s("topic", notification.topic.as_str())
+        .s("payload", notification.payload.as_str())
+        .list("users", targets.users.iter().map(ToString::to_string))
+        .s_opt("room", targets.room)
+        .s_opt(
+            "topic_subscribers",
+            targets.topic_subscribers.then_some("yes"),
+        )
+        .n("ttl", notification.created_at.seconds() + RETENTION_SECONDS)
+        .build()
+}

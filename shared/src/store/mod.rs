@@ -1,0 +1,77 @@
+//! DynamoDB: one module per table. Item shapes and conditions live here and nowhere else.
+//!
+//! Every key begins with the tenant, so another tenant's thing is not found; words that users choose
+//! enter a key only through [`crate::domain::text::escape`]. Every item carries `v`, the version of its
+//! shape.
+
+mod aws;
+mod backoff;
+mod item;
+mod paging;
+mod transaction;
+mod turns;
+
+pub mod deliveries;
+pub mod events;
+pub mod guards;
+pub mod keys;
+pub mod messages;
+pub mod rooms;
+pub mod subscriptions;
+pub mod tenants;
+
+pub use backoff::Backoff;
+
+use aws_sdk_dynamodb::Client;
+
+use self::{
+    deliveries::DeliveryStore, events::EventStore, guards::GuardStore, keys::KeyStore,
+    messages::MessageStore, rooms::RoomStore, subscriptions::SubscriptionStore,
+    tenants::TenantStore,
+};
+
+/// The tables' names.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each field is the table of its name")]
+pub struct Tables {
+    pub tenants: String,
+    pub keys: String,
+    pub rooms: String,
+    pub messages: String,
+    pub events: String,
+    pub deliveries: String,
+    pub guards: String,
+}
+
+/// All tables.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "each field is the store of its name")]
+pub struct Stores {
+    pub tenants: TenantStore,
+    pub subscriptions: SubscriptionStore,
+    pub keys: KeyStore,
+    pub rooms: RoomStore,
+    pub messages: MessageStore,
+    pub events: EventStore,
+    pub deliveries: DeliveryStore,
+    pub guards: GuardStore,
+}
+
+impl Stores {
+    /// The tables named `tables`, reached by `client`. `single_writer` says that no other process writes
+    /// them, so that what this one has seen of a log is all there is.
+    pub fn new(client: &Client, tables: &Tables, single_writer: bool) -> Self {
+        let guards = GuardStore::new(client.clone(), tables.guards.clone());
+        let events = EventStore::new(client.clone(), tables.events.clone());
+        Self {
+            tenants: TenantStore::new(client.clone(), tables.tenants.clone()),
+            subscriptions: SubscriptionStore::new(client.clone(), tables.tenants.clone()),
+            keys: KeyStore::new(client.clone(), tables.keys.clone()),
+            rooms: RoomStore::new(client.clone(), tables.rooms.clone(), events.clone()),
+            messages: MessageStore::new(client.clone(), tables.messages.clone(), single_writer),
+            deliveries: DeliveryStore::new(client.clone(), tables.deliveries.clone()),
+            events,
+            guards,
+        }
+    }
+}

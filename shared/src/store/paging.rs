@@ -1,0 +1,58 @@
+//! Reading one slice of a partition.
+
+use aws_sdk_dynamodb::Client;
+
+use super::{
+    aws::fault,
+    item::{Item, s},
+};
+use crate::domain::{Error, page::Slice};
+
+/// The items of one partition whose sort keys begin alike.
+pub(super) struct Partition<'a> {
+    pub(super) client: &'a Client,
+    pub(super) table: &'a str,
+    pub(super) pk: String,
+    pub(super) begins_with: Option<&'a str>,
+}
+
+impl Partition<'_> {
+    /// The items of `slice`, in the order of their sort keys, after the sort key `after`; and whether
+    /// more follow.
+    pub(super) async fn slice(
+        &self,
+        after: Option<String>,
+        slice: &Slice,
+    ) -> Result<(Vec<Item>, bool), Error> {
+        let wanted = slice.offset + slice.limit;
+        let mut items = Vec::new();
+        let mut start =
+            after.map(|sk| [("pk".to_owned(), s(&self.pk)), ("sk".to_owned(), s(sk))].into());
+        // A page of DynamoDB ends at 1 MB, so one slice may take several.
+        loop {
+            let left = wanted - items.len();
+            let query = self
+                .client
+                .query()
+                .table_name(self.table)
+                .consistent_read(true)
+                .limit(i32::try_from(left).unwrap_or(i32::MAX))
+                .expression_attribute_values(":pk", s(&self.pk))
+                .set_exclusive_start_key(start);
+            let query = match self.begins_with {
+                None => query.key_condition_expression("pk = :pk"),
+                Some(begin) => query
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :begin)")
+                    .expression_attribute_values(":begin", s(begin)),
+            };
+            let page = query.send().await.map_err(fault)?;
+            start = page.last_evaluated_key;
+            items.extend(page.items.unwrap_or_default());
+            if start.is_none() || items.len() >= wanted {
+                break;
+            }
+        }
+        items.drain(..slice.offset.min(items.len()));
+        Ok((items, start.is_some()))
+    }
+}

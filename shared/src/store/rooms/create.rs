@@ -1,0 +1,204 @@
+//! Making a room: one transaction, and for a large one the members after it.
+
+use aws_sdk_dynamodb::types::{
+    Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem,
+};
+use futures_util::{TryStreamExt, stream};
+
+use super::{
+    Freshness, Head, RoomStore, has, item_of,
+    items::{HEAD, PAIR, head, head_item, member_item, partition},
+};
+use crate::{
+    domain::{
+        Done, Error, RoomId, Thread, Timestamp, UserId,
+        event::Event,
+        message::Seq,
+        room::{NewRoom, Pair, Role, Room, RoomType},
+    },
+    store::{
+        Backoff,
+        aws::{Verdict, refusal},
+        guards::{Claim, Claimed},
+        item::{NewItem, Read, s},
+        transaction::{self, Outcome},
+    },
+};
+
+/// A transaction holds 100 writes: head, pair, event, marker, creator, and these.
+const OTHERS_AT_ONCE: usize = 89;
+/// How many member items of a large room are written at the same time.
+const CONCURRENCY: usize = 32;
+
+impl RoomStore {
+    /// Makes the room `thread.room`, with `creator` as its admin.
+    ///
+    /// A room of up to 90 members is one transaction. A larger one is readable to its creator at once;
+    /// its other members are listed on the head, and written before this returns, or by whoever next
+    /// meets the room if this process dies.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RoomExists`] if the pair has a DM, [`Error::Conflict`] if `claim` was used for
+    /// another request.
+    pub async fn create(
+        &self,
+        thread: Thread,
+        creator: &UserId,
+        new: &NewRoom,
+        event: &Event,
+        claim: Option<&Claim>,
+        race: &mut Backoff,
+    ) -> Result<Done<Room>, Error> {
+        let now = event.at;
+        let pair = match (new.kind, new.others.first()) {
+            (RoomType::Dm, Some(other)) => Some(Pair::of(creator.clone(), other.clone())),
+            (RoomType::Dm, None) | (RoomType::Group | RoomType::Channel, _) => None,
+        };
+        let room = Room {
+            id: thread.room,
+            kind: new.kind,
+            name: new.name.clone(),
+            unique_key: pair.as_ref().map(ToString::to_string),
+            last_seq: Seq::ZERO,
+            last_message_at: None,
+            members: new.others.len() + 1,
+            admins: 1,
+            created_at: now,
+        };
+        let others: Vec<UserId> = new.others.iter().cloned().collect();
+        let large = others.len() > OTHERS_AT_ONCE;
+        let (listed, written): (&[UserId], &[UserId]) = if large {
+            (&others, &[])
+        } else {
+            (&[], &others)
+        };
+
+        let mut writes = vec![
+            self.put_new(head_item(thread, &room, listed))?,
+            self.put_new(member_item(thread, creator, Role::Admin, now))?,
+            self.events.write(thread.tenant, event)?,
+        ];
+        let claim_at = claim
+            .map(|claim| {
+                writes.push(claim.write(head_item(thread, &room, &[]))?);
+                Ok::<_, Error>(writes.len() - 1)
+            })
+            .transpose()?;
+        let pair_at = pair
+            .map(|pair| {
+                let item = NewItem::new()
+                    .s("pk", format!("{}#{pair}", thread.tenant))
+                    .s("sk", PAIR)
+                    .s("room", thread.room)
+                    .build();
+                writes.push(self.put_new(item)?);
+                Ok::<_, Error>(writes.len() - 1)
+            })
+            .transpose()?;
+        for user in written {
+            writes.push(self.put_new(member_item(thread, user, Role::Member, now))?);
+        }
+
+        match transaction::commit(&self.client, &writes, race).await? {
+            Outcome::Committed => {}
+            Outcome::Refused(refused) => {
+                if let (Some(claim), Some(marker)) =
+                    (claim, claim_at.and_then(|at| has(&refused, at)))
+                {
+                    return self.replay(thread, claim.recognise(item_of(marker))?).await;
+                }
+                if let Some(taken) = pair_at.and_then(|at| has(&refused, at)) {
+                    let existing: RoomId = item_of(taken).ok_or(Error::Busy)?.parse("room")?;
+                    if existing != thread.room {
+                        return Err(Error::RoomExists(existing));
+                    }
+                }
+                // What is left to refuse is our own room, from a try whose answer was lost.
+            }
+        }
+        if large {
+            self.complete(thread, &others, now).await?;
+        }
+        Ok(Done::now(room))
+    }
+
+    /// The room that an earlier request made, complete.
+    async fn replay(&self, thread: Thread, claimed: Claimed) -> Result<Done<Room>, Error> {
+        let first = head(&claimed.outcome)?.room;
+        let made = Thread {
+            room: first.id,
+            ..thread
+        };
+        if let Some(Head { room, creating }) = self.head(made, Freshness::Strong).await? {
+            self.complete(made, &creating, room.created_at).await?;
+        }
+        Ok(Done {
+            // The marker may be our own, its answer lost: then this is not a repetition.
+            replayed: first.id != thread.room,
+            value: first,
+        })
+    }
+
+    /// Writes the items of `creating` that are missing, then marks the room as ready. Harmless at any
+    /// time: an item that is there stays as it is.
+    pub async fn complete(
+        &self,
+        thread: Thread,
+        creating: &[UserId],
+        joined_at: Timestamp,
+    ) -> Result<(), Error> {
+        if creating.is_empty() {
+            return Ok(());
+        }
+        stream::iter(creating.iter().map(Ok))
+            .try_for_each_concurrent(CONCURRENCY, |user| self.put_member(thread, user, joined_at))
+            .await?;
+        let ready = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .update_expression("REMOVE creating")
+            .condition_expression("attribute_exists(pk)")
+            .send()
+            .await;
+        match ready {
+            Ok(_) => Ok(()),
+            Err(error) => refusal(error).map(|_| ()).map_err(Verdict::into_error),
+        }
+    }
+
+    async fn put_member(
+        &self,
+        thread: Thread,
+        user: &UserId,
+        joined_at: Timestamp,
+    ) -> Result<(), Error> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(member_item(thread, user, Role::Member, joined_at)))
+            .condition_expression("attribute_not_exists(pk)")
+            .send()
+            .await;
+        match put {
+            Ok(_) => Ok(()),
+            Err(error) => refusal(error).map(|_| ()).map_err(Verdict::into_error),
+        }
+    }
+
+    /// A put of something that must not be there yet.
+    pub(super) fn put_new(&self, item: super::Item) -> Result<TransactWriteItem, Error> {
+        Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(AllOld)
+            .build()
+            .map(transaction::put)
+            .map_err(Error::internal)
+    }
+}

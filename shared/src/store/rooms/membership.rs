@@ -1,0 +1,194 @@
+//! Who joins and who leaves.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::{
+    Delete, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
+};
+
+use super::{
+    RoomStore, has, item_of,
+    items::{HEAD, MEMBER, head, member, member_item, member_sort, partition},
+};
+use crate::{
+    domain::{
+        Cursor, Error, Page, Thread, Timestamp, UserId,
+        event::{Event, EventKind},
+        page::Slice,
+        room::{MAX_MEMBERS, Member, Role},
+    },
+    store::{
+        Backoff,
+        item::{n, s},
+        paging::Partition,
+        transaction::{self, Outcome},
+    },
+};
+
+/// How many members one transaction adds: it holds 100 writes, of which head and event are two.
+pub const JOINED_AT_ONCE: usize = 90;
+
+impl RoomStore {
+    /// Adds `users`, at most [`JOINED_AT_ONCE`], to a ready room; those who are members already stay as
+    /// they are. Gives the places of all of them, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the room would hold more than [`MAX_MEMBERS`], [`Error::Busy`] if it
+    /// is still being made.
+    pub async fn join(
+        &self,
+        thread: Thread,
+        users: &BTreeSet<UserId>,
+        role: Role,
+        event: impl Fn(EventKind) -> Event,
+        race: &mut Backoff,
+    ) -> Result<Vec<Member>, Error> {
+        let mut joining = users.clone();
+        let mut places = Vec::with_capacity(users.len());
+        while !joining.is_empty() {
+            let event = event(EventKind::MemberJoined(joining.iter().cloned().collect()));
+            let now = event.at;
+            let mut writes = vec![
+                self.count(thread, joining.len(), role)?,
+                self.events.write(thread.tenant, &event)?,
+            ];
+            for user in &joining {
+                writes.push(self.put_new(member_item(thread, user, role, now))?);
+            }
+            let refused = match transaction::commit(&self.client, &writes, race).await? {
+                Outcome::Committed => None,
+                // The event is there: an earlier try of ours landed and its answer was lost.
+                Outcome::Refused(refused) if has(&refused, 1).is_some() => None,
+                Outcome::Refused(refused) => Some(refused),
+            };
+            let Some(refused) = refused else {
+                places.extend(joining.into_iter().map(|user| joined(user, role, now)));
+                break;
+            };
+            if let Some(standing) = has(&refused, 0) {
+                let Some(item) = item_of(standing) else {
+                    return Err(Error::NotFound("Room"));
+                };
+                if !head(item)?.creating.is_empty() {
+                    return Err(Error::Busy);
+                }
+                // Full for all of them; but those who are in already do not count.
+                if refused.iter().skip(2).all(Option::is_none) {
+                    return Err(Error::invalid(
+                        "members",
+                        format!("Invalid members. A room has at most {MAX_MEMBERS} members"),
+                    ));
+                }
+            }
+            for standing in refused.iter().skip(2).flatten().filter_map(item_of) {
+                let place = member(standing)?;
+                joining.remove(&place.user);
+                places.push(place);
+            }
+        }
+        places.sort_by(|a, b| a.user.cmp(&b.user));
+        Ok(places)
+    }
+
+    /// Removes a member, and tells of it. `false` if they were none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if they are the last admin and others remain.
+    pub async fn leave(
+        &self,
+        thread: Thread,
+        leaving: &Member,
+        event: &Event,
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(member_sort(&leaving.user)))
+            .condition_expression("attribute_exists(pk)")
+            .return_values_on_condition_check_failure(AllOld)
+            .build()
+            .map_err(Error::internal)?;
+        let (change, condition) = match leaving.role {
+            Role::Member => ("ADD members :less", "attribute_exists(pk)"),
+            Role::Admin => (
+                "ADD members :less, admins :less",
+                "attribute_exists(pk) AND (admins > :one OR members = :one)",
+            ),
+        };
+        let mut count = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .update_expression(change)
+            .condition_expression(condition)
+            .expression_attribute_values(":less", n(-1));
+        if leaving.role == Role::Admin {
+            count = count.expression_attribute_values(":one", n(1));
+        }
+        let writes = [
+            TransactWriteItem::builder().delete(delete).build(),
+            transaction::update(count.build().map_err(Error::internal)?),
+            self.events.write(thread.tenant, event)?,
+        ];
+        match transaction::commit(&self.client, &writes, race).await? {
+            Outcome::Committed => Ok(true),
+            // The event is there: an earlier try of ours landed and its answer was lost.
+            Outcome::Refused(refused) if has(&refused, 2).is_some() => Ok(true),
+            Outcome::Refused(refused) if has(&refused, 0).is_some() => Ok(false),
+            Outcome::Refused(_) => Err(Error::Conflict(
+                "The last admin of a room cannot leave while others remain",
+            )),
+        }
+    }
+
+    /// A room's members, in the order of their ids.
+    pub async fn members(&self, thread: Thread, slice: &Slice) -> Result<Page<Member>, Error> {
+        let after = match &slice.after {
+            None => None,
+            Some(Cursor(after)) => Some(member_sort(&UserId::parse("cursor", after)?)),
+        };
+        let partition = Partition {
+            client: &self.client,
+            table: &self.table,
+            pk: partition(thread),
+            begins_with: Some(MEMBER),
+        };
+        let (items, more) = partition.slice(after, slice).await?;
+        let items = items.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::new(items, more, |last| last.user.to_string()))
+    }
+
+    /// `more` members of `role` on the head, if they fit and the room is ready.
+    fn count(&self, thread: Thread, more: usize, role: Role) -> Result<TransactWriteItem, Error> {
+        let change = match role {
+            Role::Member => "ADD members :more",
+            Role::Admin => "ADD members :more, admins :more",
+        };
+        Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .update_expression(change)
+            .condition_expression(
+                "attribute_exists(pk) AND attribute_not_exists(creating) AND members <= :room",
+            )
+            .expression_attribute_values(":more", n(more))
+            .expression_attribute_values(":room", n(MAX_MEMBERS.saturating_sub(more)))
+            .return_values_on_condition_check_failure(AllOld)
+            .build()
+            .map(transaction::update)
+            .map_err(Error::internal)
+    }
+}
+
+fn joined(user: UserId, role: Role, joined_at: Timestamp) -> Member {
+    Member {
+        user,
+        role,
+        joined_at,
+        acked_seq: crate::domain::message::Seq::ZERO,
+    }
+}

@@ -1,0 +1,206 @@
+//! Heads of rooms, their members, and what makes a DM the only one of its pair.
+//!
+//! | what   | partition key       | sort key        | other attributes                                                                                          |
+//! |--------|---------------------|-----------------|-----------------------------------------------------------------------------------------------------------|
+//! | head   | `tenant#room`       | `HEAD`          | `kind`, `name?`, `unique_key?`, `last_seq`, `last_message_at?`, `members`, `admins`, `created_at`, `creating?` |
+//! | member | `tenant#room`       | `MEMBER#user`   | `user`, `role`, `joined_at`, `acked_seq`, `user_key`, `joined_key` (index `by_user`)                      |
+//! | pair   | `tenant#dm:a:b`     | `DM`            | `room`                                                                                                    |
+//!
+//! **Invariants:** `members` and `admins` of a ready head count its member items: they change in the
+//! transactions that write those. `acked_seq` and a head's `last_seq` only grow. While `creating` is there,
+//! it lists members whose items may be missing; [`RoomStore::complete`] writes them and removes it.
+
+mod create;
+mod items;
+mod listing;
+mod membership;
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{ConditionCheck, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld, Update},
+};
+
+use self::items::{HEAD, head, member, member_sort, partition};
+pub use self::{listing::MAX_JOINED, membership::JOINED_AT_ONCE};
+use super::{
+    Backoff,
+    aws::{Verdict, fault, refusal},
+    events::EventStore,
+    item::{Item, Read, n, s},
+    transaction::{self, Outcome},
+};
+use crate::domain::{
+    Error, Thread, Timestamp, UserId,
+    event::Event,
+    message::Seq,
+    room::{Member, Room},
+    text::Name,
+};
+
+/// The `rooms` table.
+#[derive(Debug)]
+pub struct RoomStore {
+    client: Client,
+    table: String,
+    events: EventStore,
+}
+
+/// A head as it was found.
+#[derive(Debug)]
+pub struct Head {
+    /// The room.
+    pub room: Room,
+    /// Members that may have no item yet: the room is still being made.
+    pub creating: Vec<UserId>,
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Sees every write that was acknowledged. Costs twice as much.
+    Strong,
+    /// May be a moment behind.
+    Eventual,
+}
+
+impl RoomStore {
+    pub(super) fn new(client: Client, table: String, events: EventStore) -> Self {
+        Self {
+            client,
+            table,
+            events,
+        }
+    }
+
+    /// A room's head.
+    pub async fn head(&self, thread: Thread, fresh: Freshness) -> Result<Option<Head>, Error> {
+        let item = self.get(thread, HEAD.to_owned(), fresh).await?;
+        item.map(|item| head(&item)).transpose()
+    }
+
+    /// Someone's place in a room.
+    pub async fn member(
+        &self,
+        thread: Thread,
+        user: &UserId,
+        fresh: Freshness,
+    ) -> Result<Option<Member>, Error> {
+        let item = self.get(thread, member_sort(user), fresh).await?;
+        item.map(|item| member(&item)).transpose()
+    }
+
+    async fn get(
+        &self,
+        thread: Thread,
+        sort: String,
+        fresh: Freshness,
+    ) -> Result<Option<Item>, Error> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(sort))
+            .consistent_read(fresh == Freshness::Strong)
+            .send()
+            .await
+            .map_err(fault)?;
+        Ok(found.item)
+    }
+
+    /// That `user` is a member, as a condition of a transaction.
+    pub fn membership_check(&self, thread: Thread, user: &UserId) -> Result<ConditionCheck, Error> {
+        ConditionCheck::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(member_sort(user)))
+            .condition_expression("attribute_exists(pk)")
+            .build()
+            .map_err(Error::internal)
+    }
+
+    /// Notes that `user` has received everything up to `seq`. An older seq changes nothing.
+    ///
+    /// `false` if `user` is not a member.
+    pub async fn ack(&self, thread: Thread, user: &UserId, seq: Seq) -> Result<bool, Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(member_sort(user)))
+            .update_expression("SET acked_seq = :seq")
+            .condition_expression("attribute_exists(pk) AND acked_seq < :seq")
+            .expression_attribute_values(":seq", n(seq.get()))
+            .return_values_on_condition_check_failure(AllOld)
+            .send()
+            .await;
+        let Err(error) = update else { return Ok(true) };
+        let stands = refusal(error).map_err(Verdict::into_error)?;
+        Ok(stands.is_some())
+    }
+
+    /// Names a room anew, and tells of it.
+    pub async fn rename(
+        &self,
+        thread: Thread,
+        name: Option<&Name>,
+        event: &Event,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_names("#name", "name");
+        let update = match name {
+            Some(name) => update
+                .update_expression("SET #name = :name")
+                .expression_attribute_values(":name", s(name.as_str())),
+            None => update.update_expression("REMOVE #name"),
+        };
+        let writes = [
+            transaction::update(update.build().map_err(Error::internal)?),
+            self.events.write(thread.tenant, event)?,
+        ];
+        match transaction::commit(&self.client, &writes, race).await? {
+            Outcome::Committed => Ok(()),
+            // The event is there: an earlier try of ours landed and its answer was lost.
+            Outcome::Refused(refused) if matches!(refused.get(1), Some(Some(_))) => Ok(()),
+            Outcome::Refused(_) => Err(Error::NotFound("Room")),
+        }
+    }
+
+    /// Moves a head's `last_seq` and `last_message_at` forward, never back.
+    pub async fn advance(&self, thread: Thread, seq: Seq, at: Timestamp) -> Result<(), Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .update_expression("SET last_seq = :seq, last_message_at = :at")
+            .condition_expression("attribute_exists(pk) AND last_seq < :seq")
+            .expression_attribute_values(":seq", n(seq.get()))
+            .expression_attribute_values(":at", s(at))
+            .return_values(ReturnValue::None)
+            .send()
+            .await;
+        let Err(error) = update else { return Ok(()) };
+        // Refused: the head is there already, or the room is not.
+        refusal(error).map(|_| ()).map_err(Verdict::into_error)
+    }
+}
+
+fn has(refused: &[Option<transaction::Refusal>], index: usize) -> Option<&transaction::Refusal> {
+    refused.get(index).and_then(Option::as_ref)
+}
+
+fn item_of(refusal: &transaction::Refusal) -> Option<&Item> {
+    refusal.item.as_ref()
+}
+
+fn acked(item: &Item) -> Result<Seq, Error> {
+    item.number("acked_seq").map(Seq::new)
+}

@@ -1,0 +1,255 @@
+//! Tenants' profiles.
+//!
+//! | partition key | sort key    | attributes                                         |
+//! |---------------|-------------|----------------------------------------------------|
+//! | `profile`     | `tenant_…`  | `name`, `rate_limit`, `key` (hash), `created_at`   |
+//!
+//! **Invariant:** `key` names the tenant's current key: it changes in the transaction that writes that key.
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld, Update},
+};
+
+use super::{
+    Backoff,
+    aws::{Verdict, fault, refusal},
+    guards::Claim,
+    item::{Item, NewItem, Read, n, s},
+    keys::KeyStore,
+    paging::Partition,
+    transaction::{self, Outcome},
+};
+use crate::domain::{
+    Cursor, Error, Page, TenantId, Timestamp,
+    page::Slice,
+    secret::SecretHash,
+    tenant::{RateLimit, Tenant, TenantPatch},
+    text::Name,
+};
+
+/// Profiles are few and rarely written: one partition lists them all.
+const PROFILE: &str = "profile";
+
+/// The profiles in the `tenants` table.
+#[derive(Debug)]
+pub struct TenantStore {
+    client: Client,
+    table: String,
+}
+
+/// The change of a tenant's key.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation {
+    /// The new key.
+    pub key: SecretHash,
+    /// When it begins to hold.
+    pub at: Timestamp,
+    /// Until when the one before it holds.
+    pub overlap_ends: Timestamp,
+}
+
+impl TenantStore {
+    pub(super) const fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// Makes `tenant` and its first key, once per `claim`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if `claim` was used: the answer showed a secret, and is not shown again.
+    pub async fn create(
+        &self,
+        keys: &KeyStore,
+        tenant: &Tenant,
+        key: SecretHash,
+        claim: Option<&Claim>,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(to_item(tenant)))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .map_err(Error::internal)?;
+        let mut writes = vec![
+            transaction::put(put),
+            keys.write(tenant.id, key, tenant.created_at)?,
+        ];
+        if let Some(claim) = claim {
+            writes.push(claim.write(NewItem::new().s("tenant", tenant.id).build())?);
+        }
+        match transaction::commit(&self.client, &writes, race).await? {
+            Outcome::Committed => Ok(()),
+            Outcome::Refused(refused) => shown_before(claim, refused.get(2), tenant.id),
+        }
+    }
+
+    /// One tenant.
+    pub async fn get(&self, id: TenantId) -> Result<Option<Tenant>, Error> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("pk", s(PROFILE))
+            .key("sk", s(id))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(fault)?;
+        found.item.map(|item| from_item(&item)).transpose()
+    }
+
+    /// All tenants, oldest first.
+    pub async fn list(&self, slice: &Slice) -> Result<Page<Tenant>, Error> {
+        let after: Option<TenantId> = slice.after.as_ref().map(Cursor::parse).transpose()?;
+        let partition = Partition {
+            client: &self.client,
+            table: &self.table,
+            pk: PROFILE.to_owned(),
+            begins_with: None,
+        };
+        let (items, more) = partition
+            .slice(after.map(|id| id.to_string()), slice)
+            .await?;
+        let items = items.iter().map(from_item).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::new(items, more, |last| last.id.to_string()))
+    }
+
+    /// Changes what `patch` names. `None` if there is no such tenant.
+    pub async fn patch(&self, id: TenantId, patch: &TenantPatch) -> Result<Option<Tenant>, Error> {
+        let mut sets = Vec::new();
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(PROFILE))
+            .key("sk", s(id))
+            .condition_expression("attribute_exists(pk)")
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(AllOld);
+        if let Some(name) = &patch.name {
+            sets.push("#name = :name");
+            update = update
+                .expression_attribute_names("#name", "name")
+                .expression_attribute_values(":name", s(name.as_str()));
+        }
+        if let Some(rate) = patch.rate_limit {
+            sets.push("rate_limit = :rate");
+            update = update.expression_attribute_values(":rate", n(rate.per_second()));
+        }
+        if sets.is_empty() {
+            return self.get(id).await;
+        }
+        let update = update.update_expression(format!("SET {}", sets.join(", ")));
+        match update.send().await {
+            Ok(done) => from_item(&done.attributes.unwrap_or_default()).map(Some),
+            Err(error) => {
+                refusal(error).map_err(Verdict::into_error)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes the key of `rotation` the current one of `tenant`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if another rotation was faster, or if `claim` was used before.
+    pub async fn rotate(
+        &self,
+        keys: &KeyStore,
+        tenant: &Tenant,
+        rotation: &Rotation,
+        claim: Option<&Claim>,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let Rotation {
+            key,
+            at,
+            overlap_ends,
+        } = *rotation;
+        let update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(PROFILE))
+            .key("sk", s(tenant.id))
+            .update_expression("SET #key = :new")
+            .condition_expression("#key = :old")
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_values(":new", s(key.to_hex()))
+            .expression_attribute_values(":old", s(&tenant.key))
+            .return_values_on_condition_check_failure(AllOld)
+            .build()
+            .map_err(Error::internal)?;
+        let mut writes = vec![
+            transaction::update(update),
+            keys.write(tenant.id, key, at)?,
+            keys.retire(&tenant.key, overlap_ends)?,
+        ];
+        if let Some(claim) = claim {
+            writes.push(claim.write(NewItem::new().s("key", key.to_hex()).build())?);
+        }
+        let refused = match transaction::commit(&self.client, &writes, race).await? {
+            Outcome::Committed => return Ok(()),
+            Outcome::Refused(refused) => refused,
+        };
+        let current = refused
+            .first()
+            .and_then(Option::as_ref)
+            .and_then(|standing| standing.item.as_ref());
+        if current.is_some_and(|item| item.get("key") == Some(&s(key.to_hex()))) {
+            // An earlier try of ours landed and its answer was lost: nobody else has this key.
+            return Ok(());
+        }
+        if let (Some(claim), Some(Some(marker))) = (claim, refused.get(3)) {
+            claim.recognise(marker.item.as_ref())?;
+            return Err(SHOWN);
+        }
+        Err(Error::Conflict("The key was rotated meanwhile"))
+    }
+}
+
+/// A repeated request for a secret.
+const SHOWN: Error = Error::Conflict(
+    "This Idempotency-Key was used, and its answer held a secret that is shown only once",
+);
+
+fn shown_before(
+    claim: Option<&Claim>,
+    marker: Option<&Option<transaction::Refusal>>,
+    ours: TenantId,
+) -> Result<(), Error> {
+    if let (Some(claim), Some(Some(marker))) = (claim, marker) {
+        let first: TenantId = claim
+            .recognise(marker.item.as_ref())?
+            .outcome
+            .parse("tenant")?;
+        if first != ours {
+            return Err(SHOWN);
+        }
+    }
+    // What is left to refuse is our own tenant, from a try whose answer was lost.
+    Ok(())
+}
+
+fn to_item(tenant: &Tenant) -> Item {
+    NewItem::new()
+        .s("pk", PROFILE)
+        .s("sk", tenant.id)
+        .s("name", tenant.name.as_str())
+        .n("rate_limit", tenant.rate_limit.per_second())
+        .s("key", &tenant.key)
+        .s("created_at", tenant.created_at)
+        .build()
+}
+
+fn from_item(item: &Item) -> Result<Tenant, Error> {
+    Ok(Tenant {
+        id: item.parse("sk")?,
+        name: Name::stored(item.text("name")?.to_owned()),
+        rate_limit: RateLimit::stored(item.number("rate_limit")?),
+        created_at: item.parse("created_at")?,
+        key: item.text("key")?.to_owned(),
+    })
+}

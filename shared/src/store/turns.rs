@@ -1,0 +1,86 @@
+//! Whose turn it is to append to a log in this process, and how far this process has seen each log.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, MutexGuard},
+    time::{Instant, timeout_at},
+};
+
+use crate::domain::{Error, Thread, message::Seq};
+
+/// How many logs are remembered. One is about 150 bytes.
+const CAPACITY: usize = 50_000;
+/// Marks a log of which nothing is known yet.
+const UNSEEN: u64 = u64::MAX;
+
+/// One log as this process knows it.
+#[derive(Debug)]
+pub(super) struct Log {
+    turn: AsyncMutex<()>,
+    seen: AtomicU64,
+}
+
+impl Log {
+    /// Waits until no other append of this process is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] at `deadline`.
+    pub(super) async fn turn(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>, Error> {
+        timeout_at(deadline, self.turn.lock())
+            .await
+            .map_err(|_| Error::Busy)
+    }
+
+    /// The highest seq this process knows to exist, if it has looked.
+    pub(super) fn seen(&self) -> Option<Seq> {
+        match self.seen.load(Ordering::Acquire) {
+            UNSEEN => None,
+            n => Some(Seq::new(n)),
+        }
+    }
+
+    /// Notes that `seq` exists. What is known only grows.
+    pub(super) fn saw(&self, seq: Seq) {
+        let _ = self
+            .seen
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |known| {
+                (known == UNSEEN || known < seq.get()).then_some(seq.get())
+            });
+    }
+}
+
+/// The logs this process has met, the idle ones forgotten when there are too many.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<Thread, Arc<Log>>>);
+
+impl Turns {
+    /// What this process knows of `thread`.
+    pub(super) fn log(&self, thread: Thread) -> Arc<Log> {
+        let mut logs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(&thread) {
+            return Arc::clone(log);
+        }
+        if logs.len() >= CAPACITY {
+            // Forgetting costs a query later, nothing else; half at once keeps it rare.
+            let mut keep = false;
+            logs.retain(|_, log| {
+                keep = !keep;
+                keep || Arc::strong_count(log) > 1
+            });
+        }
+        let log = Arc::new(Log {
+            turn: AsyncMutex::new(()),
+            seen: AtomicU64::new(UNSEEN),
+        });
+        logs.insert(thread, Arc::clone(&log));
+        log
+    }
+}

@@ -1,0 +1,139 @@
+//! The API's description is generated from the handlers' own types, and checked in.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+
+use crate::support::world;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../functions/edge/openapi.json");
+
+/// What the functions say of themselves, in one document.
+fn document() -> Value {
+    let mut document = rooms::Doc::openapi();
+    for part in [
+        messages::Doc::openapi(),
+        acks::Doc::openapi(),
+        notify::Doc::openapi(),
+        health::Doc::openapi(),
+        admin::Doc::openapi(),
+    ] {
+        document.merge(part);
+    }
+    let mut document = serde_json::to_value(document).unwrap();
+    document["openapi"] = json!("3.1.0");
+    document["info"] = json!({
+        "title": "Parlance",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": "The ChatAPI dialect. Every answer carries `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`. Errors have one shape; `error.code` says which it is.",
+        "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+    });
+    document["components"]["securitySchemes"] = json!({
+        "api_key": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The tenant's key." },
+        "user_id": { "type": "apiKey", "in": "header", "name": "X-User-Id", "description": "The user for whom the call is made: 1 to 128 visible ASCII characters." },
+        "master_key": { "type": "apiKey", "in": "header", "name": "X-Master-Key", "description": "The operator's key." },
+    });
+    document["security"] = json!([{ "api_key": [], "user_id": [] }]);
+    for error in ["401", "429", "503"] {
+        add_common(&mut document, error);
+    }
+    document
+}
+
+/// What every operation may answer besides its own.
+fn add_common(document: &mut Value, status: &str) {
+    let (description, code, message) = match status {
+        "401" => ("No credential, or one that does not hold", "AUTHENTICATION_ERROR", "Invalid API key"),
+        "429" => ("Too many requests; `Retry-After` says when to go on", "RATE_LIMIT_EXCEEDED", "Rate limit exceeded. Try again in 1 second"),
+        _ => ("Too much contention or an outage; `Retry-After` says when to send the same request again", "SERVICE_UNAVAILABLE", "Service temporarily unavailable. Send the same request again"),
+    };
+    let answer = json!({
+        "description": description,
+        "content": { "application/json": {
+            "schema": { "$ref": "#/components/schemas/ErrorOut" },
+            "example": { "success": false, "error": { "code": code, "message": message } },
+        } },
+    });
+    for (path, operations) in document["paths"].as_object_mut().unwrap() {
+        for operation in operations.as_object_mut().unwrap().values_mut() {
+            let is_public = path == "/health";
+            let responses = operation["responses"].as_object_mut().unwrap();
+            if !(is_public && status != "429") {
+                responses.entry(status).or_insert_with(|| answer.clone());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_description_that_is_checked_in_is_the_one_the_code_gives() {
+    let current = format!("{}\n", serde_json::to_string_pretty(&document()).unwrap());
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        fs::write(FILE, &current).unwrap();
+    }
+    assert!(
+        fs::read_to_string(FILE).unwrap() == current,
+        "functions/edge/openapi.json is stale: UPDATE_OPENAPI=1 cargo test -p parlance-local --test it openapi"
+    );
+}
+
+#[test]
+fn every_operation_has_a_summary_and_a_response() {
+    for (path, operations) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let what = format!("{method} {path}");
+            assert!(operation["summary"].is_string(), "{what} has no summary");
+            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{what}");
+        }
+    }
+}
+
+/// The paths that `functions/*/src/lib.rs` route, read from the source: axum does not tell.
+fn routed() -> BTreeSet<String> {
+    let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../functions");
+    let mut paths = BTreeSet::new();
+    for function in fs::read_dir(functions).unwrap() {
+        let source = fs::read_to_string(function.unwrap().path().join("src/lib.rs")).unwrap();
+        for rest in source.split(".route(").skip(1) {
+            paths.insert(rest.split('"').nth(1).unwrap().to_owned());
+        }
+    }
+    paths
+}
+
+#[test]
+fn every_route_is_described() {
+    let document = document();
+    let described: BTreeSet<String> = document["paths"].as_object().unwrap().keys().cloned().collect();
+    let own = ["/openapi.json", "/docs"].map(str::to_owned);
+    let expected: BTreeSet<String> = described.into_iter().chain(own).collect();
+    assert_eq!(routed(), expected);
+}
+
+#[tokio::test]
+async fn every_described_operation_is_routed() {
+    let api = world().await;
+    for (path, operations) in document()["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            let answer = api
+                .stranger()
+                .send(method.to_uppercase().parse().unwrap(), &path.replace(['{', '}'], ""), "{}")
+                .await;
+            assert!(
+                ![404, 405].contains(&answer.status),
+                "{method} {path}: {}",
+                answer.status
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_description_is_served() {
+    let api = world().await;
+    let served = api.stranger().get("/openapi.json").await;
+    assert_eq!((served.status, served.body), (200, document()));
+    let page = api.stranger().get("/docs").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+}

@@ -1,0 +1,10 @@
+//! A service in process over the embedded store, and clients that speak to it.
+//!
+//! All tests share one store and keep apart by tenant: [`tenant`] makes a fresh one.
+
+mod client;
+pub mod faults;
+mod store;
+
+pub use client::{Client, Response};
+pub use store::{MASTER_KEY, Tenant, World, tenant, tenant_of, world, world_over};

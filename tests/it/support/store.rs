@@ -1,0 +1,172 @@
+//! The service under test.
+
+use std::{path::PathBuf, sync::OnceLock};
+
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use axum::Router;
+use parlance::app::{App, Settings};
+use parlance_local::{
+    clients::embedded_dynamodb,
+    clients::embedded_sqs,
+    dynamodb::{DynamoDb, Sync},
+    functions,
+    provision::provision,
+    sqs::{self, Sqs},
+    template::Stack,
+};
+use serde_json::json;
+
+use super::Client;
+
+/// The operator's key of every service under test.
+pub const MASTER_KEY: &str = "mk_the_operators_key_of_the_tests";
+
+/// A service and its store.
+#[derive(Clone)]
+pub struct World {
+    /// All routes, as the gateway serves them.
+    pub api: Router,
+    /// A client of the store that no fault touches.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// The use cases.
+    pub app: App,
+    store: DynamoDb,
+}
+
+/// The service that tests share.
+pub async fn world() -> World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    // Made once, by whoever comes first; others may make one in vain, never use two.
+    match WORLD.get() {
+        Some(world) => world.clone(),
+        None => {
+            let fresh = World::new().await;
+            WORLD.get_or_init(|| fresh).clone()
+        }
+    }
+}
+
+/// A service of its own over a store of its own, whose SDK calls go through `wrap`.
+pub async fn world_over(wrap: impl FnOnce(SharedHttpClient) -> SharedHttpClient) -> World {
+    let world = World::new().await;
+    world.another(wrap)
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder: PathBuf = tempfile::tempdir().unwrap().keep();
+        let store = DynamoDb::open(&folder.join("dynamodb.sqlite"), Sync::Normal).unwrap();
+        let dynamodb = embedded_dynamodb(store.http_client());
+        let queues = embedded_sqs(Sqs::open(None, sqs::Sync::Normal).unwrap().http_client());
+        provision(&Stack::compiled_in().unwrap(), &dynamodb, &queues)
+            .await
+            .unwrap();
+        // The file lives as long as the store holds it open.
+        std::fs::remove_dir_all(&folder).ok();
+        let app = App::new(&settings(), &dynamodb);
+        Self {
+            api: functions::router(&app),
+            dynamodb,
+            app,
+            store,
+        }
+    }
+
+    /// Another process over the same store: it shares no memory with this one. Its SDK calls go through
+    /// `wrap`.
+    pub fn another(&self, wrap: impl FnOnce(SharedHttpClient) -> SharedHttpClient) -> Self {
+        let client = embedded_dynamodb(wrap(self.store.http_client()));
+        let app = App::new(&settings(), &client);
+        Self {
+            api: functions::router(&app),
+            dynamodb: self.dynamodb.clone(),
+            app,
+            store: self.store.clone(),
+        }
+    }
+
+    /// The operator.
+    pub fn operator(&self) -> Client {
+        Client::new(self.api.clone()).with("x-master-key", MASTER_KEY)
+    }
+
+    /// Somebody without any credential.
+    pub fn stranger(&self) -> Client {
+        Client::new(self.api.clone())
+    }
+}
+
+/// As the functions' environment in the cloud: several writers, so every tail is read.
+fn settings() -> Settings {
+    let stack = Stack::compiled_in().unwrap();
+    Settings::from_env(|name| match name {
+        "MASTER_API_KEY" => Some(MASTER_KEY.to_owned()),
+        name => stack.environment.get(name).cloned(),
+    })
+    .unwrap()
+}
+
+/// A tenant of a service.
+#[derive(Clone)]
+pub struct Tenant {
+    /// Its id.
+    pub id: String,
+    /// Its API key.
+    pub key: String,
+    /// Where it lives.
+    pub world: World,
+}
+
+/// A fresh tenant of the shared service, with a rate limit that no test reaches by accident.
+pub async fn tenant() -> Tenant {
+    tenant_of(&world().await).await
+}
+
+/// A fresh tenant of `world`.
+pub async fn tenant_of(world: &World) -> Tenant {
+    // Each from an address of its own, so that the operator is not limited as one.
+    let made = world
+        .operator()
+        .from_anywhere()
+        .post("/admin/tenants", &json!({ "name": "test" }))
+        .await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let tenant = Tenant {
+        id: made.text("tenant_id"),
+        key: made.text("api_key"),
+        world: world.clone(),
+    };
+    let path = format!("/admin/tenants/{}", tenant.id);
+    let patched = world
+        .operator()
+        .from_anywhere()
+        .patch(&path, &json!({ "rate_limit": 1_000_000 }))
+        .await;
+    assert_eq!(patched.status, 200, "{}", patched.body);
+    tenant
+}
+
+impl Tenant {
+    /// The tenant's server, acting for `user`.
+    pub fn user(&self, user: &str) -> Client {
+        Client::new(self.world.api.clone())
+            .with("x-api-key", &self.key)
+            .with("x-user-id", user)
+    }
+
+    /// The same tenant, served by another process.
+    pub fn at(&self, world: &World) -> Self {
+        Self {
+            world: world.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// A group of `members`, whose admin is the first of them.
+    pub async fn group(&self, members: &[&str]) -> String {
+        let body = json!({ "type": "group", "members": members });
+        let made = self.user(members[0]).post("/rooms", &body).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.text("room_id")
+    }
+}
