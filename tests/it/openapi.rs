@@ -7,7 +7,10 @@ use utoipa::OpenApi;
 
 use crate::support::world;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../functions/edge/openapi.json");
+const FILE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../functions/edge/openapi.json"
+);
 
 /// What the functions say of themselves, in one document.
 fn document() -> Value {
@@ -44,9 +47,21 @@ fn document() -> Value {
 /// What every operation may answer besides its own.
 fn add_common(document: &mut Value, status: &str) {
     let (description, code, message) = match status {
-        "401" => ("No credential, or one that does not hold", "AUTHENTICATION_ERROR", "Invalid API key"),
-        "429" => ("Too many requests; `Retry-After` says when to go on", "RATE_LIMIT_EXCEEDED", "Rate limit exceeded. Try again in 1 second"),
-        _ => ("Too much contention or an outage; `Retry-After` says when to send the same request again", "SERVICE_UNAVAILABLE", "Service temporarily unavailable. Send the same request again"),
+        "401" => (
+            "No credential, or one that does not hold",
+            "AUTHENTICATION_ERROR",
+            "Invalid API key",
+        ),
+        "429" => (
+            "Too many requests; `Retry-After` says when to go on",
+            "RATE_LIMIT_EXCEEDED",
+            "Rate limit exceeded. Try again in 1 second",
+        ),
+        _ => (
+            "Too much contention or an outage; `Retry-After` says when to send the same request again",
+            "SERVICE_UNAVAILABLE",
+            "Service temporarily unavailable. Send the same request again",
+        ),
     };
     let answer = json!({
         "description": description,
@@ -84,7 +99,10 @@ fn every_operation_has_a_summary_and_a_response() {
         for (method, operation) in operations.as_object().unwrap() {
             let what = format!("{method} {path}");
             assert!(operation["summary"].is_string(), "{what} has no summary");
-            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{what}");
+            assert!(
+                !operation["responses"].as_object().unwrap().is_empty(),
+                "{what}"
+            );
         }
     }
 }
@@ -105,7 +123,12 @@ fn routed() -> BTreeSet<String> {
 #[test]
 fn every_route_is_described() {
     let document = document();
-    let described: BTreeSet<String> = document["paths"].as_object().unwrap().keys().cloned().collect();
+    let described: BTreeSet<String> = document["paths"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
     let own = ["/openapi.json", "/docs"].map(str::to_owned);
     let expected: BTreeSet<String> = described.into_iter().chain(own).collect();
     assert_eq!(routed(), expected);
@@ -118,7 +141,11 @@ async fn every_described_operation_is_routed() {
         for method in operations.as_object().unwrap().keys() {
             let answer = api
                 .stranger()
-                .send(method.to_uppercase().parse().unwrap(), &path.replace(['{', '}'], ""), "{}")
+                .send(
+                    method.to_uppercase().parse().unwrap(),
+                    &path.replace(['{', '}'], ""),
+                    "{}",
+                )
                 .await;
             assert!(
                 ![404, 405].contains(&answer.status),
@@ -135,5 +162,8 @@ async fn the_description_is_served() {
     let served = api.stranger().get("/openapi.json").await;
     assert_eq!((served.status, served.body), (200, document()));
     let page = api.stranger().get("/docs").await;
-    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, Some("text/html; charset=utf-8"))
+    );
 }

@@ -12,12 +12,13 @@ use aws_lambda_events::{
 use parlance::{
     app::App,
     domain::{Error, Thread},
+    queue::PoisonQueue,
     store::messages::{Appended, appended},
 };
 
-/// Advances the heads of all rooms of a batch, each once, and names the first record that failed:
-/// the stream is read again from there.
-pub async fn handle(app: &App, event: Event) -> DynamoDbEventResponse {
+/// Advances the heads of all rooms of a batch, each once, and names the records that failed: the stream is
+/// read again from the first of them, for as long as it takes. A record that cannot be read is put aside.
+pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEventResponse {
     let mut response = DynamoDbEventResponse::default();
     let mut newest: BTreeMap<String, (String, Thread, Appended)> = BTreeMap::new();
     for record in event.records {
@@ -35,9 +36,11 @@ pub async fn handle(app: &App, event: Event) -> DynamoDbEventResponse {
                     .or_insert((sequence, thread, seen));
             }
             Err(error) => {
-                tracing::error!(sequence, cause = ?error.cause(), "a message's record cannot be read");
-                response.batch_item_failures.push(failure(sequence));
-                break;
+                if let Err(error) = put_aside(poison, &record, &error).await {
+                    tracing::warn!(sequence, cause = ?error.cause(), "a poison record was not put aside");
+                    response.batch_item_failures.push(failure(sequence));
+                    break;
+                }
             }
         }
     }
@@ -48,6 +51,19 @@ pub async fn handle(app: &App, event: Event) -> DynamoDbEventResponse {
         }
     }
     response
+}
+
+async fn put_aside(poison: &PoisonQueue, record: &EventRecord, why: &Error) -> Result<(), Error> {
+    let reason = why
+        .cause()
+        .map_or_else(|| why.to_string(), ToString::to_string);
+    tracing::error!(
+        sequence = record.change.sequence_number,
+        reason,
+        "a record is poison"
+    );
+    let record = serde_json::to_value(record).map_err(Error::internal)?;
+    poison.put_aside("heads", record, &reason).await
 }
 
 fn failure(sequence: String) -> DynamoDbBatchItemFailure {

@@ -150,7 +150,6 @@ fn is_loopback(endpoint: &Uri) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -7,6 +7,7 @@ use axum::Router;
 use parlance::app::App;
 use parlance::http::edge::edge;
 use parlance::http::surface::ChatApi;
+use parlance::queue::PoisonQueue;
 
 use crate::streams::{Source, poll};
 use crate::template::StreamMapping;
@@ -30,6 +31,7 @@ pub fn router(app: &App) -> Router {
 pub(crate) fn consumer(
     app: &App,
     source: Source,
+    poison: PoisonQueue,
     mapping: StreamMapping,
     checkpoints: PathBuf,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
@@ -37,8 +39,8 @@ pub(crate) fn consumer(
     match mapping.function.as_str() {
         "HeadsFunction" => Some(Box::pin(async move {
             let handler = move |event| {
-                let app = app.clone();
-                async move { heads::handle(&app, event).await }
+                let (app, poison) = (app.clone(), poison.clone());
+                async move { heads::handle(&app, &poison, event).await }
             };
             poll(source, mapping, &checkpoints, handler).await;
         })),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use parlance::app::{App, Settings};
+use parlance::queue::PoisonQueue;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -94,11 +95,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 .cloned()
                 .unwrap_or_default(),
             wake: stores.wake(),
-            poison: Poison::new(stores.sqs.clone(), queue_url),
+            poison: Poison::new(stores.sqs.clone(), queue_url.clone()),
             retention: retention.clone(),
             stop: stopping.clone(),
         };
-        let consumer = functions::consumer(&app, source, mapping.clone(), data.streams())
+        let poison = PoisonQueue::new(stores.sqs.clone(), queue_url);
+        let consumer = functions::consumer(&app, source, poison, mapping.clone(), data.streams())
             .ok_or_else(|| StartError::UnknownFunction(mapping.function.clone()))?;
         tasks.spawn(consumer);
     }
@@ -200,7 +202,6 @@ fn settings(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::path::Path;
 

@@ -132,7 +132,9 @@ fn render<S: Surface>(response: &mut Response, route: &str) {
         );
     }
     *response.status_mut() = status;
-    *response.body_mut() = Body::from(S::envelope(&error).to_string());
+    // An envelope is strings and booleans: it always has a JSON form.
+    let body = serde_json::to_vec(&S::envelope(&error)).unwrap_or_default();
+    *response.body_mut() = Body::from(body);
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(

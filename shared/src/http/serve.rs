@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::Client;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use axum::Router;
 
 use super::{edge::edge, surface::Surface};
-use crate::app::{App, Settings};
+use crate::{
+    app::{App, Settings},
+    queue::PoisonQueue,
+};
 
 /// Runs `routes` on surface `S` until the runtime ends the process.
 ///
@@ -24,11 +27,19 @@ pub async fn serve<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::E
 /// The service as this function's environment describes it.
 pub async fn app() -> Result<App, lambda_http::Error> {
     let settings = Settings::from_env(|name| std::env::var(name).ok())?;
-    Ok(App::new(&settings, &dynamodb().await))
+    Ok(App::new(&settings, &Client::new(&aws().await)))
 }
 
-/// A client with few, short retries: what it does not mend within seconds is a 503.
-async fn dynamodb() -> Client {
+/// The queue of what this function cannot read, `POISON_QUEUE`.
+pub async fn poison_queue() -> Result<PoisonQueue, lambda_http::Error> {
+    let url = std::env::var("POISON_QUEUE")
+        .map_err(|_| "environment variable POISON_QUEUE is not set")?;
+    let client = aws_sdk_sqs::Client::new(&aws().await);
+    Ok(PoisonQueue::new(client, url))
+}
+
+/// Few, short retries: what they do not mend within seconds is a 503.
+async fn aws() -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
         .build_https();
@@ -37,11 +48,10 @@ async fn dynamodb() -> Client {
         .operation_attempt_timeout(Duration::from_secs(2))
         .operation_timeout(Duration::from_secs(6))
         .build();
-    let config = aws_config::defaults(BehaviorVersion::latest())
+    aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(3))
         .timeout_config(timeouts)
         .load()
-        .await;
-    Client::new(&config)
+        .await
 }

@@ -1,5 +1,4 @@
 //! The embedded store through the SDK.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};

@@ -1,5 +1,4 @@
 //! The claims of the embedded SQS, through the real SDK.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{Sqs, Sync};
 use aws_sdk_sqs::config::{BehaviorVersion, Region};

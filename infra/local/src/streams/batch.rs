@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::poison::{Poison, PoisonRecord};
 use super::record::shown;
 
-/// A record that failed so often by itself is poison.
+/// A record on which the function died so often, handed over alone, is poison.
 const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -71,7 +71,7 @@ where
             let left = records.len() - stand.next;
             let take = stand.take.unwrap_or(left).min(left);
             let slice = &records[stand.next..stand.next + take];
-            let reason = match self.invoke(slice).await {
+            let (reason, died) = match self.invoke(slice).await {
                 Outcome::Taken => return stand.advance(take),
                 Outcome::FailedAt(index) if index > 0 => {
                     let progress = stand.advance(index);
@@ -86,11 +86,13 @@ where
                     stand.take = Some(take.div_ceil(2));
                     continue;
                 }
-                Outcome::FailedAt(_) => "the function reported it as failed".to_owned(),
-                Outcome::Failed(reason) => reason,
+                Outcome::FailedAt(_) => ("the function reported it as failed".to_owned(), false),
+                Outcome::Failed(reason) => (reason, true),
             };
             stand.failures += 1;
-            let poison = stand.failures >= ATTEMPTS;
+            // What a function reports may pass by itself, like an outage; its death on one record
+            // does not.
+            let poison = died && stand.failures >= ATTEMPTS;
             if poison && self.is_put_aside(&slice[0], stand.failures, &reason).await {
                 return stand.advance(1);
             }

@@ -1,13 +1,16 @@
 //! ChatAPI: `X-API-Key` and `X-User-Id`; `X-Master-Key` for the operator.
 
 use axum::http::HeaderMap;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::Surface;
 use crate::{
     app::App,
     domain::{Actor, Auditor, Error, Operator, UserId},
-    http::request::{Request, single},
+    http::{
+        request::{Request, single},
+        wire::{ErrorBody, ErrorOut},
+    },
 };
 
 /// A tenant's server, acting for a user.
@@ -61,7 +64,7 @@ fn operator(app: &App, headers: &HeaderMap, request: &Request) -> Result<Operato
 
 /// `{"success": false, "error": {"code": "NOT_FOUND", "message": "Room not found"}}`, and `field` where a
 /// field is at fault, `room_id` where a room is in the way.
-fn envelope(error: &Error) -> Value {
+fn envelope(error: &Error) -> ErrorOut {
     let code = match error {
         Error::Invalid { .. } => "VALIDATION_ERROR",
         Error::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
@@ -74,11 +77,10 @@ fn envelope(error: &Error) -> Value {
         Error::Busy | Error::Unavailable(_) => "SERVICE_UNAVAILABLE",
         Error::Internal(_) => "INTERNAL_ERROR",
     };
-    let mut inner = json!({ "code": code, "message": error.to_string() });
-    match error {
-        Error::Invalid { field, .. } => inner["field"] = json!(field),
-        Error::TooLarge { .. } => inner["field"] = json!("body"),
-        Error::RoomExists(room) => inner["room_id"] = json!(room.to_string()),
+    let (field, room_id) = match error {
+        Error::Invalid { field, .. } => (Some(field.to_string()), None),
+        Error::TooLarge { .. } => (Some("body".to_owned()), None),
+        Error::RoomExists(room) => (None, Some(room.to_string())),
         Error::Unauthenticated(_)
         | Error::Forbidden(_)
         | Error::NotFound(_)
@@ -87,9 +89,17 @@ fn envelope(error: &Error) -> Value {
         | Error::RateLimited { .. }
         | Error::Busy
         | Error::Unavailable(_)
-        | Error::Internal(_) => {}
+        | Error::Internal(_) => (None, None),
+    };
+    ErrorOut {
+        success: false,
+        error: ErrorBody {
+            code,
+            message: error.to_string(),
+            field,
+            room_id,
+        },
     }
-    json!({ "success": false, "error": inner })
 }
 
 impl Surface for ChatApi {
@@ -104,7 +114,7 @@ impl Surface for ChatApi {
         actor(app, headers, request).await
     }
 
-    fn envelope(error: &Error) -> Value {
+    fn envelope(error: &Error) -> impl Serialize {
         envelope(error)
     }
 }
@@ -121,7 +131,7 @@ impl Surface for ChatApiOperator {
         operator(app, headers, request)
     }
 
-    fn envelope(error: &Error) -> Value {
+    fn envelope(error: &Error) -> impl Serialize {
         envelope(error)
     }
 }
@@ -142,7 +152,7 @@ impl Surface for ChatApiAuditor {
         }
     }
 
-    fn envelope(error: &Error) -> Value {
+    fn envelope(error: &Error) -> impl Serialize {
         envelope(error)
     }
 }

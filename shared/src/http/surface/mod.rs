@@ -5,7 +5,7 @@ mod chatapi;
 use std::future::Future;
 
 use axum::http::{HeaderMap, StatusCode};
-use serde_json::Value;
+use serde::Serialize;
 
 pub use self::chatapi::{ChatApi, ChatApiAuditor, ChatApiOperator};
 use super::request::Request;
@@ -27,7 +27,7 @@ pub trait Surface: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Caller, Error>> + Send;
 
     /// The dialect's body for `error`.
-    fn envelope(error: &Error) -> Value;
+    fn envelope(error: &Error) -> impl Serialize;
 
     /// The dialect's status for `error`.
     fn status(error: &Error) -> StatusCode {

@@ -3,16 +3,20 @@
 //! It is compiled in, so that there is one definition for AWS and for one machine. Locally, a
 //! resource is named by its logical id.
 
+mod cloudformation;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use yaml_serde::{Mapping, Value};
+use yaml_serde::Value;
+
+use cloudformation::{FunctionProperties, StreamEvent, TableProperties, Template};
 
 /// The template of this repository.
-const TEMPLATE: &str = include_str!("../../../template.yaml");
+const TEMPLATE: &str = include_str!("../../../../template.yaml");
 
 /// The part of a template that one machine needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,109 +191,6 @@ impl Stack {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Template {
-    #[serde(default)]
-    globals: Globals,
-    #[serde(deserialize_with = "in_order")]
-    resources: Vec<(String, Resource)>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Globals {
-    function: FunctionGlobals,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct FunctionGlobals {
-    environment: Environment,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Environment {
-    variables: BTreeMap<String, Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Resource {
-    #[serde(rename = "Type")]
-    kind: String,
-    #[serde(default)]
-    properties: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TableProperties {
-    attribute_definitions: Vec<Attribute>,
-    key_schema: Vec<KeyPart>,
-    #[serde(default)]
-    global_secondary_indexes: Vec<Index>,
-    stream_specification: Option<StreamSpecification>,
-    time_to_live_specification: Option<TimeToLive>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct StreamSpecification {
-    stream_view_type: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TimeToLive {
-    attribute_name: String,
-    enabled: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct FunctionProperties {
-    #[serde(default)]
-    events: BTreeMap<String, EventSource>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct EventSource {
-    #[serde(rename = "Type")]
-    kind: String,
-    #[serde(default)]
-    properties: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct StreamEvent {
-    stream: Value,
-    #[serde(default = "usual_batch_size")]
-    batch_size: usize,
-    #[serde(default)]
-    maximum_batching_window_in_seconds: u64,
-}
-
-/// What Lambda takes when the template is silent.
-fn usual_batch_size() -> usize {
-    100
-}
-
-fn in_order<'de, D: serde::Deserializer<'de>>(
-    input: D,
-) -> Result<Vec<(String, Resource)>, D::Error> {
-    let resources = Mapping::deserialize(input)?;
-    let read = |(name, resource)| {
-        let name: String = yaml_serde::from_value(name)?;
-        Ok((name, yaml_serde::from_value(resource)?))
-    };
-    let read: Result<_, yaml_serde::Error> = resources.into_iter().map(read).collect();
-    read.map_err(serde::de::Error::custom)
-}
-
 fn table(name: String, properties: Value) -> Result<Table, TemplateError> {
     let properties: TableProperties = typed(&name, properties)?;
     Ok(Table {
@@ -410,7 +311,6 @@ fn error(reason: impl fmt::Display) -> TemplateError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -1,13 +1,5 @@
-//! Creates the tables and queues of a stack.
-//!
-//! Through the SDK alone, so that the embedded stores, another emulator and AWS are treated alike.
-//!
-//! **Invariant:** what exists is never replaced. Missing tables, indexes, expiries and queues are
-//! added; a table with another key is an error.
+//! One table: its key, indexes, stream and expiry.
 
-use std::collections::{BTreeMap, HashMap};
-use std::error::Error as StdError;
-use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client as DynamoDb;
@@ -16,72 +8,19 @@ use aws_sdk_dynamodb::types::{
     GlobalSecondaryIndexUpdate, IndexStatus, KeySchemaElement, Projection, StreamSpecification,
     TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
-use aws_sdk_sqs::Client as Sqs;
-use aws_sdk_sqs::types::QueueAttributeName;
 
-use crate::cause::Cause;
-use crate::template::{Index, KeyPart, Queue, Redrive, Stack, Table};
+use super::said;
+use crate::template::{Index, KeyPart, Table};
 
 /// How often a table is looked at while it is made, and how many times.
 const PAUSE: Duration = Duration::from_millis(500);
 const LOOKS: usize = 240;
 
-/// Where the stack's resources are found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Provisioned {
-    /// Table to stream.
-    pub stream_arns: BTreeMap<String, String>,
-    /// Queue to URL.
-    pub queue_urls: BTreeMap<String, String>,
-}
-
-/// Why a resource could not be made, in one line.
-#[derive(Debug)]
-pub struct ProvisionError {
-    resource: String,
-    reason: String,
-}
-
-impl fmt::Display for ProvisionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot set up {}: {}", self.resource, self.reason)
-    }
-}
-
-impl StdError for ProvisionError {}
-
-/// Creates what is missing, and waits until all of it can be used.
-pub async fn provision(
-    stack: &Stack,
-    dynamodb: &DynamoDb,
-    sqs: &Sqs,
-) -> Result<Provisioned, ProvisionError> {
-    let mut provisioned = Provisioned::default();
-    for table in &stack.tables {
-        let stream = provision_table(table, dynamodb)
-            .await
-            .map_err(|reason| ProvisionError {
-                resource: table.name.clone(),
-                reason,
-            })?;
-        provisioned
-            .stream_arns
-            .extend(stream.map(|arn| (table.name.clone(), arn)));
-    }
-    for queue in &stack.queues {
-        let url = provision_queue(queue, &provisioned.queue_urls, sqs)
-            .await
-            .map_err(|reason| ProvisionError {
-                resource: queue.name.clone(),
-                reason,
-            })?;
-        provisioned.queue_urls.insert(queue.name.clone(), url);
-    }
-    Ok(provisioned)
-}
-
 /// Makes `table` usable; the ARN of its stream, if it has one.
-async fn provision_table(table: &Table, dynamodb: &DynamoDb) -> Result<Option<String>, String> {
+pub(super) async fn provision(
+    table: &Table,
+    dynamodb: &DynamoDb,
+) -> Result<Option<String>, String> {
     let found = describe(table, dynamodb).await?;
     if found.is_none() {
         create(table, dynamodb).await?;
@@ -277,125 +216,4 @@ fn projection(index: &Index) -> Projection {
         .projection_type(index.projection.projection_type.as_str().into())
         .set_non_key_attributes(Some(included.clone()).filter(|included| !included.is_empty()))
         .build()
-}
-
-/// Makes `queue` usable; its URL.
-async fn provision_queue(
-    queue: &Queue,
-    urls: &BTreeMap<String, String>,
-    sqs: &Sqs,
-) -> Result<String, String> {
-    let mut wanted: HashMap<QueueAttributeName, String> = HashMap::new();
-    for (name, value) in &queue.attributes {
-        wanted.insert(name.as_str().into(), value.clone());
-    }
-    if let Some(redrive) = &queue.redrive {
-        wanted.insert(
-            QueueAttributeName::RedrivePolicy,
-            policy(redrive, urls, sqs).await?,
-        );
-    }
-    match sqs.get_queue_url().queue_name(&queue.name).send().await {
-        Ok(answer) => {
-            let url = answer.queue_url.ok_or("it has no URL")?;
-            adjust_queue(&url, wanted, sqs).await?;
-            Ok(url)
-        }
-        Err(error) if error.as_service_error().is_some_and(is_missing) => {
-            let created = sqs
-                .create_queue()
-                .queue_name(&queue.name)
-                .set_attributes(Some(wanted))
-                .send()
-                .await
-                .map_err(said)?;
-            created.queue_url.ok_or_else(|| "it has no URL".to_owned())
-        }
-        Err(error) => Err(said(error)),
-    }
-}
-
-fn is_missing(fault: &aws_sdk_sqs::operation::get_queue_url::GetQueueUrlError) -> bool {
-    fault.is_queue_does_not_exist()
-}
-
-/// Sets those attributes of an existing queue that differ from the template's.
-async fn adjust_queue(
-    url: &str,
-    mut wanted: HashMap<QueueAttributeName, String>,
-    sqs: &Sqs,
-) -> Result<(), String> {
-    let found = sqs
-        .get_queue_attributes()
-        .queue_url(url)
-        .attribute_names(QueueAttributeName::All)
-        .send()
-        .await
-        .map_err(said)?
-        .attributes
-        .unwrap_or_default();
-    // Whether a queue is FIFO is part of its name and cannot be set.
-    wanted.remove(&QueueAttributeName::FifoQueue);
-    wanted.retain(|name, value| {
-        found
-            .get(name)
-            .is_none_or(|found| !means_the_same(found, value))
-    });
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let answer = sqs
-        .set_queue_attributes()
-        .queue_url(url)
-        .set_attributes(Some(wanted));
-    answer.send().await.map(drop).map_err(said)
-}
-
-/// Policies are JSON, in which spaces, order and quotes around numbers mean nothing.
-fn means_the_same(one: &str, other: &str) -> bool {
-    let normal = |text: &str| {
-        let parsed: Option<BTreeMap<String, serde_json::Value>> = serde_json::from_str(text).ok();
-        parsed.map(|map| {
-            let unquoted = |value: serde_json::Value| match value {
-                serde_json::Value::String(text) => text,
-                value => value.to_string(),
-            };
-            map.into_iter()
-                .map(|(key, value)| (key, unquoted(value)))
-                .collect::<Vec<_>>()
-        })
-    };
-    one == other || normal(one).is_some_and(|one| Some(one) == normal(other))
-}
-
-async fn policy(
-    redrive: &Redrive,
-    urls: &BTreeMap<String, String>,
-    sqs: &Sqs,
-) -> Result<String, String> {
-    let url = urls.get(&redrive.dead_letters).ok_or_else(|| {
-        format!(
-            "its dead-letter queue {} is not defined",
-            redrive.dead_letters
-        )
-    })?;
-    let arn = sqs
-        .get_queue_attributes()
-        .queue_url(url)
-        .attribute_names(QueueAttributeName::QueueArn)
-        .send()
-        .await
-        .map_err(said)?
-        .attributes
-        .and_then(|mut attributes| attributes.remove(&QueueAttributeName::QueueArn))
-        .ok_or_else(|| format!("its dead-letter queue {} has no ARN", redrive.dead_letters))?;
-    let policy = serde_json::json!({
-        "deadLetterTargetArn": arn,
-        "maxReceiveCount": redrive.max_receives,
-    });
-    Ok(policy.to_string())
-}
-
-fn said(error: impl StdError) -> String {
-    Cause(&error).to_string()
 }

@@ -1,0 +1,110 @@
+//! A tenant with rooms, and the requests of its users.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::connection::Connection;
+use crate::fill::fill;
+use crate::server::{MASTER_KEY, Server};
+
+/// What every message says: 64 bytes.
+pub(crate) const CONTENT: &str = "The quick brown fox jumps over the lazy dog, and then naps a bit";
+/// Users of the tenant; all of them are in every room.
+const USERS: usize = 64;
+
+/// A runner with a tenant whose limits are out of the way.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) server: Server,
+    tenant: String,
+    key: String,
+}
+
+impl World {
+    /// Starts a runner on an empty folder and makes a tenant.
+    pub(crate) async fn new(runner: &Path) -> Outcome<Self> {
+        let mut server = Server::new(runner)?;
+        server.start().await?;
+        let operator = format!("X-Master-Key: {MASTER_KEY}");
+        let mut connection = Connection::open(server.port).await?;
+        let created = request(
+            "POST",
+            "/admin/tenants",
+            &operator,
+            &json!({ "name": "Bench" }),
+        );
+        let created: Value = serde_json::from_slice(connection.exchange(&created).await?)?;
+        let tenant = text(&created, "tenant_id")?;
+        let patch = request(
+            "PATCH",
+            &format!("/admin/tenants/{tenant}"),
+            &operator,
+            &json!({ "rate_limit": 1_000_000 }),
+        );
+        connection.exchange(&patch).await?;
+        Ok(Self {
+            key: text(&created, "api_key")?,
+            server,
+            tenant,
+        })
+    }
+
+    /// A room with all users in it.
+    pub(crate) async fn room(&self) -> Outcome<String> {
+        let members: Vec<_> = (0..USERS).map(|user| format!("user{user}")).collect();
+        let body = json!({ "type": "group", "name": "Bench", "members": members });
+        let created = request("POST", "/rooms", &self.credentials(0), &body);
+        let mut connection = Connection::open(self.server.port).await?;
+        let created: Value = serde_json::from_slice(connection.exchange(&created).await?)?;
+        text(&created, "room_id")
+    }
+
+    /// Writes messages into rooms that have none, and starts the runner anew.
+    pub(crate) async fn fill(&mut self, rooms: &[(&str, u64)]) -> Outcome<()> {
+        self.server.stop()?;
+        for (room, count) in rooms {
+            let partition = format!("{}#{room}", self.tenant);
+            fill(&self.server.database(), &partition, *count)?;
+        }
+        self.server.start().await.map(|_| ())
+    }
+
+    pub(crate) fn send(&self, user: usize, room: &str) -> String {
+        let path = format!("/rooms/{room}/messages");
+        let body = json!({ "content": CONTENT });
+        request("POST", &path, &self.credentials(user), &body)
+    }
+
+    pub(crate) fn read(&self, user: usize, room: &str, after: u64) -> String {
+        let path = format!("/rooms/{room}/messages?after_seq={after}&limit=50");
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: bench\r\n{}\r\n\r\n",
+            self.credentials(user)
+        )
+    }
+
+    pub(crate) fn ack(&self, user: usize, room: &str, seq: u64) -> String {
+        let body = json!({ "room_id": room, "seq": seq });
+        request("POST", "/acks", &self.credentials(user), &body)
+    }
+
+    fn credentials(&self, user: usize) -> String {
+        format!("X-API-Key: {}\r\nX-User-Id: user{}", self.key, user % USERS)
+    }
+}
+
+fn request(method: &str, path: &str, credentials: &str, body: &Value) -> String {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: bench\r\n{credentials}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn text(answer: &Value, field: &str) -> Outcome<String> {
+    let text = answer[field].as_str();
+    Ok(text.ok_or(format!("no {field} in {answer}"))?.to_owned())
+}
