@@ -1,4 +1,5 @@
 //! Contracts, guarantees under attack, budgets, the template and the tree itself.
+#![allow(unreachable_pub, reason = "nothing leaves a test binary")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,3 +11,4 @@ mod floors;
 mod openapi;
 mod rooms;
 mod support;
+mod template;

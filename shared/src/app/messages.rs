@@ -28,7 +28,7 @@ impl App {
             stores
                 .rooms
                 .member(thread, actor.user(), Freshness::Eventual),
-            stores.messages.tail(thread),
+            stores.messages.tail_hint(thread),
         )?;
         if member.is_none() {
             Box::pin(self.member_for_sure(thread, actor.user())).await?;

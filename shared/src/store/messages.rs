@@ -85,15 +85,18 @@ impl MessageStore {
         let mut race = Backoff::until(deadline, draft.seed);
         loop {
             let seq = last.next();
+            log.begins();
             match self.put_if_free(draft, seq).await? {
                 Slot::Written => {
                     log.saw(seq);
+                    log.ended();
                     return Ok(draft.sent_at(seq));
                 }
                 Slot::Taken => {
                     race.pause().await?;
                     last = self.query_tail(draft.thread).await?;
                     log.saw(last);
+                    log.ended();
                 }
                 Slot::Unsure(error) => race.pause().await.map_err(|_| error)?,
             }
@@ -115,6 +118,7 @@ impl MessageStore {
         let mut race = Backoff::until(deadline, draft.seed);
         loop {
             let sent = draft.sent_at(last.next());
+            log.begins();
             let outcome = NewItem::new()
                 .s("id", sent.id)
                 .s("created_at", sent.created_at)
@@ -126,6 +130,7 @@ impl MessageStore {
             let refused = match transaction::commit(&self.client, &writes, &mut race).await? {
                 Outcome::Committed => {
                     log.saw(sent.seq);
+                    log.ended();
                     return Ok(Done::now(sent));
                 }
                 Outcome::Refused(refused) => refused,
@@ -146,6 +151,7 @@ impl MessageStore {
             race.pause().await?;
             last = self.query_tail(draft.thread).await?;
             log.saw(last);
+            log.ended();
         }
     }
 
@@ -186,12 +192,29 @@ impl MessageStore {
 
     /// The last seq of a log.
     ///
-    /// One strongly consistent read, unless this process is the only writer and has looked before.
+    /// One strongly consistent read, unless this process is the only writer and knows how all of its
+    /// writes ended.
     pub async fn tail(&self, thread: Thread) -> Result<Seq, Error> {
         let log = self.turns.log(thread);
-        if let (true, Some(seen)) = (self.single_writer, log.seen()) {
+        if self.single_writer
+            && log.is_sure()
+            && let Some(seen) = log.seen()
+        {
             return Ok(seen);
         }
+        self.look(thread).await
+    }
+
+    /// A seq of a log that is likely its last, to begin an append with: a wrong guess costs a try.
+    pub async fn tail_hint(&self, thread: Thread) -> Result<Seq, Error> {
+        match self.turns.log(thread).seen() {
+            Some(seen) if self.single_writer => Ok(seen),
+            Some(_) | None => self.look(thread).await,
+        }
+    }
+
+    async fn look(&self, thread: Thread) -> Result<Seq, Error> {
+        let log = self.turns.log(thread);
         let tail = self.query_tail(thread).await?;
         log.saw(tail);
         Ok(tail)

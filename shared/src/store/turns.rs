@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -25,6 +25,8 @@ const UNSEEN: u64 = u64::MAX;
 pub(super) struct Log {
     turn: AsyncMutex<()>,
     seen: AtomicU64,
+    /// Whether a write was begun whose end this process has not seen: its request may have been dropped.
+    unsure: AtomicBool,
 }
 
 impl Log {
@@ -45,6 +47,21 @@ impl Log {
             UNSEEN => None,
             n => Some(Seq::new(n)),
         }
+    }
+
+    /// A write begins.
+    pub(super) fn begins(&self) {
+        self.unsure.store(true, Ordering::Release);
+    }
+
+    /// The last write that began has ended, and [`Log::saw`] was told how.
+    pub(super) fn ended(&self) {
+        self.unsure.store(false, Ordering::Release);
+    }
+
+    /// Whether [`Log::seen`] is all that this process has written.
+    pub(super) fn is_sure(&self) -> bool {
+        !self.unsure.load(Ordering::Acquire)
     }
 
     /// Notes that `seq` exists. What is known only grows.
@@ -79,6 +96,7 @@ impl Turns {
         let log = Arc::new(Log {
             turn: AsyncMutex::new(()),
             seen: AtomicU64::new(UNSEEN),
+            unsure: AtomicBool::new(false),
         });
         logs.insert(thread, Arc::clone(&log));
         log
