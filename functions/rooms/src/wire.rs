@@ -168,7 +168,8 @@ impl RoomPatch {
 /// Members to add.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MembersIn {
-    /// 1 to 1,000 user ids; doubles count once.
+    /// 1 to 1,000 user ids; doubles count once. `members`, as in the creation of a room, is taken too.
+    #[serde(alias = "members")]
     #[schema(example = json!(["user3", "user4"]), max_items = 1000)]
     user_ids: Vec<String>,
     /// `member` (the default) or `admin`.
