@@ -7,8 +7,12 @@
     reason = "a test that fails panics; that is how it says so"
 )]
 
+mod budgets;
+mod chatapi;
 mod floors;
+mod gateway;
+mod log;
 mod openapi;
-mod rooms;
+mod process;
 mod support;
 mod template;

@@ -66,7 +66,7 @@ fn add_common(document: &mut Value, status: &str) {
         "429" => (
             "Too many requests; `Retry-After` says when to go on",
             "RATE_LIMIT_EXCEEDED",
-            "Rate limit exceeded. Try again in 1 second",
+            "Rate limit exceeded. Try again in 60 seconds",
         ),
         _ => (
             "Too much contention or an outage; `Retry-After` says when to send the same request again",

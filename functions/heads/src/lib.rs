@@ -3,18 +3,22 @@
 //! The stream's one-second window bounds this to about one write a second and room, however many messages
 //! it carries.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::catch_unwind};
 
 use aws_lambda_events::{
     dynamodb::{Event, EventRecord},
     streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
 };
+use futures_util::{StreamExt, future, stream};
 use parlance::{
     app::App,
     domain::{Error, Thread},
     queue::PoisonQueue,
     store::messages::{Appended, appended},
 };
+
+/// How many heads are advanced at the same time.
+const AT_ONCE: usize = 32;
 
 /// Advances the heads of all rooms of a batch, each once, and names the records that failed: the stream is
 /// read again from the first of them, for as long as it takes. A record that cannot be read is put aside.
@@ -23,7 +27,10 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
     let mut newest: BTreeMap<String, (String, Thread, Appended)> = BTreeMap::new();
     for record in event.records {
         let sequence = record.change.sequence_number.clone().unwrap_or_default();
-        match read(&record) {
+        // Whatever a record makes us do, it holds up nobody else.
+        let read = catch_unwind(|| read(&record))
+            .unwrap_or_else(|_| Err(Error::internal("reading the record panicked")));
+        match read {
             Ok(None) => {}
             Ok(Some((thread, seen))) => {
                 let room = format!("{}#{}", thread.tenant, thread.room);
@@ -44,12 +51,21 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
             }
         }
     }
-    for (sequence, thread, seen) in newest.into_values() {
-        if let Err(error) = app.advance_head(thread, seen.seq, seen.created_at).await {
-            tracing::warn!(sequence, cause = ?error.cause(), "a head could not be advanced");
-            response.batch_item_failures.push(failure(sequence));
-        }
-    }
+    let advances = newest
+        .into_values()
+        .map(|(sequence, thread, seen)| async move {
+            let advanced = app.advance_head(thread, seen.seq, seen.created_at).await;
+            advanced.err().map(|error| {
+                tracing::warn!(sequence, cause = ?error.cause(), "a head could not be advanced");
+                failure(sequence)
+            })
+        });
+    let failures: Vec<_> = stream::iter(advances)
+        .buffer_unordered(AT_ONCE)
+        .filter_map(future::ready)
+        .collect()
+        .await;
+    response.batch_item_failures.extend(failures);
     response
 }
 

@@ -11,7 +11,7 @@ use parlance::{
     app::App,
     domain::{
         MessageId, RoomId,
-        message::{Range, Seq},
+        message::{Range, Seq, Stretch},
         page::Slice,
     },
     http::{Body, Caller, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut},
@@ -72,7 +72,8 @@ async fn send(
 /// Get messages
 ///
 /// Messages in ascending order of seq. `after_seq` reads forward, `before_seq` backward; without either,
-/// from the first message. `Link: rel="next"` leads on while there may be more.
+/// from the first message. `Link: rel="next"` leads on while there may be more: a page is shorter than `limit`
+/// where its messages are heavy.
 #[utoipa::path(
     get,
     path = "/rooms/{room_id}/messages",
@@ -114,19 +115,22 @@ async fn list(
             limit,
         },
     };
-    let messages = app.messages(&actor, room, range).await?;
+    let Stretch { messages, more } = app.messages(&actor, room, range).await?;
 
     let (first, last) = (messages.first(), messages.last());
     let turn = match (range.after, last, first) {
-        _ if messages.len() < limit => None,
+        _ if !more => None,
         (Some(_), Some(last), _) => {
             let before = before.map(|seq| ("before_seq", seq.to_string()));
             let mut link = vec![("after_seq", last.seq.get().to_string())];
             link.extend(before);
             Some(link)
         }
-        (None, _, Some(first)) => Some(vec![("before_seq", first.seq.get().to_string())]),
-        (_, None, _) | (_, _, None) => None,
+        // Nothing is before the first message.
+        (None, _, Some(first)) if first.seq > Seq::FIRST => {
+            Some(vec![("before_seq", first.seq.get().to_string())])
+        }
+        (None, _, Some(_)) | (_, None, _) | (_, _, None) => None,
     };
     let shown = messages
         .iter()

@@ -7,6 +7,7 @@ use parlance::{
         notification::{MAX_PAYLOAD, Targets},
         subscription::{Subscription, Topic},
     },
+    http::Object,
     store::events,
 };
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,8 @@ pub(crate) struct NotificationIn {
     /// An object of at most 32 KB, kept byte for byte.
     #[schema(value_type = Object, example = json!({"order_id": "12345", "tracking_number": "1Z999AA1234567890"}))]
     payload: Box<RawValue>,
-    targets: TargetsIn,
+    #[schema(value_type = TargetsIn)]
+    targets: Object<TargetsIn>,
 }
 
 /// Whom a notification is for: the union of the three, each person once.
@@ -43,17 +45,17 @@ impl NotificationIn {
     pub(crate) fn parse(self) -> Result<(Topic, Json, Targets), Error> {
         let topic = Topic::parse(self.topic)?;
         let payload = Json::object("payload", self.payload.get(), MAX_PAYLOAD)?;
-        let named = self.targets.user_ids.unwrap_or_default();
+        let Object(targets) = self.targets;
+        let named = targets.user_ids.unwrap_or_default();
         let users = named
             .iter()
             .map(|id| UserId::parse("targets.user_ids", id))
             .collect::<Result<_, _>>()?;
-        let room = self
-            .targets
+        let room = targets
             .room_id
             .map(|id| id.parse().map_err(|_| Error::NotFound("Room")))
             .transpose()?;
-        let subscribers = self.targets.topic_subscribers.unwrap_or(false);
+        let subscribers = targets.topic_subscribers.unwrap_or(false);
         Ok((topic, payload, Targets::new(users, room, subscribers)?))
     }
 }

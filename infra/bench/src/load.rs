@@ -18,17 +18,19 @@ const ROOMS: usize = 100;
 const LONG: u64 = 300_000;
 
 /// What is measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Load {
+    /// Sends into one room.
     SendHot,
+    /// Sends into 100 rooms in turn.
     SendSpread,
+    /// Reads of 50 messages somewhere in a long log.
     Read,
+    /// Acks, each one message further than the one before.
     Ack,
 }
 
 impl Load {
-    pub(crate) const ALL: [Self; 4] = [Self::SendHot, Self::SendSpread, Self::Read, Self::Ack];
-
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::SendHot => "send, one hot room",

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use load::Load;
+
 /// Whatever went wrong ends the benchmark.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -31,6 +33,15 @@ struct Options {
     /// A second build, measured in turns with the first. Adds the ratios first / second.
     #[arg(long, value_name = "RUNNER")]
     against: Option<PathBuf>,
+
+    /// What to measure.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_enum,
+        default_value = "send-hot,send-spread,read,ack"
+    )]
+    loads: Vec<Load>,
 
     /// Numbers of connections.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
@@ -96,6 +107,7 @@ async fn run(options: &Options) -> Outcome<()> {
     runners.extend(options.against.clone());
     report::throughput(
         &runners,
+        &options.loads,
         &options.connections,
         options.time()?,
         options.rounds,

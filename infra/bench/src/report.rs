@@ -27,6 +27,7 @@ pub(crate) fn line(text: &str) {
 /// Rate, latency and CPU of every load; with a second runner, ratios of the first to it.
 pub(crate) async fn throughput(
     runners: &[PathBuf],
+    loads: &[Load],
     connections: &[usize],
     time: Duration,
     rounds: usize,
@@ -44,7 +45,7 @@ pub(crate) async fn throughput(
         ratios[0]
     ));
     line(&format!("|---|---:|---:|---:|---:|---:|{}", ratios[1]));
-    for load in Load::ALL {
+    for &load in loads {
         for &connections in connections {
             let mut measured = vec![Vec::new(); scenes.len()];
             for _ in 0..rounds {

@@ -110,7 +110,11 @@ fn banner(running: &Running, tenant: Option<&FirstTenant>) -> String {
                  -H \"X-Master-Key: {}\"",
                 running.master_key.file.as_ref().map_or_else(
                     || "$MASTER_API_KEY".to_owned(),
-                    |file| format!("$(cat '{}')", file.display()),
+                    // A quote ends what a shell takes as it is.
+                    |file| format!(
+                        "$(cat '{}')",
+                        file.display().to_string().replace('\'', r"'\''")
+                    ),
                 )
             ),
             format!("  (GET {url}/admin/tenants lists the tenants.)"),

@@ -43,7 +43,7 @@ pub struct Options {
 
     /// Serve the embedded DynamoDB and SQS on this loopback port, for
     /// `aws --endpoint-url http://127.0.0.1:PORT dynamodb|dynamodbstreams|sqs`. Nothing is
-    /// authenticated there.
+    /// authenticated there. Since others may then write too, the end of a log is read, not remembered.
     #[arg(long, value_name = "PORT")]
     pub aws_port: Option<u16>,
 

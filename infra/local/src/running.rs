@@ -70,7 +70,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let stack = Stack::compiled_in()?;
     let provisioned = provision(&stack, &stores.dynamodb, &stores.sqs).await?;
 
-    let settings = settings(&stack, &provisioned, &stores, &master_key)?;
+    let settings = settings(
+        &stack,
+        &provisioned,
+        &stores,
+        &master_key,
+        aws_listener.is_some(),
+    )?;
     let app = App::new(&settings, &stores.dynamodb);
     let api = functions::router(&app);
 
@@ -188,11 +194,13 @@ fn settings(
     provisioned: &Provisioned,
     stores: &Stores,
     master_key: &MasterKey,
+    serves_stores: bool,
 ) -> Result<Settings, StartError> {
+    // The lock on the data folder keeps others out of the embedded store, but not out of its port.
+    let is_single_writer = stores.embedded_dynamodb.is_some() && !serves_stores;
     let get = |name: &str| match name {
         "MASTER_API_KEY" => Some(master_key.secret.clone()),
-        // The lock on the data folder keeps others out of the embedded store.
-        "SINGLE_WRITER" => stores.embedded_dynamodb.as_ref().map(|_| "1".to_owned()),
+        "SINGLE_WRITER" => is_single_writer.then(|| "1".to_owned()),
         name => stack.environment.get(name).map(|value| {
             // A reference to a queue is its URL.
             provisioned.queue_urls.get(value).unwrap_or(value).clone()

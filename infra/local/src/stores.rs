@@ -69,12 +69,17 @@ impl Stores {
 
     /// Closes the embedded stores; everything acknowledged is in their files.
     pub(crate) async fn close(self) {
-        if let Some(dynamodb) = self.embedded_dynamodb {
-            // It waits for a thread.
-            let closed = tokio::task::spawn_blocking(move || dynamodb.close()).await;
-            if let Err(error) = closed {
-                tracing::error!(%error, "the embedded DynamoDB was not closed");
+        // It waits for their threads.
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(dynamodb) = self.embedded_dynamodb {
+                dynamodb.close();
             }
+            if let Some(sqs) = self.embedded_sqs {
+                sqs.close();
+            }
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "an embedded store was not closed");
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::domain::{
 
 /// How long a warm function trusts what it has read of a key: a revoked key holds at most so long.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// For how long others go on with an old session while one reads it anew.
+const GRACE: Duration = Duration::from_secs(2);
 /// How many keys a function remembers. One is about 100 bytes.
 const CAPACITY: usize = 10_000;
 
@@ -31,17 +33,41 @@ pub struct Session {
     read_at: Instant,
 }
 
+impl Session {
+    /// This session, if its key holds at `moment`. TTL deletes days late, so expiry is read.
+    fn at(self, moment: &Moment) -> Result<Self, Error> {
+        match self.expires {
+            Some(end) if end <= moment.now.seconds() => Err(BAD_KEY),
+            Some(_) | None => Ok(self),
+        }
+    }
+}
+
 /// The sessions a function remembers.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(RwLock<HashMap<SecretHash, Session>>);
 
 impl Sessions {
+    /// What is remembered of a key. Once it is old, one caller is told nothing and reads it anew, while the
+    /// others go on with the old for a moment: a busy tenant must not read at once with all it has.
     fn get(&self, hash: &SecretHash) -> Option<Session> {
         let sessions = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        sessions
-            .get(hash)
-            .filter(|session| session.read_at.elapsed() < REMEMBERED)
-            .copied()
+        let session = *sessions.get(hash)?;
+        drop(sessions);
+        if session.read_at.elapsed() < REMEMBERED {
+            return Some(session);
+        }
+        let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let remembered = sessions.get_mut(hash)?;
+        if remembered.read_at.elapsed() < REMEMBERED {
+            return Some(*remembered);
+        }
+        remembered.read_at += GRACE;
+        if remembered.read_at.elapsed() >= REMEMBERED {
+            // Too old for any moment more.
+            sessions.remove(hash);
+        }
+        None
     }
 
     fn put(&self, hash: SecretHash, session: Session) {
@@ -63,21 +89,26 @@ impl Sessions {
 }
 
 impl App {
-    /// What `key` opens, if this function remembers it.
-    pub fn remembered(&self, key: &[u8]) -> Option<Session> {
-        self.0.sessions.get(&SecretHash::of(key))
-    }
-
-    /// What `key` opens, read anew.
+    /// What `key` opens at `moment`, if this function remembers it.
     ///
     /// # Errors
     ///
-    /// [`Error::Unauthenticated`] if there is no such key.
-    pub async fn session(&self, key: &[u8]) -> Result<Session, Error> {
+    /// [`Error::Unauthenticated`] if it was replaced, and its overlap is over.
+    pub fn remembered(&self, key: &[u8], moment: &Moment) -> Result<Option<Session>, Error> {
+        let session = self.0.sessions.get(&SecretHash::of(key));
+        session.map(|session| session.at(moment)).transpose()
+    }
+
+    /// What `key` opens at `moment`, read anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unauthenticated`] if there is no such key, or no longer.
+    pub async fn session(&self, key: &[u8], moment: &Moment) -> Result<Session, Error> {
         let hash = SecretHash::of(key);
         let session = self.read_session(hash).await?;
         self.0.sessions.put(hash, session);
-        Ok(session)
+        session.at(moment)
     }
 
     async fn read_session(&self, hash: SecretHash) -> Result<Session, Error> {
@@ -97,15 +128,8 @@ impl App {
     }
 
     /// `user` of the tenant whose key opened `session`: a tenant's server may act for any of its users.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unauthenticated`] if the key was replaced and its overlap is over at `moment`.
-    pub fn actor(&self, session: &Session, user: UserId, moment: &Moment) -> Result<Actor, Error> {
-        match session.expires {
-            Some(end) if end <= moment.now.seconds() => Err(BAD_KEY),
-            Some(_) | None => Ok(Actor::authenticated(session.tenant, user)),
-        }
+    pub const fn actor(&self, session: &Session, user: UserId) -> Actor {
+        Actor::authenticated(session.tenant, user)
     }
 
     /// The holder of the master key.

@@ -4,7 +4,7 @@ use super::{App, membership::thread};
 use crate::{
     domain::{
         Actor, Done, Error, MessageId, Moment, Once, RoomId,
-        message::{Content, Draft, Json, Message, Range, Sent},
+        message::{Content, Draft, Json, Message, Range, Sent, Stretch},
     },
     store::{messages::Change, rooms::Freshness},
 };
@@ -65,13 +65,13 @@ impl App {
         }
     }
 
-    /// Messages of a room the caller is in, ascending. One round trip.
+    /// Messages of a room the caller is in. One round trip.
     pub async fn messages(
         &self,
         actor: &Actor,
         room: RoomId,
         range: Range,
-    ) -> Result<Vec<Message>, Error> {
+    ) -> Result<Stretch, Error> {
         let messages = self.stores().messages.range(thread(actor, room), range);
         let (_, messages) = tokio::try_join!(self.member(actor, room), messages)?;
         Ok(messages)

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::{sync::Mutex as AsyncMutex, time::timeout_at};
 
 use super::{App, auth::Session};
 use crate::{
@@ -48,8 +48,9 @@ pub struct Quota {
 struct Bucket {
     /// When it will be full, in ns since 1970, as last seen.
     tat: Option<i64>,
-    /// What this function took and has not spent.
+    /// What this function took and has not spent, under which limit.
     tokens: i64,
+    taken_under: Option<RateLimit>,
     taken_at: i64,
 }
 
@@ -117,8 +118,10 @@ impl Bucket {
         }
     }
 
-    fn drop_unspent(&mut self, now: i64) {
-        if now - self.taken_at > UNSPENT_SECONDS * WINDOW_NS {
+    /// A share that is old, or of another limit, is not spent: a lower limit would hold only after it.
+    fn drop_unspent(&mut self, now: i64, rate: RateLimit) {
+        let is_old = now - self.taken_at > UNSPENT_SECONDS * WINDOW_NS;
+        if is_old || self.taken_under != Some(rate) {
             self.tokens = 0;
         }
     }
@@ -138,8 +141,10 @@ impl App {
         let (tenant, rate) = (session.tenant, session.rate_limit);
         let now = nanos(moment.now);
         let bucket = self.0.quotas.tenants.get(tenant);
-        let mut bucket = bucket.lock().await;
-        bucket.drop_unspent(now);
+        let mut bucket = timeout_at(moment.deadline, bucket.lock())
+            .await
+            .map_err(|_| Error::Busy)?;
+        bucket.drop_unspent(now, rate);
         let mut contest = Backoff::until(moment.deadline, moment.seed);
         while bucket.tokens == 0 {
             let free = bucket.free(now, rate);
@@ -157,6 +162,7 @@ impl App {
                 Ok(()) => {
                     bucket.tat = Some(next);
                     bucket.tokens = share;
+                    bucket.taken_under = Some(rate);
                     bucket.taken_at = now;
                 }
                 Err(actual) => {
@@ -171,6 +177,21 @@ impl App {
         }
         bucket.tokens -= 1;
         Ok((bucket.quota(now, rate), Ok(())))
+    }
+
+    /// Whether `address` may try another key. A valid one is not charged to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RateLimited`] after too many invalid ones.
+    pub fn may_guess(&self, address: Option<IpAddr>, moment: &Moment) -> Result<(), Error> {
+        let now = nanos(moment.now);
+        let bucket = self.0.quotas.addresses.get(address);
+        let bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if bucket.free(now, PER_ADDRESS) == 0 {
+            return Err(bucket.retry_after(now, PER_ADDRESS));
+        }
+        Ok(())
     }
 
     /// Charges one request without a valid key to the address it came from. In this process alone: a

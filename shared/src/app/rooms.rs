@@ -11,7 +11,7 @@ use crate::{
         Actor, Cursor, Done, Error, EventId, Moment, Once, Page, RoomId, Timestamp, UserId,
         event::{Event, EventKind},
         page::Slice,
-        room::{Member, NewRoom, Role, Room, RoomType, RoomView},
+        room::{MAX_MEMBERS, Member, NewRoom, Role, Room, RoomType, RoomView, room_is_full},
         text::Name,
     },
     store::{
@@ -181,10 +181,16 @@ impl App {
         });
         let mut race = Backoff::until(moment.deadline, moment.seed);
         if let Some(claim) = &claim
-            && stores.guards.used(claim).await?
+            && let Some(places) = stores.rooms.joined_before(&stores.guards, claim).await?
         {
-            let places = stores.rooms.places(thread, users, &race).await?;
             return Ok(Done::before(places));
+        }
+        // Several transactions: all must fit, or none may be written.
+        if head.room.members + users.len() > MAX_MEMBERS {
+            let known = stores.rooms.places(thread, users, &race).await?.len();
+            if head.room.members + users.len() - known > MAX_MEMBERS {
+                return Err(room_is_full());
+            }
         }
         let users: Vec<_> = users.iter().cloned().collect();
         let mut places = Vec::with_capacity(users.len());
@@ -199,8 +205,10 @@ impl App {
             );
         }
         if let Some(claim) = &claim {
-            // Joining twice is joining once, so the marker only remembers whose body this key had.
-            stores.guards.mark(claim, &mut race).await?;
+            let rooms = &stores.rooms;
+            return rooms
+                .remember_joined(&stores.guards, claim, places, &mut race)
+                .await;
         }
         Ok(Done::now(places))
     }

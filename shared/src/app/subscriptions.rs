@@ -35,7 +35,7 @@ impl App {
         let mut race = Backoff::until(moment.deadline, moment.seed);
         stores
             .subscriptions
-            .create(tenant, new, claim.as_ref(), &mut race)
+            .create(tenant, new, &stores.guards, claim.as_ref(), &mut race)
             .await
     }
 

@@ -9,6 +9,8 @@ pub struct Seq(u64);
 impl Seq {
     /// Before the first message.
     pub const ZERO: Self = Self(0);
+    /// The first message's.
+    pub const FIRST: Self = Self(1);
     /// The last seq a message id can hold: 48 bits.
     pub const MAX: Self = Self((1 << 48) - 1);
 
@@ -165,6 +167,36 @@ pub struct Sent {
     pub seq: Seq,
     /// When it was sent.
     pub created_at: Timestamp,
+}
+
+impl Message {
+    /// At most how many bytes this message takes in an answer.
+    ///
+    /// Lambda hands an answer over as a JSON string within JSON, so what JSON escapes is escaped twice: a
+    /// quote takes 4 bytes, a control character 7.
+    pub fn weight(&self) -> usize {
+        /// Ids, times and names of fields.
+        const FRAME: usize = 512;
+        let escaped = |text: &str| -> usize {
+            let bytes = text.bytes().map(|byte| match byte {
+                b'"' | b'\\' => 4,
+                0..0x20 => 7,
+                _ => 1,
+            });
+            bytes.sum()
+        };
+        let meta = self.meta.as_ref().map_or("", Json::as_str);
+        FRAME + escaped(&self.content) + escaped(meta) + self.author.as_str().len()
+    }
+}
+
+/// Some messages of a log, ascending and without a gap.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Whether more may follow in the direction that was asked for.
+    pub more: bool,
 }
 
 /// Which messages of a log are wanted. The answer is in ascending order in either case.

@@ -11,9 +11,12 @@ pub struct Cursor(pub String);
 impl Cursor {
     /// What this cursor says, to the list that made it.
     pub fn parse<T: FromStr>(&self) -> Result<T, Error> {
-        self.0.parse().map_err(|_| {
-            Error::invalid("cursor", "Invalid cursor. Use the one from the Link header")
-        })
+        self.0.parse().map_err(|_| Self::invalid())
+    }
+
+    /// What a cursor is answered that no list made.
+    pub fn invalid() -> Error {
+        Error::invalid("cursor", "Invalid cursor. Use the one from the Link header")
     }
 }
 

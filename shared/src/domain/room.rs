@@ -13,6 +13,14 @@ pub const MAX_MEMBERS_PER_REQUEST: usize = 1_000;
 /// The most members of a room.
 pub const MAX_MEMBERS: usize = 10_000;
 
+/// What who adds members is answered that do not fit.
+pub fn room_is_full() -> Error {
+    Error::invalid(
+        "user_ids",
+        format!("Invalid user_ids. A room has at most {MAX_MEMBERS} members"),
+    )
+}
+
 /// What kind of room it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoomType {

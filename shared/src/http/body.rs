@@ -1,12 +1,17 @@
 //! A JSON body, read once, with the field named at which it could not be read.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     body::{Body as RawBody, Bytes},
     extract::{FromRequest, Request as HttpRequest},
     http::{HeaderMap, Method, Uri},
 };
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use sha2::{Digest, Sha256};
 
 use super::Failure;
@@ -45,6 +50,30 @@ impl<S: Sync> FromRequest<S> for Repeat {
         let bytes = read(body).await?;
         let once = once(&parts.headers, &parts.method, &parts.uri, &bytes)?;
         Ok(Self(once))
+    }
+}
+
+/// A JSON object within a body. By itself serde would read a list as a struct too, field by field.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
     }
 }
 
@@ -105,8 +134,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        // Where it broke off before a name was read, that name is shown as `?`.
         let path = error.path().to_string();
-        named(&path, error.inner())
+        let known = path.trim_end_matches('?').trim_end_matches('.');
+        named(if known.is_empty() { "." } else { known }, error.inner())
     })?;
     json.end()
         .map_err(|error| named(".", &error))
@@ -174,6 +205,23 @@ mod tests {
     #[test]
     fn a_lone_surrogate_is_not_json() {
         assert_eq!(fault(r#"{"content": "\ud800"}"#).0, "content");
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_before_a_name_is_the_culprit_itself() {
+        assert_eq!(fault("{").0, "body");
+        assert_eq!(fault(r#"{"content": "a","#).0, "body");
+    }
+
+    #[test]
+    fn a_list_is_no_object_within_a_body() {
+        let read = serde_json::from_str::<Object<In>>;
+        assert!(read(r#"{"content": "a"}"#).is_ok());
+        let error = read(r#"["a"]"#).unwrap_err().to_string();
+        assert!(
+            error.starts_with("invalid type: sequence, expected an object"),
+            "{error}"
+        );
     }
 
     #[test]

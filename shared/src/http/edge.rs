@@ -1,6 +1,9 @@
 //! The edge of a surface: what surrounds its routes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,7 +13,8 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use lambda_http::request::RequestContext;
+use lambda_http::{RequestExt, request::RequestContext};
+use percent_encoding::percent_decode_str;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{Any, CorsLayer},
@@ -24,6 +28,8 @@ use crate::{
 
 /// When to try again after contention or an outage, in seconds.
 const SOON: u64 = 1;
+/// The part of an IPv6 address that its network has in common: 64 bits.
+const V6_NETWORK: u128 = !(u64::MAX as u128);
 /// How long a browser may remember a preflight.
 const PREFLIGHT: Duration = Duration::from_secs(7_200);
 
@@ -85,7 +91,10 @@ async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next:
         .map_or("unknown", MatchedPath::as_str)
         .to_owned();
 
-    let mut response = next.run(http).await;
+    let mut response = match whole_path(&http) {
+        Ok(()) => next.run(http).await,
+        Err(error) => Failure::from(error).into_response(),
+    };
 
     let quota = if let Some(quota) = request.quota.get() {
         *quota
@@ -102,9 +111,26 @@ async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next:
     response
 }
 
-/// Where the request came from: as API Gateway says, or as the socket does.
-fn address(http: &HttpRequest) -> Option<std::net::IpAddr> {
-    match http.extensions().get::<RequestContext>() {
+/// Refuses a path that API Gateway has changed.
+///
+/// An HTTP API hands over a decoded path. Where an id in it holds `#`, `?` or `%`, what is left of it could
+/// name somebody else: `DELETE …/members/bob%232` would remove bob.
+fn whole_path(http: &HttpRequest) -> Result<(), Error> {
+    let handed_over = http.raw_http_path();
+    let read: Vec<u8> = percent_decode_str(http.uri().path()).collect();
+    if handed_over.is_empty() || handed_over.as_bytes() == read {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "path",
+        "Invalid path. Give an id with one of / ? # % as a query parameter",
+    ))
+}
+
+/// Where the request came from: as API Gateway says, or as the socket does. A network of IPv6 addresses
+/// counts as one: whoever has one of them has them all.
+fn address(http: &HttpRequest) -> Option<IpAddr> {
+    let address = match http.extensions().get::<RequestContext>() {
         Some(RequestContext::ApiGatewayV2(context)) => {
             context.http.source_ip.as_ref()?.parse().ok()
         }
@@ -113,6 +139,10 @@ fn address(http: &HttpRequest) -> Option<std::net::IpAddr> {
             .extensions()
             .get::<ConnectInfo<SocketAddr>>()
             .map(|peer| peer.ip()),
+    };
+    match address {
+        Some(IpAddr::V6(v6)) => Some(IpAddr::V6((v6.to_bits() & V6_NETWORK).into())),
+        Some(IpAddr::V4(_)) | None => address,
     }
 }
 

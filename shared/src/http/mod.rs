@@ -12,7 +12,7 @@ pub mod serve;
 pub mod surface;
 pub mod wire;
 
-pub use body::{Body, Repeat};
+pub use body::{Body, Object, Repeat};
 pub use caller::Caller;
 pub use failure::Failure;
 pub use params::Params;

@@ -111,5 +111,5 @@ pub(super) fn cursor(text: &str) -> Result<Cursor, Error> {
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .map(Cursor)
-        .ok_or_else(|| Error::invalid("cursor", "Invalid cursor. Use the one from the Link header"))
+        .ok_or_else(Cursor::invalid)
 }

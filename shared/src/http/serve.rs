@@ -7,18 +7,38 @@ use aws_sdk_dynamodb::Client;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use axum::Router;
 
-use super::{edge::edge, surface::Surface};
+use super::{Failure, edge::edge, surface::Surface};
 use crate::{
     app::{App, Settings},
+    domain::Error,
     queue::PoisonQueue,
 };
 
-/// Runs `routes` on surface `S` until the runtime ends the process.
+/// Runs the routes of one function on surface `S` until the runtime ends the process. What API Gateway
+/// should not have sent here is not found.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub async fn serve<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    serve_all::<S>(
+        routes
+            .fallback(not_found)
+            .method_not_allowed_fallback(not_found),
+    )
+    .await
+}
+
+async fn not_found() -> Failure {
+    Error::NotFound("Path").into()
+}
+
+/// Runs `routes`, which answer every path, on surface `S` until the runtime ends the process.
 ///
 /// # Errors
 ///
 /// If the environment lacks a setting, which is said at start, or if the runtime is lost.
-pub async fn serve<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+pub async fn serve_all<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     lambda_http::tracing::init_default_subscriber();
     let app = app().await?;
     lambda_http::run(edge::<S>(routes, &app)).await

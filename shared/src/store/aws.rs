@@ -30,7 +30,7 @@ impl Verdict {
 }
 
 /// Codes after which the same call may pass: contention and throttling are not faults.
-const PASSING: [&str; 8] = [
+const PASSING: [&str; 11] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "ThrottlingError",
@@ -39,13 +39,15 @@ const PASSING: [&str; 8] = [
     "TransactionInProgressException",
     "InternalServerError",
     "ServiceUnavailable",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "LimitExceededException",
 ];
 
 /// Judges a failed call. What the SDK says stays in the cause, for the log alone.
-pub(super) fn judge<E, R>(error: SdkError<E, R>) -> Verdict
+pub(super) fn judge<E>(error: SdkError<E>) -> Verdict
 where
     E: std::error::Error + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     match &error {
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
@@ -53,7 +55,8 @@ where
         }
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or_default();
-            if PASSING.contains(&code) {
+            // A 5xx from something in between has no code of DynamoDB's.
+            if PASSING.contains(&code) || service.raw().status().is_server_error() {
                 Verdict::Again(Error::Unavailable(Box::new(error)))
             } else if code == "ResourceNotFoundException" || code == "AccessDeniedException" {
                 // A table that is absent or denied is a dependency that fails: 503, and it heals.
@@ -67,10 +70,9 @@ where
 }
 
 /// Judges a failed call that is not tried again beyond the SDK's own bounded retries.
-pub(super) fn fault<E, R>(error: SdkError<E, R>) -> Error
+pub(super) fn fault<E>(error: SdkError<E>) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     judge(error).into_error()
 }
@@ -97,10 +99,9 @@ conditional!(PutItemError, UpdateItemError, DeleteItemError);
 
 /// The item that made a condition fail, `None` if there is no item; or what else became of the call.
 /// The call must have asked for the old item.
-pub(super) fn refusal<E, R>(error: SdkError<E, R>) -> Result<Option<Item>, Verdict>
+pub(super) fn refusal<E>(error: SdkError<E>) -> Result<Option<Item>, Verdict>
 where
     E: Conditional + std::error::Error + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     if let Some(failed) = error.as_service_error().and_then(Conditional::condition) {
         return Ok(failed.item().cloned());

@@ -16,7 +16,7 @@ use super::{
     item::{Item, Read, malformed, s},
 };
 use crate::domain::{
-    Cursor, Error, Page, TenantId, UserId,
+    Cursor, Error, Page, TenantId, Timestamp, UserId,
     delivery::{DeadLetter, Subject},
     subscription::Topic,
 };
@@ -45,7 +45,7 @@ impl DeliveryStore {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page<DeadLetter>, Error> {
-        let before = after.map_or(NEWEST, |Cursor(at)| at.as_str());
+        let before = after.map_or(Ok(NEWEST), position)?;
         let shards = (0..SHARDS).map(|shard| self.shard(tenant, shard, limit, before));
         let mut items = Vec::new();
         for item in try_join_all(shards).await?.into_iter().flatten() {
@@ -98,6 +98,15 @@ impl DeliveryStore {
             }
         }
     }
+}
+
+/// The `dead_at` that a cursor names.
+fn position(Cursor(at): &Cursor) -> Result<&str, Error> {
+    let (time, id) = at.split_once('#').ok_or_else(Cursor::invalid)?;
+    if time.parse::<Timestamp>().is_err() || id.is_empty() {
+        return Err(Cursor::invalid());
+    }
+    Ok(at)
 }
 
 fn from_item(item: &Item) -> Result<DeadLetter, Error> {

@@ -19,7 +19,7 @@ use super::{
     Backoff,
     aws::{Verdict, fault, refusal},
     item::{Item, NewItem, Read, malformed, n, s},
-    transaction,
+    transaction::{self, Outcome},
 };
 use crate::domain::{Error, Once, TenantId, Timestamp, UserId, text::escape};
 
@@ -94,13 +94,13 @@ impl GuardStore {
         }
     }
 
-    /// Whether the operation of `claim` was done before. For an operation of several steps, which ends with
-    /// [`GuardStore::mark`].
+    /// What the operation of `claim` gave, if it was done before. For an operation of several steps, which
+    /// ends with [`GuardStore::mark`].
     ///
     /// # Errors
     ///
     /// [`Error::Conflict`] if the key was used for another request.
-    pub async fn used(&self, claim: &Claim) -> Result<bool, Error> {
+    pub(super) async fn used(&self, claim: &Claim) -> Result<Option<Claimed>, Error> {
         let found = self
             .client
             .get_item()
@@ -111,21 +111,36 @@ impl GuardStore {
             .await
             .map_err(fault)?;
         let Some(marker) = found.item else {
-            return Ok(false);
+            return Ok(None);
         };
         if marker.number::<i64>("ttl")? <= claim.now.seconds() {
-            return Ok(false);
+            return Ok(None);
         }
-        claim.recognise(Some(&marker)).map(|_| true)
+        claim.recognise(Some(&marker)).map(Some)
     }
 
-    /// Remembers that all steps of the operation of `claim` are done.
-    pub async fn mark(&self, claim: &Claim, race: &mut Backoff) -> Result<(), Error> {
-        let writes = [claim.write(Item::new())?];
-        // Refused: the same request, sent twice at once, was faster.
-        transaction::commit(&self.client, &writes, race)
-            .await
-            .map(|_| ())
+    /// Remembers that all steps of the operation of `claim` are done, and that they gave `outcome`. What
+    /// the marker says if it is there already: the same request, sent twice at once, was faster, or an
+    /// earlier try of ours landed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if the key was used for another request.
+    pub(super) async fn mark(
+        &self,
+        claim: &Claim,
+        outcome: Item,
+        race: &mut Backoff,
+    ) -> Result<Option<Claimed>, Error> {
+        let writes = [claim.write(outcome)?];
+        match transaction::commit(&self.client, &writes, race).await? {
+            Outcome::Committed => Ok(None),
+            Outcome::Refused(refused) => {
+                let marker = refused.first().and_then(Option::as_ref);
+                let marker = marker.and_then(|refusal| refusal.item.as_ref());
+                claim.recognise(marker).map(Some)
+            }
+        }
     }
 
     /// Moves a tenant's bucket from `known` to `next`, both theoretical arrival times in ns since 1970.

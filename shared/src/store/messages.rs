@@ -25,8 +25,11 @@ use super::{
 };
 use crate::domain::{
     Done, Error, MessageId, Thread, Timestamp, UserId,
-    message::{Content, Draft, Json, Message, Range, Sent, Seq},
+    message::{Content, Draft, Json, Message, Range, Sent, Seq, Stretch},
 };
+
+/// The most that the messages of one answer may weigh, in bytes: well under Lambda's 6 MB.
+const HEAVIEST: usize = 4 * 1024 * 1024;
 
 /// The `messages` table.
 #[derive(Debug)]
@@ -271,22 +274,26 @@ impl MessageStore {
         Ok((message.id == id).then_some(message))
     }
 
-    /// The messages of a log within `range`, ascending.
-    pub async fn range(&self, thread: Thread, range: Range) -> Result<Vec<Message>, Error> {
+    /// The messages of a log within `range`, ascending: fewer than it asks for if they are heavy.
+    pub async fn range(&self, thread: Thread, range: Range) -> Result<Stretch, Error> {
         let forward = range.after.is_some() || range.before.is_none();
         let first = range.after.unwrap_or(Seq::ZERO).next();
         let last = match range.before {
             Some(before) => Seq::new(before.get().saturating_sub(1)),
             None => Seq::MAX,
         };
+        let mut stretch = Stretch {
+            messages: Vec::new(),
+            more: false,
+        };
         if first > last || (range.after == Some(Seq::MAX)) {
-            return Ok(Vec::new());
+            return Ok(stretch);
         }
-        let mut messages = Vec::with_capacity(range.limit);
+        let mut weight = 0;
         let mut start = None;
         // A page of DynamoDB ends at 1 MB: 100 messages of 48 KB take several.
-        loop {
-            let left = range.limit - messages.len();
+        'pages: loop {
+            let left = range.limit - stretch.messages.len();
             let page = self
                 .client
                 .query()
@@ -303,17 +310,33 @@ impl MessageStore {
                 .await
                 .map_err(fault)?;
             for item in page.items() {
-                messages.push(from_item(item)?);
+                let message = from_item(item)?;
+                let adjoins = stretch.messages.last().is_none_or(|known| {
+                    let (low, high) = if forward {
+                        (known.seq, message.seq)
+                    } else {
+                        (message.seq, known.seq)
+                    };
+                    low.next() == high
+                });
+                weight += message.weight();
+                // A query is no snapshot: what does not adjoin is shown once what is between is there.
+                if !adjoins || (weight > HEAVIEST && !stretch.messages.is_empty()) {
+                    stretch.more = true;
+                    break 'pages;
+                }
+                stretch.messages.push(message);
             }
             start = page.last_evaluated_key;
-            if start.is_none() || messages.len() >= range.limit {
+            stretch.more = start.is_some();
+            if start.is_none() || stretch.messages.len() >= range.limit {
                 break;
             }
         }
         if !forward {
-            messages.reverse();
+            stretch.messages.reverse();
         }
-        Ok(messages)
+        Ok(stretch)
     }
 
     /// Changes the message named `id`, conditioned on its id and on `author` having written it.

@@ -26,11 +26,12 @@ impl Partition<'_> {
     ) -> Result<(Vec<Item>, bool), Error> {
         let wanted = slice.offset + slice.limit;
         let mut items = Vec::new();
+        // One more than wanted, to know whether more follow: a page that ends with the list says so.
         let mut start =
             after.map(|sk| [("pk".to_owned(), s(&self.pk)), ("sk".to_owned(), s(sk))].into());
         // A page of DynamoDB ends at 1 MB, so one slice may take several.
         loop {
-            let left = wanted - items.len();
+            let left = wanted + 1 - items.len();
             let query = self
                 .client
                 .query()
@@ -48,11 +49,13 @@ impl Partition<'_> {
             let page = query.send().await.map_err(fault)?;
             start = page.last_evaluated_key;
             items.extend(page.items.unwrap_or_default());
-            if start.is_none() || items.len() >= wanted {
+            if start.is_none() || items.len() > wanted {
                 break;
             }
         }
+        let more = items.len() > wanted;
+        items.truncate(wanted);
         items.drain(..slice.offset.min(items.len()));
-        Ok((items, start.is_some()))
+        Ok((items, more))
     }
 }

@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::{
 use super::{
     Backoff,
     aws::fault,
-    guards::{Claim, Claimed},
+    guards::{Claim, Claimed, GuardStore},
     item::{Item, NewItem, Read, s},
     paging::Partition,
     transaction::{self, Outcome},
@@ -45,6 +45,7 @@ impl SubscriptionStore {
         &self,
         tenant: TenantId,
         new: Subscription,
+        guards: &GuardStore,
         claim: Option<&Claim>,
         race: &mut Backoff,
     ) -> Result<Done<Subscription>, Error> {
@@ -79,7 +80,15 @@ impl SubscriptionStore {
             .and_then(Option::as_ref)
             .and_then(|standing| standing.item.as_ref())
             .ok_or(Error::Busy)?;
-        from_item(standing).map(Done::now)
+        let standing = from_item(standing)?;
+        if let Some(claim) = claim {
+            // Nothing was written, so nothing remembers the key yet.
+            let outcome = to_item(tenant, &standing);
+            if let Some(Claimed { outcome }) = guards.mark(claim, outcome, race).await? {
+                return from_item(&outcome).map(Done::now);
+            }
+        }
+        Ok(Done::now(standing))
     }
 
     /// A user's subscriptions.

@@ -62,9 +62,10 @@ pub(super) async fn commit(
             return Ok(Outcome::Committed);
         };
         let in_the_way = match cancellation(&error) {
+            // While another transaction holds one of the items, what the others say may not last.
+            Some(reasons) if reasons.iter().any(is_passing) => Error::Busy,
             Some(reasons) => match refusals(reasons) {
                 Some(refusals) => return Ok(Outcome::Refused(refusals)),
-                None if passing(reasons) => Error::Busy,
                 None => return Err(Error::internal(error)),
             },
             None => match judge(error) {
@@ -100,17 +101,10 @@ fn refusals(reasons: &[CancellationReason]) -> Option<Vec<Option<Refusal>>> {
     refusals.iter().any(Option::is_some).then_some(refusals)
 }
 
-/// Whether nothing but contention or throttling was in the way.
-fn passing(reasons: &[CancellationReason]) -> bool {
-    reasons.iter().all(|reason| {
-        matches!(
-            reason.code(),
-            None | Some(
-                "None"
-                    | "TransactionConflict"
-                    | "ThrottlingError"
-                    | "ProvisionedThroughputExceeded"
-            )
-        )
-    })
+/// Whether a write was kept out by contention or throttling.
+fn is_passing(reason: &CancellationReason) -> bool {
+    matches!(
+        reason.code(),
+        Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
+    )
 }

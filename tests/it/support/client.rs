@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// From an address that nobody else has.
-    pub fn from_anywhere(mut self) -> Self {
+    pub fn anew(mut self) -> Self {
         self.address = anywhere();
         self
     }
@@ -105,6 +105,7 @@ impl Client {
 impl Response {
     /// Fails unless status and whole body are these.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` at call sites")]
     pub fn assert(&self, status: u16, body: Value) {
         assert_eq!((self.status, &self.body), (status, &body));
     }
@@ -123,7 +124,8 @@ impl Response {
     #[track_caller]
     pub fn text(&self, name: &str) -> String {
         let text = self.body[name].as_str();
-        text.unwrap_or_else(|| panic!("no {name} in {}", self.raw)).to_owned()
+        text.unwrap_or_else(|| panic!("no {name} in {}", self.raw))
+            .to_owned()
     }
 
     /// The header `name`, if there is one.

@@ -1,22 +1,36 @@
-//! Faults below the SDK: throttles, lost answers, doubled requests, and a count of what was called.
+//! Faults below the SDK: throttles, lost and late requests, lost answers, doubled requests, and a count of
+//! what was called.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use aws_smithy_runtime_api::client::{
-    http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
+    http::{
+        HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
+        http_client_fn,
+    },
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
-use aws_smithy_runtime_api::client::http::HttpClient as _;
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    task::{spawn_blocking, yield_now},
+    time::timeout,
+};
 
 /// What to do to one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
     /// Nothing.
     Pass,
     /// Refuse it as throttled; it is not done.
@@ -25,34 +39,77 @@ pub enum Fault {
     LoseRequest,
     /// Do it, and lose the answer: the client sees a time-out.
     LoseAnswer,
+    /// The client sees a time-out at once; the request is done just before the `n`th call after it.
+    Late(u64),
     /// Do it twice, and give the second answer.
     Double,
     /// Refuse it as a transaction that met another one.
     Conflict,
+    /// Do it once the test opens the gate.
+    Hold(Gate),
+}
+
+/// Where a call waits until the test lets it go on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate(Arc<Doors>);
+
+#[derive(Debug, Default)]
+struct Doors {
+    reached: Notify,
+    open: Notify,
+}
+
+impl Gate {
+    /// Waits until a call stands before it. Fails if none comes.
+    pub(crate) async fn reached(&self) {
+        let reached = self.0.reached.notified();
+        let reached = timeout(Duration::from_secs(60), reached).await;
+        reached.expect("a call comes to the gate");
+    }
+
+    /// Lets that call go on.
+    pub(crate) fn open(&self) {
+        self.0.open.notify_one();
+    }
 }
 
 /// Decides the fate of each call by its operation and its number, from 0.
-pub type Plan = Arc<dyn Fn(&str, u64) -> Fault + Send + Sync>;
+pub(crate) type Plan = Arc<dyn Fn(&str, u64) -> Fault + Send + Sync>;
 
-/// `client` with faults.
-pub fn faulty(client: SharedHttpClient, plan: Plan) -> SharedHttpClient {
-    let calls = Arc::new(AtomicU64::new(0));
-    http_client_fn(move |settings, components| {
-        SharedHttpConnector::new(Faulty {
-            inner: client.http_connector(settings, components),
-            plan: Arc::clone(&plan),
-            calls: Arc::clone(&calls),
-        })
+/// No faults.
+pub(crate) fn calm() -> Plan {
+    Arc::new(|_, _| Fault::Pass)
+}
+
+/// These fates for the calls of `operation`, in turn. All other calls pass.
+pub(crate) fn script(operation: &'static str, fates: impl IntoIterator<Item = Fault>) -> Plan {
+    let fates: Mutex<VecDeque<_>> = Mutex::new(fates.into_iter().collect());
+    Arc::new(move |name, _| {
+        let next = (name == operation).then(|| fates.lock().unwrap().pop_front());
+        next.flatten().unwrap_or(Fault::Pass)
+    })
+}
+
+/// This fate for every call of `operation`.
+pub(crate) fn always(operation: &'static str, fate: Fault) -> Plan {
+    Arc::new(move |name, _| {
+        if name == operation {
+            fate.clone()
+        } else {
+            Fault::Pass
+        }
     })
 }
 
 /// Faults for about one call in `one_in`, chosen by a hash of the call's number, so that a run can be
 /// repeated.
-pub fn storm(seed: u64, one_in: u64) -> Plan {
-    const KINDS: [Fault; 5] = [
+pub(crate) fn storm(seed: u64, one_in: u64) -> Plan {
+    const KINDS: [Fault; 7] = [
         Fault::Throttle,
         Fault::LoseRequest,
         Fault::LoseAnswer,
+        Fault::Late(1),
+        Fault::Late(5),
         Fault::Double,
         Fault::Conflict,
     ];
@@ -61,21 +118,53 @@ pub fn storm(seed: u64, one_in: u64) -> Plan {
         hash ^= hash >> 31;
         hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash ^= hash >> 29;
-        if hash % one_in != 0 {
+        if !hash.is_multiple_of(one_in) {
             return Fault::Pass;
         }
-        KINDS[usize::try_from((hash >> 32) % KINDS.len() as u64).unwrap()]
+        KINDS[usize::try_from((hash >> 32) % KINDS.len() as u64).unwrap()].clone()
     })
+}
+
+/// `client` with faults. It holds a paused clock still while the store works.
+pub(crate) fn faulty(client: SharedHttpClient, plan: Plan) -> SharedHttpClient {
+    let wire = Arc::new(Wire {
+        plan,
+        calls: AtomicU64::new(0),
+        late: Mutex::default(),
+    });
+    http_client_fn(move |settings, components| {
+        SharedHttpConnector::new(Faulty {
+            inner: client.http_connector(settings, components),
+            wire: Arc::clone(&wire),
+        })
+    })
+}
+
+struct Wire {
+    plan: Plan,
+    calls: AtomicU64,
+    /// Requests under way, each with the number of the call before which it arrives.
+    late: Mutex<Vec<(u64, HttpRequest)>>,
+}
+
+impl Wire {
+    fn arriving(&self, number: u64) -> Vec<HttpRequest> {
+        let mut late = self.late.lock().unwrap();
+        let (due, rest) = std::mem::take(&mut *late)
+            .into_iter()
+            .partition(|(due, _)| *due <= number);
+        *late = rest;
+        Vec::into_iter(due).map(|(_, request)| request).collect()
+    }
 }
 
 struct Faulty {
     inner: SharedHttpConnector,
-    plan: Plan,
-    calls: Arc<AtomicU64>,
+    wire: Arc<Wire>,
 }
 
-impl std::fmt::Debug for Faulty {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Faulty")
     }
 }
@@ -85,38 +174,88 @@ fn operation(request: &HttpRequest) -> String {
     target.rsplit('.').next().unwrap_or_default().to_owned()
 }
 
+/// The answer of the store. A paused clock stands still meanwhile: it would otherwise jump to the next
+/// deadline whenever every task waits for the store's thread.
+async fn answer(
+    inner: &SharedHttpConnector,
+    request: HttpRequest,
+) -> Result<HttpResponse, ConnectorError> {
+    let call = inner.call(request);
+    let runtime = Handle::current();
+    spawn_blocking(move || runtime.block_on(call))
+        .await
+        .expect("the store does not panic")
+}
+
 impl HttpConnector for Faulty {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let number = self.wire.calls.fetch_add(1, Ordering::Relaxed);
         let operation = operation(&request);
-        let fault = (self.plan)(&operation, number);
-        let inner = self.inner.clone();
+        let fault = (self.wire.plan)(&operation, number);
+        let (inner, wire) = (self.inner.clone(), Arc::clone(&self.wire));
         HttpConnectorFuture::new(async move {
+            for late in wire.arriving(number) {
+                answer(&inner, late).await?;
+            }
             let lost = || Err(ConnectorError::timeout("injected time-out".into()));
             match fault {
-                Fault::Pass => inner.call(request).await,
-                Fault::Throttle => Ok(refusal("ProvisionedThroughputExceededException")),
-                Fault::Conflict => Ok(refusal("TransactionConflictException")),
+                Fault::Pass => answer(&inner, request).await,
+                Fault::Throttle => Ok(throttled()),
+                Fault::Conflict => Ok(conflict(&request, &operation)),
                 Fault::LoseRequest => lost(),
                 Fault::LoseAnswer => {
-                    inner.call(request).await?;
+                    answer(&inner, request).await?;
+                    lost()
+                }
+                Fault::Late(calls) => {
+                    wire.late.lock().unwrap().push((number + calls, request));
                     lost()
                 }
                 Fault::Double => {
                     let again = request.try_clone().expect("its body is in memory");
-                    inner.call(request).await?;
-                    inner.call(again).await
+                    answer(&inner, request).await?;
+                    answer(&inner, again).await
+                }
+                Fault::Hold(gate) => {
+                    gate.0.reached.notify_one();
+                    gate.0.open.notified().await;
+                    answer(&inner, request).await
                 }
             }
         })
     }
 }
 
-fn refusal(code: &str) -> HttpResponse {
-    let body = json!({
-        "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"),
-        "message": "injected",
-    });
+fn throttled() -> HttpResponse {
+    refusal(
+        "ProvisionedThroughputExceededException",
+        json!({ "message": "injected" }),
+    )
+}
+
+/// As DynamoDB words it: a transaction is cancelled with reasons, a single write is refused.
+fn conflict(request: &HttpRequest, operation: &str) -> HttpResponse {
+    if operation != "TransactWriteItems" {
+        return refusal(
+            "TransactionConflictException",
+            json!({ "message": "injected" }),
+        );
+    }
+    let writes = body(request)["TransactItems"].as_array().unwrap().len();
+    let reasons: Vec<_> = (0..writes)
+        .map(|index| match index {
+            0 => json!({ "Code": "TransactionConflict", "Message": "injected" }),
+            _ => json!({ "Code": "None" }),
+        })
+        .collect();
+    refusal(
+        "TransactionCanceledException",
+        json!({ "Message": "injected", "CancellationReasons": reasons }),
+    )
+}
+
+fn refusal(code: &str, mut body: Value) -> HttpResponse {
+    body["__type"] = json!(format!("com.amazonaws.dynamodb.v20120810#{code}"));
     let mut response = HttpResponse::new(400.try_into().unwrap(), SdkBody::from(body.to_string()));
     response
         .headers_mut()
@@ -124,86 +263,110 @@ fn refusal(code: &str) -> HttpResponse {
     response
 }
 
+fn body(request: &HttpRequest) -> Value {
+    serde_json::from_slice(request.body().bytes().unwrap()).unwrap()
+}
+
 /// What some calls cost.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Cost {
-    /// Calls in sequence: those that were under way together count once.
-    pub round_trips: usize,
+pub(crate) struct Cost {
+    /// Calls in sequence: the longest chain in which each began after the one before it had ended.
+    pub(crate) round_trips: usize,
     /// The operations, in the order they were sent.
-    pub operations: Vec<String>,
+    pub(crate) operations: Vec<String>,
     /// Write units, as the store reports them.
-    pub write_units: f64,
+    pub(crate) write_units: f64,
     /// Read units, as the store reports them.
-    pub read_units: f64,
+    pub(crate) read_units: f64,
 }
 
 /// Counts what calls cost.
 #[derive(Debug, Clone, Default)]
-pub struct Meter(Arc<Counts>);
+pub(crate) struct Meter(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    under_way: AtomicUsize,
-    cost: Mutex<Cost>,
+    cost: Cost,
+    /// The longest chain of calls that have ended.
+    ended: usize,
 }
 
 impl Meter {
     /// `client`, metered.
-    pub fn meter(&self, client: SharedHttpClient) -> SharedHttpClient {
-        let counts = Arc::clone(&self.0);
+    pub(crate) fn meter(&self, client: SharedHttpClient) -> SharedHttpClient {
+        let meter = self.clone();
         http_client_fn(move |settings, components| {
             SharedHttpConnector::new(Metered {
                 inner: client.http_connector(settings, components),
-                counts: Arc::clone(&counts),
+                meter: meter.clone(),
             })
         })
     }
 
-    /// What calls have cost since this was last asked.
-    pub fn take(&self) -> Cost {
-        std::mem::take(&mut self.0.cost.lock().unwrap())
+    /// What calls have cost since this was last asked. None may be under way.
+    pub(crate) fn take(&self) -> Cost {
+        std::mem::take(&mut *self.0.lock().unwrap()).cost
+    }
+
+    fn begin(&self, operation: &str) -> usize {
+        let mut counts = self.0.lock().unwrap();
+        let depth = counts.ended + 1;
+        counts.cost.round_trips = counts.cost.round_trips.max(depth);
+        counts.cost.operations.push(operation.to_owned());
+        depth
+    }
+
+    fn end(&self, depth: usize, operation: &str, answer: &HttpResponse) {
+        let body: Value = serde_json::from_slice(answer.body().bytes().unwrap()).unwrap();
+        let units = match &body["ConsumedCapacity"] {
+            Value::Null => refused(&body),
+            Value::Array(tables) => tables.iter().map(units).sum(),
+            one => units(one),
+        };
+        let mut counts = self.0.lock().unwrap();
+        counts.ended = counts.ended.max(depth);
+        if matches!(operation, "GetItem" | "Query" | "BatchGetItem") {
+            counts.cost.read_units += units;
+        } else {
+            counts.cost.write_units += units;
+        }
     }
 }
 
 #[derive(Debug)]
 struct Metered {
     inner: SharedHttpConnector,
-    counts: Arc<Counts>,
+    meter: Meter,
 }
 
 impl HttpConnector for Metered {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         let operation = operation(&request);
-        if self.counts.under_way.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.counts.cost.lock().unwrap().round_trips += 1;
-        }
-        self.counts.cost.lock().unwrap().operations.push(operation.clone());
-        let reads = matches!(operation.as_str(), "GetItem" | "Query" | "BatchGetItem");
-        let mut body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-        body["ReturnConsumedCapacity"] = json!("TOTAL");
-        *request.body_mut() = SdkBody::from(body.to_string());
-        let (inner, counts) = (self.inner.clone(), Arc::clone(&self.counts));
+        let depth = self.meter.begin(&operation);
+        let mut asking = body(&request);
+        asking["ReturnConsumedCapacity"] = json!("TOTAL");
+        *request.body_mut() = SdkBody::from(asking.to_string());
+        let (inner, meter) = (self.inner.clone(), self.meter.clone());
         HttpConnectorFuture::new(async move {
-            let answer = inner.call(request).await;
-            counts.under_way.fetch_sub(1, Ordering::SeqCst);
-            let answer = answer?;
-            let body: Value = serde_json::from_slice(answer.body().bytes().unwrap()).unwrap();
-            let units = match &body["ConsumedCapacity"] {
-                Value::Array(tables) => tables.iter().map(units).sum(),
-                one => units(one),
-            };
-            let mut cost = counts.cost.lock().unwrap();
-            if reads {
-                cost.read_units += units;
-            } else {
-                cost.write_units += units;
-            }
-            drop(cost);
+            // Lets the calls that go together begin: the store may answer the first one before that.
+            yield_now().await;
+            let answer = inner.call(request).await?;
+            meter.end(depth, &operation, &answer);
             Ok(answer)
         })
     }
 }
 
 fn units(consumed: &Value) -> f64 {
-    consumed["CapacityUnits"].as_f64().unwrap_or_default()
+    consumed["CapacityUnits"].as_f64().unwrap()
+}
+
+/// A refused write is charged too, but not reported: items of at most 1 KB are assumed.
+fn refused(body: &Value) -> f64 {
+    let code = body["__type"].as_str().unwrap_or_default();
+    if code.ends_with("ConditionalCheckFailedException") {
+        return 1.0;
+    }
+    let reasons = body["CancellationReasons"].as_array();
+    reasons.map_or(0.0, |reasons| reasons.iter().map(|_| 2.0).sum())
 }

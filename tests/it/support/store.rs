@@ -19,7 +19,7 @@ use serde_json::json;
 use super::Client;
 
 /// The operator's key of every service under test.
-pub const MASTER_KEY: &str = "mk_the_operators_key_of_the_tests";
+const MASTER_KEY: &str = "mk_the_operators_key_of_the_tests";
 
 /// A service and its store.
 #[derive(Clone)]
@@ -37,13 +37,11 @@ pub struct World {
 pub async fn world() -> World {
     static WORLD: OnceLock<World> = OnceLock::new();
     // Made once, by whoever comes first; others may make one in vain, never use two.
-    match WORLD.get() {
-        Some(world) => world.clone(),
-        None => {
-            let fresh = World::new().await;
-            WORLD.get_or_init(|| fresh).clone()
-        }
+    if let Some(world) = WORLD.get() {
+        return world.clone();
     }
+    let fresh = World::new().await;
+    WORLD.get_or_init(|| fresh).clone()
 }
 
 /// A service of its own over a store of its own, whose SDK calls go through `wrap`.
@@ -127,7 +125,7 @@ pub async fn tenant_of(world: &World) -> Tenant {
     // Each from an address of its own, so that the operator is not limited as one.
     let made = world
         .operator()
-        .from_anywhere()
+        .anew()
         .post("/admin/tenants", &json!({ "name": "test" }))
         .await;
     assert_eq!(made.status, 201, "{}", made.body);
@@ -139,7 +137,7 @@ pub async fn tenant_of(world: &World) -> Tenant {
     let path = format!("/admin/tenants/{}", tenant.id);
     let patched = world
         .operator()
-        .from_anywhere()
+        .anew()
         .patch(&path, &json!({ "rate_limit": 1_000_000 }))
         .await;
     assert_eq!(patched.status, 200, "{}", patched.body);

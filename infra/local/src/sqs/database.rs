@@ -23,7 +23,8 @@ use super::{OpenError, Sync};
 use rusqlite::{Connection, TransactionBehavior};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
@@ -97,10 +98,12 @@ impl Turn<'_> {
     }
 }
 
-/// A handle to the database's thread, which ends when the last handle is dropped.
+/// A handle to the database's thread, which ends when it is closed or the last handle is dropped.
 #[derive(Debug)]
 pub(super) struct Database {
-    jobs: mpsc::Sender<Job>,
+    /// `None` closes it.
+    jobs: mpsc::Sender<Option<Job>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Does a request's work inside the open transaction.
@@ -134,10 +137,25 @@ impl Database {
         connection.execute_batch(SCHEMA)?;
 
         let (jobs, inbox) = mpsc::channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("sqs".to_owned())
             .spawn(move || work(connection, &inbox, &waiters))?;
-        Ok(Self { jobs })
+        Ok(Self {
+            jobs,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Does what is queued, closes the file, and returns when that is done.
+    pub(super) fn close(&self) {
+        // If nobody takes it, the thread has ended already.
+        drop(self.jobs.send(None));
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the queue database's thread had died");
+        }
     }
 
     /// Takes a turn and answers once its changes are committed, or undone because it failed.
@@ -185,7 +203,7 @@ impl Database {
             })
         });
         // If the thread is gone the job is dropped, and with it whoever waits for `then`.
-        drop(self.jobs.send(job));
+        drop(self.jobs.send(Some(job)));
     }
 }
 
@@ -203,10 +221,16 @@ fn in_savepoint<T>(
     outcome
 }
 
-/// The thread: sleeps until a job arrives, and ends with the last [`Database`] handle.
-fn work(mut connection: Connection, inbox: &mpsc::Receiver<Job>, waiters: &Waiters) {
-    while let Ok(first) = inbox.recv() {
+/// The thread: sleeps until a job arrives, and ends when it is closed or with the last [`Database`]
+/// handle.
+fn work(mut connection: Connection, inbox: &mpsc::Receiver<Option<Job>>, waiters: &Waiters) {
+    let mut is_open = true;
+    while is_open && let Ok(Some(first)) = inbox.recv() {
         let piled_up = inbox.try_iter().take(MOST_REQUESTS_PER_TRANSACTION - 1);
+        let piled_up = piled_up.map_while(|job| {
+            is_open = job.is_some();
+            job
+        });
         let jobs = std::iter::once(first).chain(piled_up);
         // A panic undoes the transaction and drops its requests, and must not be the end of all others.
         let outcome = catch_unwind(AssertUnwindSafe(|| {

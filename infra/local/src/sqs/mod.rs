@@ -58,7 +58,7 @@ pub enum Sync {
     Full,
 }
 
-/// A queue service. Clones share it; its thread ends with the last of them.
+/// A queue service. Clones share it; its thread ends with the last of them, or when one is closed.
 #[derive(Debug, Clone)]
 pub struct Sqs {
     database: Arc<Database>,
@@ -89,6 +89,12 @@ impl Sqs {
             database: Arc::new(database),
             waiters,
         })
+    }
+
+    /// Does what is queued, closes the file, and returns when that is done. Whoever asks later is told
+    /// of a fault.
+    pub fn close(&self) {
+        self.database.close();
     }
 
     /// The HTTP client for an `aws_sdk_sqs::Config`; the endpoint and the credentials are not

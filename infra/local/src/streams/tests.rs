@@ -1,9 +1,4 @@
 //! The poller over the embedded store. The clock is paused, so windows and back-offs are instant.
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -25,6 +25,7 @@ pub struct ChatApiOperator;
 #[derive(Debug)]
 pub struct ChatApiAuditor;
 
+const TRY_LATER: &str = "Rate limit exceeded. Try again in 60 seconds";
 const TWO_KEYS: &str = "Send X-API-Key once";
 const TWO_USERS: &str = "Send X-User-Id once";
 const TWO_MASTER_KEYS: &str = "Send X-Master-Key once";
@@ -33,18 +34,15 @@ async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Acto
     let key = single(headers, "x-api-key", TWO_KEYS)?.ok_or(Error::Unauthenticated(
         "Missing API key. Send it as X-API-Key",
     ))?;
-    let session = if let Some(session) = app.remembered(key) {
+    let moment = &request.moment;
+    let session = if let Some(session) = app.remembered(key, moment)? {
         session
     } else {
         // Guessing costs the guesser, before it costs us a read.
-        let (quota, verdict) = app.charge_address(request.address, &request.moment);
-        let session = match verdict {
-            Ok(()) => app.session(key).await,
-            Err(error) => Err(error),
-        };
-        session.inspect_err(|_| request.pays(quota))?
+        app.may_guess(request.address, moment)?;
+        app.session(key, moment).await?
     };
-    let (quota, verdict) = app.charge(&session, &request.moment).await?;
+    let (quota, verdict) = app.charge(&session, moment).await?;
     request.pays(quota);
     verdict?;
     let user = single(headers, "x-user-id", TWO_USERS)?.ok_or(Error::Unauthenticated(
@@ -52,7 +50,7 @@ async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Acto
     ))?;
     // What is not UTF-8 is refused by the same rule as what is not ASCII.
     let user = UserId::parse("X-User-Id", std::str::from_utf8(user).unwrap_or_default())?;
-    app.actor(&session, user, &request.moment)
+    Ok(app.actor(&session, user))
 }
 
 fn operator(app: &App, headers: &HeaderMap, request: &Request) -> Result<Operator, Error> {
@@ -95,7 +93,21 @@ fn envelope(error: &Error) -> ErrorOut {
         success: false,
         error: ErrorBody {
             code,
-            message: error.to_string(),
+            message: match error {
+                // The seed's sentence, to the letter; `Retry-After` says the true time.
+                Error::RateLimited { .. } => TRY_LATER.to_owned(),
+                Error::Invalid { .. }
+                | Error::TooLarge { .. }
+                | Error::Unauthenticated(_)
+                | Error::Forbidden(_)
+                | Error::NotFound(_)
+                | Error::MethodNotAllowed { .. }
+                | Error::Conflict(_)
+                | Error::RoomExists(_)
+                | Error::Busy
+                | Error::Unavailable(_)
+                | Error::Internal(_) => error.to_string(),
+            },
             field,
             room_id,
         },

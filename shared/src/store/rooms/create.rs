@@ -1,13 +1,15 @@
 //! Making a room: one transaction, and for a large one the members after it.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::{
-    Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem,
+    ConditionCheck, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem,
 };
-use futures_util::{TryStreamExt, stream};
+use tokio::time::Instant;
 
 use super::{
     Freshness, Head, RoomStore, has, item_of,
-    items::{HEAD, PAIR, head, head_item, member_item, partition},
+    items::{HEAD, PAIR, head, head_item, member, member_item, partition},
 };
 use crate::{
     domain::{
@@ -27,8 +29,10 @@ use crate::{
 
 /// A transaction holds 100 writes: head, pair, event, marker, creator, and these.
 const OTHERS_AT_ONCE: usize = 89;
-/// How many member items of a large room are written at the same time.
-const CONCURRENCY: usize = 32;
+/// How many members one transaction adds to a room that is being made, beside its check of the head.
+const COMPLETED_AT_ONCE: usize = 99;
+/// How long these are tried again while others are in their way: half of what a request may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl RoomStore {
     /// Makes the room `thread.room`, with `creator` as its admin.
@@ -141,19 +145,31 @@ impl RoomStore {
     }
 
     /// Writes the items of `creating` that are missing, then marks the room as ready. Harmless at any
-    /// time: an item that is there stays as it is.
+    /// time: an item that is there stays as it is, and once the room is ready nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] or [`Error::Unavailable`] if a batch could not be written in time.
     pub async fn complete(
         &self,
         thread: Thread,
         creating: &[UserId],
         joined_at: Timestamp,
     ) -> Result<(), Error> {
+        let seed = joined_at.micros().unsigned_abs().into();
+        let mut race = Backoff::until(Instant::now() + PATIENCE, seed);
+        // One after the other: all of them check the head, so at once they would be in each other's way.
+        for users in creating.chunks(COMPLETED_AT_ONCE) {
+            if !self
+                .put_members(thread, users, joined_at, &mut race)
+                .await?
+            {
+                return Ok(());
+            }
+        }
         if creating.is_empty() {
             return Ok(());
         }
-        stream::iter(creating.iter().map(Ok))
-            .try_for_each_concurrent(CONCURRENCY, |user| self.put_member(thread, user, joined_at))
-            .await?;
         let ready = self
             .client
             .update_item()
@@ -170,24 +186,48 @@ impl RoomStore {
         }
     }
 
-    async fn put_member(
+    /// Writes those of `users` who have no item yet. `false` if the room is ready already.
+    ///
+    /// Only while it is not: once it is, who has no item has left, and must not come back by a write that
+    /// was slow.
+    async fn put_members(
         &self,
         thread: Thread,
-        user: &UserId,
+        users: &[UserId],
         joined_at: Timestamp,
-    ) -> Result<(), Error> {
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(member_item(thread, user, Role::Member, joined_at)))
-            .condition_expression("attribute_not_exists(pk)")
-            .send()
-            .await;
-        match put {
-            Ok(_) => Ok(()),
-            Err(error) => refusal(error).map(|_| ()).map_err(Verdict::into_error),
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
+        let mut missing = users.to_vec();
+        while !missing.is_empty() {
+            let mut writes = vec![self.unfinished(thread)?];
+            for user in &missing {
+                writes.push(self.put_new(member_item(thread, user, Role::Member, joined_at))?);
+            }
+            let refused = match transaction::commit(&self.client, &writes, race).await? {
+                Outcome::Committed => break,
+                Outcome::Refused(refused) => refused,
+            };
+            if has(&refused, 0).is_some() {
+                return Ok(false);
+            }
+            for there in refused.iter().skip(1).flatten().filter_map(item_of) {
+                let there = member(there)?.user;
+                missing.retain(|user| *user != there);
+            }
         }
+        Ok(true)
+    }
+
+    /// That the room is still being made, as a condition of a transaction.
+    fn unfinished(&self, thread: Thread) -> Result<TransactWriteItem, Error> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .condition_expression("attribute_exists(creating)")
+            .build()
+            .map_err(Error::internal)?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
     }
 
     /// A put of something that must not be there yet.

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::KeysAndAttributes;
 use futures_util::future::try_join_all;
 
 use super::{
-    RoomStore, acked,
+    Freshness, RoomStore, acked,
     items::{HEAD, head, member, member_sort, partition, room_of, user_key},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl RoomStore {
                     })
                 })
                 .collect();
-            self.batch(keys, race.clone())
+            self.batch(keys, Freshness::Eventual, race.clone())
         });
         let items = try_join_all(batches).await?;
 
@@ -94,7 +94,7 @@ impl RoomStore {
             .collect();
         let batches = keys
             .chunks(2 * ROOMS_AT_ONCE)
-            .map(|keys| self.batch(keys.to_vec(), race.clone()));
+            .map(|keys| self.batch(keys.to_vec(), Freshness::Strong, race.clone()));
         let items = try_join_all(batches).await?;
         let mut places = items
             .iter()
@@ -121,11 +121,17 @@ impl RoomStore {
         page.items().iter().map(room_of).collect()
     }
 
-    async fn batch(&self, mut keys: Vec<Item>, mut race: Backoff) -> Result<Vec<Item>, Error> {
+    async fn batch(
+        &self,
+        mut keys: Vec<Item>,
+        fresh: Freshness,
+        mut race: Backoff,
+    ) -> Result<Vec<Item>, Error> {
         let mut items = Vec::with_capacity(keys.len());
         loop {
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(keys))
+                .consistent_read(fresh == Freshness::Strong)
                 .build()
                 .map_err(Error::internal)?;
             let mut found = self

@@ -15,7 +15,7 @@ use crate::{
         Cursor, Error, Page, Thread, Timestamp, UserId,
         event::{Event, EventKind},
         page::Slice,
-        room::{MAX_MEMBERS, Member, Role},
+        room::{MAX_MEMBERS, Member, Role, room_is_full},
     },
     store::{
         Backoff,
@@ -75,10 +75,7 @@ impl RoomStore {
                 }
                 // Full for all of them; but those who are in already do not count.
                 if refused.iter().skip(2).all(Option::is_none) {
-                    return Err(Error::invalid(
-                        "members",
-                        format!("Invalid members. A room has at most {MAX_MEMBERS} members"),
-                    ));
+                    return Err(room_is_full());
                 }
             }
             for standing in refused.iter().skip(2).flatten().filter_map(item_of) {
@@ -103,45 +100,75 @@ impl RoomStore {
         event: &Event,
         race: &mut Backoff,
     ) -> Result<bool, Error> {
+        let mut role = leaving.role;
+        loop {
+            let writes = [
+                self.remove(thread, &leaving.user, role)?,
+                self.discount(thread, role)?,
+                self.events.write(thread.tenant, event)?,
+            ];
+            let refused = match transaction::commit(&self.client, &writes, race).await? {
+                Outcome::Committed => return Ok(true),
+                Outcome::Refused(refused) => refused,
+            };
+            if has(&refused, 2).is_some() {
+                // The event is there: an earlier try of ours landed and its answer was lost.
+                return Ok(true);
+            }
+            let Some(standing) = has(&refused, 0) else {
+                return Err(Error::Conflict(
+                    "The last admin of a room cannot leave while others remain",
+                ));
+            };
+            match item_of(standing) {
+                None => return Ok(false),
+                // They left and came back in another role since they were read.
+                Some(item) => role = member(item)?.role,
+            }
+            race.pause().await?;
+        }
+    }
+
+    /// The end of `user`'s place, if it is one of `role`: that decides what the head counts.
+    fn remove(
+        &self,
+        thread: Thread,
+        user: &UserId,
+        role: Role,
+    ) -> Result<TransactWriteItem, Error> {
         let delete = Delete::builder()
             .table_name(&self.table)
             .key("pk", s(partition(thread)))
-            .key("sk", s(member_sort(&leaving.user)))
-            .condition_expression("attribute_exists(pk)")
+            .key("sk", s(member_sort(user)))
+            .condition_expression("#role = :role")
+            .expression_attribute_names("#role", "role")
+            .expression_attribute_values(":role", s(role.as_str()))
             .return_values_on_condition_check_failure(AllOld)
             .build()
             .map_err(Error::internal)?;
-        let (change, condition) = match leaving.role {
-            Role::Member => ("ADD members :less", "attribute_exists(pk)"),
-            Role::Admin => (
-                "ADD members :less, admins :less",
-                "attribute_exists(pk) AND (admins > :one OR members = :one)",
-            ),
-        };
-        let mut count = Update::builder()
+        Ok(TransactWriteItem::builder().delete(delete).build())
+    }
+
+    /// One member of `role` less on the head, if an admin stays with those who stay.
+    fn discount(&self, thread: Thread, role: Role) -> Result<TransactWriteItem, Error> {
+        let update = Update::builder()
             .table_name(&self.table)
             .key("pk", s(partition(thread)))
             .key("sk", s(HEAD))
-            .update_expression(change)
-            .condition_expression(condition)
             .expression_attribute_values(":less", n(-1));
-        if leaving.role == Role::Admin {
-            count = count.expression_attribute_values(":one", n(1));
-        }
-        let writes = [
-            TransactWriteItem::builder().delete(delete).build(),
-            transaction::update(count.build().map_err(Error::internal)?),
-            self.events.write(thread.tenant, event)?,
-        ];
-        match transaction::commit(&self.client, &writes, race).await? {
-            Outcome::Committed => Ok(true),
-            // The event is there: an earlier try of ours landed and its answer was lost.
-            Outcome::Refused(refused) if has(&refused, 2).is_some() => Ok(true),
-            Outcome::Refused(refused) if has(&refused, 0).is_some() => Ok(false),
-            Outcome::Refused(_) => Err(Error::Conflict(
-                "The last admin of a room cannot leave while others remain",
-            )),
-        }
+        let update = match role {
+            Role::Member => update
+                .update_expression("ADD members :less")
+                .condition_expression("attribute_exists(pk)"),
+            Role::Admin => update
+                .update_expression("ADD members :less, admins :less")
+                .condition_expression("attribute_exists(pk) AND (admins > :one OR members = :one)")
+                .expression_attribute_values(":one", n(1)),
+        };
+        update
+            .build()
+            .map(transaction::update)
+            .map_err(Error::internal)
     }
 
     /// A room's members, in the order of their ids.

@@ -14,6 +14,7 @@ mod create;
 mod items;
 mod listing;
 mod membership;
+mod replay;
 
 use aws_sdk_dynamodb::{
     Client,

@@ -1,0 +1,279 @@
+//! What an operation may cost in round trips and units of DynamoDB, on a warm function, for items of at
+//! most 1 KB.
+//!
+//! The units are the store's own: a transaction costs twice per item, an index once more per item that it
+//! lists. A budget that holds because nothing was counted would hold nothing, so costs are compared as they
+//! are, not as upper bounds.
+
+use std::ops::RangeInclusive;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use parlance_local::template::Stack;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Client, Response, Tenant,
+    faults::{Cost, Meter},
+    tenant, world,
+};
+
+/// How many messages the room has.
+const MESSAGES: usize = 60;
+
+/// A process whose calls are counted, which knows the tenant's key and has leased its budget.
+struct Metered {
+    /// The same tenant in a process that is not counted.
+    tenant: Tenant,
+    alice: Client,
+    meter: Meter,
+    room: String,
+    /// What is in the room, from Alice.
+    message: String,
+}
+
+async fn metered() -> Metered {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice", "bob"]).await;
+    let messages = format!("/rooms/{room}/messages");
+    let mut message = String::new();
+    for number in 0..MESSAGES {
+        let body = json!({ "content": format!("Hello, {number}!") });
+        let sent = tenant.user("alice").post(&messages, &body).await;
+        message = format!("{messages}/{}", sent.text("message_id"));
+    }
+    let meter = Meter::default();
+    let world = world().await.another(|client| meter.meter(client));
+    let alice = tenant.at(&world).user("alice");
+    assert_eq!(alice.get("/subscriptions").await.status, 200);
+    meter.take();
+    Metered {
+        tenant,
+        alice,
+        meter,
+        room,
+        message,
+    }
+}
+
+impl Metered {
+    /// What came of a request, which must succeed.
+    #[track_caller]
+    fn cost(&self, response: &Response) -> Cost {
+        assert!(response.status < 300, "{}", response.raw);
+        self.meter.take()
+    }
+}
+
+/// Exactly so many round trips and units.
+#[track_caller]
+fn assert_cost(cost: &Cost, round_trips: usize, write_units: f64, read_units: f64) {
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+    assert!(
+        cost.round_trips == round_trips
+            && close(cost.write_units, write_units)
+            && close(cost.read_units, read_units),
+        "{cost:?} is not {round_trips} round trips, {write_units} write and {read_units} read units"
+    );
+}
+
+fn messages(room: &str) -> String {
+    format!("/rooms/{room}/messages")
+}
+
+fn hello() -> Value {
+    json!({ "content": "Hello, world!" })
+}
+
+/// Its body is refused after the key was checked and the budget charged.
+#[tokio::test]
+async fn a_warm_function_authenticates_and_charges_without_a_call() {
+    let metered = metered().await;
+    for _ in 0..100 {
+        let refused = metered.alice.post("/rooms", &json!({})).await;
+        assert_eq!(refused.status, 400, "{}", refused.raw);
+        assert!(refused.header("x-ratelimit-remaining").is_some());
+    }
+    assert_eq!(metered.meter.take(), Cost::default());
+}
+
+#[tokio::test]
+async fn a_send_costs_two_round_trips_and_one_write() {
+    let metered = metered().await;
+    for _ in 0..3 {
+        let sent = metered.alice.post(&messages(&metered.room), &hello()).await;
+        // The place, half a unit as it may be stale, and the tail, which may not.
+        assert_cost(&metered.cost(&sent), 2, 1.0, 1.5);
+    }
+}
+
+#[tokio::test]
+async fn a_send_with_a_key_costs_two_round_trips_and_a_transaction() {
+    let metered = metered().await;
+    let once = metered.alice.clone().with("idempotency-key", "once");
+    for _ in 0..2 {
+        let sent = once.post(&messages(&metered.room), &hello()).await;
+        // Message and marker; a repetition is refused, which costs as much.
+        assert_cost(&metered.cost(&sent), 2, 4.0, 1.5);
+    }
+}
+
+#[tokio::test]
+async fn reading_50_messages_costs_one_round_trip_and_their_size() {
+    let metered = metered().await;
+    let page = format!("{}?after_seq=5&limit=50", messages(&metered.room));
+
+    let read = metered.alice.get(&page).await;
+
+    assert_eq!(read.body.as_array().unwrap().len(), 50);
+    // Half a unit for the place, and one for each 4 KB begun of the messages.
+    let size = f64::from(stored(&metered, 6..=55).await.div_ceil(4096));
+    assert_cost(&metered.cost(&read), 1, 0.0, 0.5 + size);
+    assert!(size <= 4.0, "{size} units for 50 short messages");
+}
+
+/// The bytes of these messages, as DynamoDB counts them: names and values.
+async fn stored(metered: &Metered, seqs: RangeInclusive<usize>) -> u32 {
+    let pk = format!("{}#{}", metered.tenant.id, metered.room);
+    let query = metered.tenant.world.dynamodb.query();
+    let page = query
+        .table_name(&Stack::compiled_in().unwrap().environment["MESSAGES_TABLE"])
+        .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+        .expression_attribute_values(":pk", AttributeValue::S(pk))
+        .expression_attribute_values(":first", AttributeValue::S(format!("{:020}", seqs.start())))
+        .expression_attribute_values(":last", AttributeValue::S(format!("{:020}", seqs.end())))
+        .send()
+        .await
+        .unwrap();
+    let bytes = page.items().iter().flatten().map(|(name, value)| {
+        let value = match value {
+            AttributeValue::S(text) => text.len(),
+            // The version: a small number takes two bytes.
+            AttributeValue::N(_) => 2,
+            other => panic!("{other:?}"),
+        };
+        name.len() + value
+    });
+    u32::try_from(bytes.sum::<usize>()).unwrap()
+}
+
+#[tokio::test]
+async fn reading_one_message_costs_one_round_trip() {
+    let metered = metered().await;
+    let read = metered.alice.get(&metered.message).await;
+    assert_cost(&metered.cost(&read), 1, 0.0, 1.5);
+}
+
+#[tokio::test]
+async fn an_edit_costs_two_round_trips_and_one_write() {
+    let metered = metered().await;
+    let edited = metered.alice.put(&metered.message, &hello()).await;
+    assert_cost(&metered.cost(&edited), 2, 1.0, 0.5);
+}
+
+#[tokio::test]
+async fn a_deletion_costs_two_round_trips_and_one_write() {
+    let metered = metered().await;
+    let deleted = metered.alice.delete(&metered.message).await;
+    assert_cost(&metered.cost(&deleted), 2, 1.0, 0.5);
+}
+
+#[tokio::test]
+async fn an_ack_costs_two_round_trips_and_one_write() {
+    let metered = metered().await;
+    let body = json!({ "room_id": metered.room, "seq": MESSAGES });
+    let acked = metered.alice.post("/acks", &body).await;
+    assert_cost(&metered.cost(&acked), 2, 1.0, 1.0);
+}
+
+#[tokio::test]
+async fn an_ack_where_the_tail_was_seen_costs_one_round_trip_and_no_read() {
+    let metered = metered().await;
+    metered.alice.get(&format!("/rooms/{}", metered.room)).await;
+    metered.meter.take();
+    for seq in [10, 20, MESSAGES] {
+        let body = json!({ "room_id": metered.room, "seq": seq });
+        let acked = metered.alice.post("/acks", &body).await;
+        assert_cost(&metered.cost(&acked), 1, 1.0, 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_room_costs_one_round_trip_and_a_transaction_up_to_90_members() {
+    let metered = metered().await;
+    for members in [2_u32, 90] {
+        let mut users: Vec<_> = (1..members).map(|number| format!("user{number}")).collect();
+        users.push("alice".to_owned());
+        let body = json!({ "type": "group", "members": users });
+
+        let made = metered.alice.post("/rooms", &body).await;
+
+        // Head and event twice; each member twice, and once in the index of their rooms.
+        assert_cost(&metered.cost(&made), 1, 4.0 + 3.0 * f64::from(members), 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_dm_costs_one_round_trip_and_a_transaction() {
+    let metered = metered().await;
+    let body = json!({ "type": "dm", "members": ["alice", "bob"] });
+    let made = metered.alice.post("/rooms", &body).await;
+    // Head, event and pair twice; each member twice, and once in the index.
+    assert_cost(&metered.cost(&made), 1, 12.0, 0.0);
+}
+
+#[tokio::test]
+async fn listing_my_rooms_costs_two_round_trips() {
+    let metered = metered().await;
+    for _ in 0..9 {
+        metered.tenant.group(&["alice"]).await;
+    }
+    let listed = metered.alice.get("/rooms").await;
+    assert_eq!(listed.body.as_array().unwrap().len(), 10);
+    // The index, then a head and a place of each room, half a unit each.
+    assert_cost(&metered.cost(&listed), 2, 0.0, 0.5 + 10.0);
+}
+
+#[tokio::test]
+async fn reading_a_room_costs_one_round_trip() {
+    let metered = metered().await;
+    let room = metered.alice.get(&format!("/rooms/{}", metered.room)).await;
+    // Head and place, half a unit each, and the tail.
+    assert_cost(&metered.cost(&room), 1, 0.0, 2.0);
+}
+
+#[tokio::test]
+async fn listing_members_costs_one_round_trip() {
+    let metered = metered().await;
+    let path = format!("/rooms/{}/members", metered.room);
+    let listed = metered.alice.get(&path).await;
+    assert_cost(&metered.cost(&listed), 1, 0.0, 2.5);
+}
+
+#[tokio::test]
+async fn a_notification_costs_one_round_trip_and_one_write() {
+    let metered = metered().await;
+    let targets = json!({ "user_ids": ["bob"] });
+    let body = json!({ "topic": "news", "payload": {}, "targets": targets });
+    let notified = metered.alice.post("/notify", &body).await;
+    assert_cost(&metered.cost(&notified), 1, 1.0, 0.0);
+}
+
+#[tokio::test]
+async fn a_notification_to_a_room_costs_one_round_trip_and_a_transaction() {
+    let metered = metered().await;
+    let targets = json!({ "room_id": metered.room });
+    let body = json!({ "topic": "news", "payload": {}, "targets": targets });
+    let notified = metered.alice.post("/notify", &body).await;
+    // The notification, and that the sender is in the room.
+    assert_cost(&metered.cost(&notified), 1, 4.0, 0.0);
+}
+
+#[tokio::test]
+async fn a_subscription_costs_one_round_trip_and_a_transaction() {
+    let metered = metered().await;
+    let made = metered
+        .alice
+        .post("/subscriptions", &json!({ "topic": "news" }))
+        .await;
+    assert_cost(&metered.cost(&made), 1, 4.0, 0.0);
+}

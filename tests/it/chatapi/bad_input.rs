@@ -1,0 +1,777 @@
+//! Bad input: each is answered in the dialect's error shape with the field named, and writes nothing.
+
+use axum::http::Method;
+use serde_json::json;
+
+use super::{column, scan, send};
+use crate::support::{Client, Response, Tenant, World, tenant, tenant_of, world, world_over};
+
+/// Everything that a request could have written. Rate-limit buckets move with every request.
+async fn written(world: &World) -> Vec<String> {
+    let mut all = Vec::new();
+    for table in [
+        "Tenants",
+        "Keys",
+        "Rooms",
+        "Messages",
+        "Events",
+        "Deliveries",
+        "Guards",
+    ] {
+        for item in scan(world, table).await {
+            if !super::text(&item, "pk").ends_with("#rate") {
+                let item: std::collections::BTreeMap<_, _> = item.into_iter().collect();
+                all.push(format!("{table} {item:?}"));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// A tenant with a room of alice (admin) and bob, in which alice has said something.
+struct Stage {
+    tenant: Tenant,
+    room: String,
+    message: String,
+}
+
+async fn stage() -> Stage {
+    let world = world_over(|client| client).await;
+    let tenant = tenant_of(&world).await;
+    let room = tenant.group(&["alice", "bob"]).await;
+    let message = send(&tenant.user("alice"), &room, "hi")
+        .await
+        .text("message_id");
+    Stage {
+        tenant,
+        room,
+        message,
+    }
+}
+
+impl Stage {
+    /// The path of a route, its parameters filled in.
+    fn path(&self, route: &str) -> String {
+        route
+            .replace("{room}", &self.room)
+            .replace("{message}", &self.message)
+            .replace("{tenant}", &self.tenant.id)
+    }
+
+    fn client(&self, route: &str) -> Client {
+        if route.starts_with("/admin") {
+            self.tenant.world.operator().anew()
+        } else {
+            self.tenant.user("alice")
+        }
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        route: &str,
+        body: impl Into<axum::body::Body>,
+    ) -> Response {
+        self.client(route)
+            .send(method.clone(), &self.path(route), body)
+            .await
+    }
+
+    /// Fails unless each body is refused at its field, and nothing was written.
+    async fn refuses(&self, method: Method, route: &str, cases: &[(&str, &str)]) {
+        let before = written(&self.tenant.world).await;
+        for (body, field) in cases {
+            let answer = self.send(&method, route, (*body).to_owned()).await;
+            assert_eq!(
+                (answer.status, answer.body["error"]["field"].as_str()),
+                (400, Some(*field)),
+                "{method} {route} {body}: {}",
+                answer.raw
+            );
+            answer.assert_error(400, "VALIDATION_ERROR", Some(field));
+        }
+        assert_eq!(written(&self.tenant.world).await, before);
+    }
+}
+
+/// Every route that reads a body.
+fn with_body() -> [(Method, &'static str); 10] {
+    [
+        (Method::POST, "/rooms"),
+        (Method::PATCH, "/rooms/{room}"),
+        (Method::POST, "/rooms/{room}/members"),
+        (Method::POST, "/rooms/{room}/messages"),
+        (Method::PUT, "/rooms/{room}/messages/{message}"),
+        (Method::POST, "/acks"),
+        (Method::POST, "/notify"),
+        (Method::POST, "/subscriptions"),
+        (Method::POST, "/admin/tenants"),
+        (Method::PATCH, "/admin/tenants/{tenant}"),
+    ]
+}
+
+#[tokio::test]
+async fn only_a_json_object_is_a_body() {
+    let stage = stage().await;
+    let bodies = [
+        "",
+        " ",
+        "{",
+        "[",
+        "}",
+        "[]",
+        "[{}]",
+        r#"["a", ["b"]]"#,
+        "null",
+        "true",
+        "7",
+        "-",
+        r#""x""#,
+        "nope",
+        "{'name': 1}",
+        "{]",
+        "{,}",
+        r#"{"content" "a"}"#,
+        "\u{feff}{}",
+        "\0",
+        "<xml/>",
+    ];
+    let cases = bodies.map(|body| (body, "body"));
+    for (method, route) in with_body() {
+        stage.refuses(method, route, &cases).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_broken_within_an_object_is_refused() {
+    let stage = stage().await;
+    let before = written(&stage.tenant.world).await;
+    let broken: [&[u8]; 8] = [
+        br#"{"name":"#,
+        br#"{"name": "a"#,
+        br#"{"name": "a",}"#,
+        br#"{"name": "a"} x"#,
+        br#"{"name": "a"}{}"#,
+        br#"{"name": nul}"#,
+        br#"{"name": "\x"}"#,
+        b"{\"name\": \"\xff\"}",
+    ];
+    for (method, route) in with_body() {
+        for body in broken {
+            let answer = stage.send(&method, route, body.to_vec()).await;
+            assert_eq!(answer.status, 400, "{method} {route}: {}", answer.raw);
+            assert_eq!(answer.body["error"]["code"], "VALIDATION_ERROR");
+            assert!(
+                answer.body["error"]["field"].is_string(),
+                "{method} {route}: {}",
+                answer.raw
+            );
+        }
+    }
+    assert_eq!(written(&stage.tenant.world).await, before);
+}
+
+#[tokio::test]
+async fn a_bad_room_is_refused_at_its_field() {
+    let long = format!(r#"{{"type":"group","members":["{}"]}}"#, "x".repeat(129));
+    let cases = [
+        ("{}", "type"),
+        (r#"{"members":["alice"]}"#, "type"),
+        (r#"{"type":"group"}"#, "members"),
+        (r#"{"type":null,"members":["alice"]}"#, "type"),
+        (r#"{"type":5,"members":["alice"]}"#, "type"),
+        (r#"{"type":["dm"],"members":["alice"]}"#, "type"),
+        (r#"{"type":"","members":["alice"]}"#, "type"),
+        (r#"{"type":"DM","members":["alice","bob"]}"#, "type"),
+        (
+            r#"{"type":"group","type":"dm","members":["alice"]}"#,
+            "type",
+        ),
+        (r#"{"type":"group","members":null}"#, "members"),
+        (r#"{"type":"group","members":"alice"}"#, "members"),
+        (r#"{"type":"group","members":{"alice":1}}"#, "members"),
+        (r#"{"type":"group","members":[]}"#, "members"),
+        (r#"{"type":"group","members":["alice",5]}"#, "members[1]"),
+        (r#"{"type":"group","members":[null]}"#, "members[0]"),
+        (r#"{"type":"group","members":[["alice"]]}"#, "members[0]"),
+        (r#"{"type":"group","members":["\ud800"]}"#, "members[0]"),
+        (r#"{"type":"group","members":["alice",""]}"#, "members"),
+        (r#"{"type":"group","members":["a b"]}"#, "members"),
+        (r#"{"type":"group","members":[" bob"]}"#, "members"),
+        (r#"{"type":"group","members":["a\u0000"]}"#, "members"),
+        (r#"{"type":"group","members":["a\n"]}"#, "members"),
+        (r#"{"type":"group","members":["\u007f"]}"#, "members"),
+        (r#"{"type":"group","members":["é"]}"#, "members"),
+        (r#"{"type":"group","members":["😀"]}"#, "members"),
+        (&long, "members"),
+        (r#"{"type":"dm","members":["alice"]}"#, "members"),
+        (r#"{"type":"dm","members":["alice","alice"]}"#, "members"),
+        (
+            r#"{"type":"dm","members":["alice","carol","dave"]}"#,
+            "members",
+        ),
+        (r#"{"type":"dm","members":["carol","dave"]}"#, "members"),
+        (r#"{"type":"dm","members":[]}"#, "members"),
+        (r#"{"type":"group","members":["alice"],"name":5}"#, "name"),
+        (
+            r#"{"type":"group","members":["alice"],"name":["a"]}"#,
+            "name",
+        ),
+        (r#"{"type":"group","members":["alice"],"name":""}"#, "name"),
+        (
+            r#"{"type":"group","members":["alice"],"name":" \t"}"#,
+            "name",
+        ),
+        (
+            r#"{"type":"group","members":["alice"],"name":"a\u0000b"}"#,
+            "name",
+        ),
+        (
+            r#"{"type":"group","members":["alice"],"name":"\udc00"}"#,
+            "name",
+        ),
+    ];
+    stage().await.refuses(Method::POST, "/rooms", &cases).await;
+}
+
+#[tokio::test]
+async fn an_unknown_room_type_is_refused_in_the_seeds_words() {
+    let tenant = tenant().await;
+    let body = json!({ "type": "party", "members": ["alice"] });
+
+    tenant.user("alice").post("/rooms", &body).await.assert(
+        400,
+        json!({
+            "success": false,
+            "error": {
+                "code": "VALIDATION_ERROR",
+                "message": "Invalid room type. Must be one of: dm, group, channel",
+                "field": "type",
+            },
+        }),
+    );
+}
+
+#[tokio::test]
+async fn bad_members_are_refused_at_their_field() {
+    let cases = [
+        ("{}", "user_ids"),
+        (r#"{"user_ids":null}"#, "user_ids"),
+        (r#"{"user_ids":[]}"#, "user_ids"),
+        (r#"{"user_ids":"carol"}"#, "user_ids"),
+        (r#"{"user_ids":["carol",1]}"#, "user_ids[1]"),
+        (r#"{"user_ids":["carol",""]}"#, "user_ids"),
+        (r#"{"user_ids":["carol\u0000"]}"#, "user_ids"),
+        (r#"{"user_ids":["carol"],"role":"owner"}"#, "role"),
+        (r#"{"user_ids":["carol"],"role":""}"#, "role"),
+        (r#"{"user_ids":["carol"],"role":1}"#, "role"),
+    ];
+    stage()
+        .await
+        .refuses(Method::POST, "/rooms/{room}/members", &cases)
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_name_is_refused_at_its_field() {
+    let cases = [
+        ("{}", "name"),
+        (r#"{"title":"x"}"#, "name"),
+        (r#"{"name":1}"#, "name"),
+        (r#"{"name":{}}"#, "name"),
+        (r#"{"name":""}"#, "name"),
+        (r#"{"name":"\u0000"}"#, "name"),
+        (r#"{"name":"a","name":"b"}"#, "name"),
+    ];
+    stage()
+        .await
+        .refuses(Method::PATCH, "/rooms/{room}", &cases)
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_message_is_refused_at_its_field() {
+    let deep = format!(
+        r#"{{"content":"a","meta":{{"a":{}{}}}}}"#,
+        "[".repeat(50_000),
+        "]".repeat(50_000)
+    );
+    let deeper = format!(
+        r#"{{"content":{}{}}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    let cases = [
+        ("{}", "content"),
+        (r#"{"meta":{}}"#, "content"),
+        (r#"{"content":null}"#, "content"),
+        (r#"{"content":""}"#, "content"),
+        (r#"{"content":5}"#, "content"),
+        (r#"{"content":true}"#, "content"),
+        (r#"{"content":["a"]}"#, "content"),
+        (r#"{"content":{"a":"b"}}"#, "content"),
+        (r#"{"content":"a\u0000b"}"#, "content"),
+        (r#"{"content":"\ud83d"}"#, "content"),
+        (r#"{"content":"\udc00\ud800"}"#, "content"),
+        (r#"{"content":"a","content":"b"}"#, "content"),
+        (r#"{"content":"a","meta":[]}"#, "meta"),
+        (r#"{"content":"a","meta":[{"a":1}]}"#, "meta"),
+        (r#"{"content":"a","meta":"{}"}"#, "meta"),
+        (r#"{"content":"a","meta":5}"#, "meta"),
+        (r#"{"content":"a","meta":false}"#, "meta"),
+        (r#"{"content":"a","meta":{"a":"\ud800"}}"#, "meta"),
+        (r#"{"content":"a","meta":{"\udfff":1}}"#, "meta"),
+        (r#"{"content":"a","meta":{"a":1e999}}"#, "meta"),
+        (&deep, "meta"),
+        (&deeper, "content"),
+    ];
+    let stage = stage().await;
+    stage
+        .refuses(Method::POST, "/rooms/{room}/messages", &cases)
+        .await;
+    stage
+        .refuses(Method::PUT, "/rooms/{room}/messages/{message}", &cases)
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_ack_is_refused_at_its_field() {
+    let cases = [
+        ("{}", "room_id"),
+        (r#"{"seq":1}"#, "room_id"),
+        (r#"{"room_id":"room_1"}"#, "seq"),
+        (r#"{"room_id":5,"seq":1}"#, "room_id"),
+        (r#"{"room_id":null,"seq":1}"#, "room_id"),
+        (r#"{"room_id":"room_1","seq":null}"#, "seq"),
+        (r#"{"room_id":"room_1","seq":"1"}"#, "seq"),
+        (r#"{"room_id":"room_1","seq":1.0}"#, "seq"),
+        (r#"{"room_id":"room_1","seq":1e2}"#, "seq"),
+        (r#"{"room_id":"room_1","seq":1e400}"#, "seq"),
+        (r#"{"room_id":"room_1","seq":99999999999999999999}"#, "seq"),
+        (r#"{"room_id":"room_1","seq":[1]}"#, "seq"),
+    ];
+    let stage = stage().await;
+    stage.refuses(Method::POST, "/acks", &cases).await;
+    let negative = format!(r#"{{"room_id":"{}","seq":-1}}"#, stage.room);
+    let huge = format!(
+        r#"{{"room_id":"{}","seq":9223372036854775807}}"#,
+        stage.room
+    );
+    stage
+        .refuses(Method::POST, "/acks", &[(&negative, "seq"), (&huge, "seq")])
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_notification_is_refused_at_its_field() {
+    let cases = [
+        ("{}", "topic"),
+        (
+            r#"{"topic":"t","targets":{"topic_subscribers":true}}"#,
+            "payload",
+        ),
+        (r#"{"topic":"t","payload":{}}"#, "targets"),
+        (
+            r#"{"topic":null,"payload":{},"targets":{"topic_subscribers":true}}"#,
+            "topic",
+        ),
+        (
+            r#"{"topic":"","payload":{},"targets":{"topic_subscribers":true}}"#,
+            "topic",
+        ),
+        (
+            r#"{"topic":" ","payload":{},"targets":{"topic_subscribers":true}}"#,
+            "topic",
+        ),
+        (
+            r#"{"topic":"a\nb","payload":{},"targets":{"topic_subscribers":true}}"#,
+            "topic",
+        ),
+        (
+            r#"{"topic":"\u0000","payload":{},"targets":{"topic_subscribers":true}}"#,
+            "topic",
+        ),
+        (
+            r#"{"topic":"t","payload":null,"targets":{"topic_subscribers":true}}"#,
+            "payload",
+        ),
+        (
+            r#"{"topic":"t","payload":[],"targets":{"topic_subscribers":true}}"#,
+            "payload",
+        ),
+        (
+            r#"{"topic":"t","payload":"x","targets":{"topic_subscribers":true}}"#,
+            "payload",
+        ),
+        (
+            r#"{"topic":"t","payload":{"a":"\ud800"},"targets":{"topic_subscribers":true}}"#,
+            "payload",
+        ),
+        (r#"{"topic":"t","payload":{},"targets":null}"#, "targets"),
+        (r#"{"topic":"t","payload":{},"targets":{}}"#, "targets"),
+        (r#"{"topic":"t","payload":{},"targets":5}"#, "targets"),
+        (
+            r#"{"topic":"t","payload":{},"targets":[["bob"],null,true]}"#,
+            "targets",
+        ),
+        (
+            r#"{"topic":"t","payload":{},"targets":{"user_ids":[],"topic_subscribers":false}}"#,
+            "targets",
+        ),
+        (
+            r#"{"topic":"t","payload":{},"targets":{"user_ids":"bob"}}"#,
+            "targets.user_ids",
+        ),
+        (
+            r#"{"topic":"t","payload":{},"targets":{"user_ids":[5]}}"#,
+            "targets.user_ids[0]",
+        ),
+        (
+            r#"{"topic":"t","payload":{},"targets":{"user_ids":["bob",""]}}"#,
+            "targets.user_ids",
+        ),
+        (
+            r#"{"topic":"t","payload":{},"targets":{"room_id":5}}"#,
+            "targets.room_id",
+        ),
+        (
+            r#"{"topic":"t","payload":{},"targets":{"topic_subscribers":"yes"}}"#,
+            "targets.topic_subscribers",
+        ),
+    ];
+    stage().await.refuses(Method::POST, "/notify", &cases).await;
+}
+
+#[tokio::test]
+async fn a_bad_topic_is_refused_at_its_field() {
+    let cases = [
+        ("{}", "topic"),
+        (r#"{"topic":null}"#, "topic"),
+        (r#"{"topic":5}"#, "topic"),
+        (r#"{"topic":""}"#, "topic"),
+        (r#"{"topic":"\t"}"#, "topic"),
+        (r#"{"topic":"a\u0000"}"#, "topic"),
+    ];
+    stage()
+        .await
+        .refuses(Method::POST, "/subscriptions", &cases)
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_tenant_is_refused_at_its_field() {
+    let names = [
+        (r#"{"name":5}"#, "name"),
+        (r#"{"name":""}"#, "name"),
+        (r#"{"name":"a\u0000"}"#, "name"),
+    ];
+    let missing = [
+        ("{}", "name"),
+        (r#"{"name":null}"#, "name"),
+        (r#"{"rate_limit":5}"#, "name"),
+    ];
+    let rates = [
+        (r#"{"rate_limit":0}"#, "rate_limit"),
+        (r#"{"rate_limit":-1}"#, "rate_limit"),
+        (r#"{"rate_limit":1000001}"#, "rate_limit"),
+        (r#"{"rate_limit":1.5}"#, "rate_limit"),
+        (r#"{"rate_limit":"100"}"#, "rate_limit"),
+        (r#"{"rate_limit":99999999999999999999}"#, "rate_limit"),
+        (r#"{"name":"ok","rate_limit":0}"#, "rate_limit"),
+    ];
+    let stage = stage().await;
+    stage.refuses(Method::POST, "/admin/tenants", &names).await;
+    stage
+        .refuses(Method::POST, "/admin/tenants", &missing)
+        .await;
+    stage
+        .refuses(Method::PATCH, "/admin/tenants/{tenant}", &names)
+        .await;
+    stage
+        .refuses(Method::PATCH, "/admin/tenants/{tenant}", &rates)
+        .await;
+}
+
+#[tokio::test]
+async fn unknown_fields_are_ignored_however_deep() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice"]).await;
+    let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
+    let body = format!(r#"{{"x":{deep},"content":"a","sender_id":"bob","seq":99,"":null}}"#);
+    let path = format!("/rooms/{room}/messages");
+
+    let sent = tenant.user("alice").send(Method::POST, &path, body).await;
+
+    assert_eq!(
+        (sent.status, &sent.body["seq"]),
+        (200, &json!(1)),
+        "{}",
+        sent.raw
+    );
+    assert_eq!(
+        column(&tenant.user("alice").get(&path).await, "sender_id"),
+        ["alice"]
+    );
+}
+
+#[tokio::test]
+async fn a_bad_parameter_of_a_list_is_named() {
+    let stage = stage().await;
+    let bad_limit = [
+        "0",
+        "-1",
+        "abc",
+        "1000000000",
+        "101",
+        "",
+        "+5",
+        "%2B5",
+        "1e2",
+        "5.0",
+        "%205",
+        "0x5",
+        "٣",
+        "null",
+    ];
+    let mut cases: Vec<(String, &str)> = bad_limit
+        .iter()
+        .map(|limit| (format!("limit={limit}"), "limit"))
+        .collect();
+    for offset in ["-1", "1001", "abc", "", "1e2", "99999999999999999999"] {
+        cases.push((format!("offset={offset}"), "offset"));
+    }
+    cases.push(("limit=1&limit=1".to_owned(), "limit"));
+    cases.push(("offset=1&offset=2".to_owned(), "offset"));
+    let with_cursors = |cursors: &[&str]| {
+        let cursors = cursors
+            .iter()
+            .map(|cursor| (format!("cursor={cursor}"), "cursor"));
+        cases.iter().cloned().chain(cursors).collect::<Vec<_>>()
+    };
+    // Not base64url; not UTF-8; NUL; a space. A list of members goes on after any user id.
+    let members = with_cursors(&["", "x", "!!", "%25", "__8", "AA", "=", "IA"]);
+    let others = with_cursors(&[
+        "",
+        "x",
+        "!!",
+        "%25",
+        "__8",
+        "AA",
+        "=",
+        "IA",
+        "e30",
+        "MQ",
+        "MS54",
+        "OS5yb29tXzE",
+    ]);
+    let mut seqs = cases.clone();
+    for seq in [
+        "-1",
+        "abc",
+        "",
+        "1.0",
+        "+1",
+        "281474976710656",
+        "99999999999999999999",
+    ] {
+        seqs.push((format!("after_seq={seq}"), "after_seq"));
+        seqs.push((format!("before_seq={seq}"), "before_seq"));
+    }
+    seqs.push(("after_seq=1&after_seq=2".to_owned(), "after_seq"));
+    let lists = [
+        ("/rooms", &others),
+        ("/rooms/{room}/members", &members),
+        ("/subscriptions", &others),
+        ("/admin/tenants", &others),
+        ("/rooms/{room}/messages", &seqs),
+    ];
+    for (route, cases) in lists {
+        for (query, field) in cases {
+            let path = format!("{}?{query}", stage.path(route));
+            let answer = stage.client(route).get(&path).await;
+            assert_eq!(
+                (answer.status, answer.body["error"]["field"].as_str()),
+                (400, Some(*field)),
+                "{path}: {}",
+                answer.raw
+            );
+            answer.assert_error(400, "VALIDATION_ERROR", Some(field));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bad_user_id_is_refused_where_a_member_is_deleted() {
+    let stage = stage().await;
+    let before = written(&stage.tenant.world).await;
+    let client = stage.client("/rooms");
+    let members = stage.path("/rooms/{room}/members");
+    client
+        .delete(&members)
+        .await
+        .assert_error(400, "VALIDATION_ERROR", Some("user_id"));
+    for bad in [
+        "%20",
+        "a%20b",
+        "%00",
+        "%0a",
+        "%F0%9F%98%80",
+        "%ff",
+        &"x".repeat(129),
+    ] {
+        let by_query = client.delete(&format!("{members}?user_id={bad}")).await;
+        by_query.assert_error(400, "VALIDATION_ERROR", Some("user_id"));
+        let by_path = client.delete(&format!("{members}/{bad}")).await;
+        assert!(
+            [400, 404].contains(&by_path.status),
+            "{bad}: {}",
+            by_path.raw
+        );
+        assert_eq!(by_path.body["success"], false, "{bad}: {}", by_path.raw);
+    }
+    let empty = client.delete(&format!("{members}?user_id=")).await;
+    empty.assert_error(400, "VALIDATION_ERROR", Some("user_id"));
+    let twice = client
+        .delete(&format!("{members}?user_id=bob&user_id=alice"))
+        .await;
+    twice.assert_error(400, "VALIDATION_ERROR", Some("user_id"));
+    assert_eq!(written(&stage.tenant.world).await, before);
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let tenant = tenant().await;
+    let cases = [
+        ("/rooms", "GET, POST"),
+        ("/rooms/room_1", "GET, PATCH"),
+        ("/rooms/room_1/members", "GET, POST, DELETE"),
+        ("/rooms/room_1/members/bob", "DELETE"),
+        ("/rooms/room_1/messages", "GET, POST"),
+        ("/rooms/room_1/messages/msg_1", "GET, PUT, DELETE"),
+        ("/acks", "POST"),
+        ("/notify", "POST"),
+        ("/subscriptions", "GET, POST"),
+        ("/subscriptions/sub_1", "DELETE"),
+        ("/health", "GET"),
+        ("/admin/dead-letters", "GET"),
+        ("/admin/tenants", "GET, POST"),
+        ("/admin/tenants/tenant_1", "GET, PATCH"),
+        ("/admin/tenants/tenant_1/keys/rotate", "POST"),
+        ("/openapi.json", "GET"),
+        ("/docs", "GET"),
+    ];
+    for (path, allowed) in cases {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"] {
+            if allowed.split(", ").any(|one| one == method) {
+                continue;
+            }
+            let client = tenant.user("alice");
+            let answer = client.send(method.parse().unwrap(), path, "{").await;
+            answer.assert(
+                405,
+                json!({
+                    "success": false,
+                    "error": {
+                        "code": "METHOD_NOT_ALLOWED",
+                        "message": format!("Method not allowed. This path takes: {allowed}"),
+                    },
+                }),
+            );
+            assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_not_found() {
+    let stranger = world().await.stranger();
+    let paths = [
+        "/",
+        "/nope",
+        "/rooms/",
+        "/rooms/a/b",
+        "/rooms/a/members/b/c",
+        "/Rooms",
+        "/v2/rooms",
+        "/rooms/a/messages/b/c",
+        "/admin",
+        "/admin/",
+        "/%00",
+        "/%ff",
+        "/rooms/../health",
+        "/health/",
+        "//health",
+    ];
+    for path in paths {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let answer = stranger.send(method, path, "").await;
+            assert_eq!(answer.status, 404, "{path}: {}", answer.raw);
+            answer.assert(
+                404,
+                json!({
+                    "success": false,
+                    "error": { "code": "NOT_FOUND", "message": "Path not found" },
+                }),
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_room_id_is_no_room() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice"]).await;
+    let alice = tenant.user("alice");
+    let bad = [
+        "",
+        "nope",
+        "room_",
+        "room_1",
+        "%20",
+        "%00",
+        "%ff",
+        "%23",
+        "%F0%9F%98%80",
+        &room.to_uppercase(),
+        &room.replace("room_", "msg_"),
+        &format!("{room}0"),
+        &format!("{room}%23HEAD"),
+        &room[5..],
+    ];
+    for id in bad {
+        for path in [
+            format!("/rooms/{id}"),
+            format!("/rooms/{id}/members"),
+            format!("/rooms/{id}/messages"),
+        ] {
+            alice.get(&path).await.assert_error(404, "NOT_FOUND", None);
+        }
+        let ack = alice
+            .post("/acks", &json!({ "room_id": id, "seq": 0 }))
+            .await;
+        ack.assert_error(404, "NOT_FOUND", None);
+    }
+}
+
+#[tokio::test]
+async fn no_answer_to_bad_input_tells_what_is_inside() {
+    let stage = stage().await;
+    for (method, route) in with_body() {
+        for body in [
+            r#"{"targets":5,"topic":"t","payload":{}}"#,
+            r#"{"type":5}"#,
+            "[]",
+            "{",
+        ] {
+            let answer = stage.send(&method, route, body).await;
+            let message = answer.body["error"]["message"].as_str().unwrap_or_default();
+            for word in ["struct", "In ", "serde", "line ", "column "] {
+                assert!(
+                    !message.contains(word),
+                    "{method} {route} {body}: {message}"
+                );
+            }
+        }
+    }
+}

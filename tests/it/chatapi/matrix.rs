@@ -1,0 +1,247 @@
+//! Who may call what: every route and every kind of caller.
+
+use std::collections::BTreeSet;
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::send;
+use crate::support::{Client, Tenant, tenant};
+
+/// The kinds of callers, in the order of the table's columns.
+const CALLERS: [&str; 8] = [
+    "no key",
+    "a wrong key",
+    "another tenant's key",
+    "a non-member",
+    "a member",
+    "an admin",
+    "the master key",
+    "a wrong master key",
+];
+
+/// A route and what each caller is answered. The room's admin is `admin`; `member` has written the message and
+/// holds the subscription; `third` is a member too.
+struct Row {
+    operation: &'static str,
+    body: Value,
+    expected: [u16; 8],
+}
+
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn table() -> Vec<Row> {
+    let none = Value::Null;
+    let row = |operation, body: &Value, expected| Row {
+        operation,
+        body: body.clone(),
+        expected,
+    };
+    let group = json!({ "type": "group", "members": ["member"] });
+    let message = json!({ "content": "hi" });
+    vec![
+        row(
+            "post /rooms",
+            &group,
+            [401, 401, 201, 201, 201, 201, 401, 401],
+        ),
+        row(
+            "get /rooms",
+            &none,
+            [401, 401, 200, 200, 200, 200, 401, 401],
+        ),
+        row(
+            "get /rooms/{room_id}",
+            &none,
+            [401, 401, 404, 403, 200, 200, 401, 401],
+        ),
+        row(
+            "patch /rooms/{room_id}",
+            &json!({ "name": "x" }),
+            [401, 401, 404, 403, 403, 200, 401, 401],
+        ),
+        row(
+            "get /rooms/{room_id}/members",
+            &none,
+            [401, 401, 404, 403, 200, 200, 401, 401],
+        ),
+        row(
+            "post /rooms/{room_id}/members",
+            &json!({ "user_ids": ["fourth"] }),
+            [401, 401, 404, 403, 403, 201, 401, 401],
+        ),
+        row(
+            "delete /rooms/{room_id}/members",
+            &none,
+            [401, 401, 404, 403, 403, 204, 401, 401],
+        ),
+        row(
+            "delete /rooms/{room_id}/members/{user_id}",
+            &none,
+            [401, 401, 404, 403, 403, 204, 401, 401],
+        ),
+        row(
+            "post /rooms/{room_id}/messages",
+            &message,
+            [401, 401, 404, 403, 200, 200, 401, 401],
+        ),
+        row(
+            "get /rooms/{room_id}/messages",
+            &none,
+            [401, 401, 404, 403, 200, 200, 401, 401],
+        ),
+        row(
+            "get /rooms/{room_id}/messages/{message_id}",
+            &none,
+            [401, 401, 404, 403, 200, 200, 401, 401],
+        ),
+        row(
+            "put /rooms/{room_id}/messages/{message_id}",
+            &message,
+            [401, 401, 404, 403, 200, 403, 401, 401],
+        ),
+        row(
+            "delete /rooms/{room_id}/messages/{message_id}",
+            &none,
+            [401, 401, 404, 403, 204, 403, 401, 401],
+        ),
+        row(
+            "post /acks",
+            &json!({ "room_id": "{room_id}", "seq": 1 }),
+            [401, 401, 404, 403, 200, 200, 401, 401],
+        ),
+        row(
+            "post /notify",
+            &json!({ "topic": "t", "payload": {}, "targets": { "room_id": "{room_id}" } }),
+            [401, 401, 404, 403, 202, 202, 401, 401],
+        ),
+        row(
+            "post /subscriptions",
+            &json!({ "topic": "u" }),
+            [401, 401, 201, 201, 201, 201, 401, 401],
+        ),
+        row(
+            "get /subscriptions",
+            &none,
+            [401, 401, 200, 200, 200, 200, 401, 401],
+        ),
+        row(
+            "delete /subscriptions/{subscription_id}",
+            &none,
+            [401, 401, 404, 404, 204, 404, 401, 401],
+        ),
+        row("get /health", &none, [200; 8]),
+        row(
+            "get /admin/dead-letters",
+            &none,
+            [401, 401, 403, 200, 200, 200, 200, 401],
+        ),
+        row(
+            "post /admin/tenants",
+            &json!({ "name": "x" }),
+            [401, 401, 401, 401, 401, 401, 201, 401],
+        ),
+        row(
+            "get /admin/tenants",
+            &none,
+            [401, 401, 401, 401, 401, 401, 200, 401],
+        ),
+        row(
+            "get /admin/tenants/{tenant_id}",
+            &none,
+            [401, 401, 401, 401, 401, 401, 200, 401],
+        ),
+        row(
+            "patch /admin/tenants/{tenant_id}",
+            &json!({ "name": "x" }),
+            [401, 401, 401, 401, 401, 401, 200, 401],
+        ),
+        row(
+            "post /admin/tenants/{tenant_id}/keys/rotate",
+            &none,
+            [401, 401, 401, 401, 401, 401, 201, 401],
+        ),
+    ]
+}
+
+fn caller(kind: &str, tenant: &Tenant, other: &Tenant) -> Client {
+    let stranger = tenant.world.stranger();
+    match kind {
+        "no key" => stranger.with("x-user-id", "admin"),
+        "a wrong key" => stranger
+            .with("x-user-id", "admin")
+            .with("x-api-key", "sk_wrong"),
+        "another tenant's key" => other.user("admin"),
+        "a non-member" => tenant.user("nobody"),
+        "a member" => tenant.user("member"),
+        "an admin" => tenant.user("admin"),
+        "the master key" => tenant.world.operator().anew(),
+        "a wrong master key" => stranger.with("x-master-key", "mk_wrong"),
+        other => panic!("who is {other}?"),
+    }
+}
+
+#[tokio::test]
+async fn every_caller_may_do_what_the_table_says_and_no_more() {
+    let (tenant, other) = (tenant().await, tenant().await);
+    let subscription = json!({ "topic": "t" });
+    let mut wrong = Vec::new();
+    for row in table() {
+        let (method, route) = row.operation.split_once(' ').unwrap();
+        for (kind, expected) in CALLERS.into_iter().zip(row.expected) {
+            // A room of its own for each: some of these calls change it.
+            let room = tenant.group(&["admin", "member", "third"]).await;
+            let message = send(&tenant.user("member"), &room, "hi")
+                .await
+                .text("message_id");
+            let subscribed = tenant
+                .user("member")
+                .post("/subscriptions", &subscription)
+                .await;
+            let mut path = route
+                .replace("{room_id}", &room)
+                .replace("{message_id}", &message)
+                .replace("{user_id}", "third")
+                .replace("{subscription_id}", &subscribed.text("id"))
+                .replace("{tenant_id}", &tenant.id);
+            match row.operation {
+                "delete /rooms/{room_id}/members" => path.push_str("?user_id=third"),
+                "get /admin/dead-letters" => path = format!("{path}?tenant_id={}", tenant.id),
+                _ => {}
+            }
+            let body = match &row.body {
+                Value::Null => String::new(),
+                body => body.to_string().replace("{room_id}", &room),
+            };
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let answer = caller(kind, &tenant, &other)
+                .send(method, &path, body)
+                .await;
+            if answer.status != expected {
+                wrong.push(format!(
+                    "{} by {kind}: {} {}",
+                    row.operation, answer.status, answer.raw
+                ));
+            }
+            if answer.status >= 400 {
+                assert_eq!(answer.body["success"], false, "{} by {kind}", row.operation);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_route_has_a_row() {
+    let description: Value = serde_json::from_str(edge::OPENAPI).unwrap();
+    let described: BTreeSet<_> = description["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, operations)| {
+            let methods = operations.as_object().unwrap().keys();
+            methods.map(move |method| format!("{method} {path}"))
+        })
+        .collect();
+    let rows: BTreeSet<_> = table().iter().map(|row| row.operation.to_owned()).collect();
+    assert_eq!(rows, described);
+}

@@ -1,0 +1,259 @@
+//! How often a caller may ask, and how they are told.
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::support::{Client, Response, Tenant, tenant, world};
+
+/// Fails unless the answer says what is left.
+#[track_caller]
+fn assert_told(what: &str, answer: &Response, limit: u64) {
+    let number = |name| -> u64 {
+        let text = answer
+            .header(name)
+            .unwrap_or_else(|| panic!("{what}: no {name}"));
+        text.parse().unwrap()
+    };
+    assert_eq!(number("x-ratelimit-limit"), limit, "{what}");
+    assert!(number("x-ratelimit-remaining") <= limit, "{what}");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let reset = number("x-ratelimit-reset");
+    assert!(
+        (now - 5..=now + 5).contains(&reset),
+        "{what}: {reset} is not about {now}"
+    );
+}
+
+async fn limit(tenant: &Tenant, rate: u32) {
+    let path = format!("/admin/tenants/{}", tenant.id);
+    let operator = tenant.world.operator().anew();
+    assert_eq!(
+        operator
+            .patch(&path, &json!({ "rate_limit": rate }))
+            .await
+            .status,
+        200
+    );
+}
+
+/// The first answer that is a 429: the budget is refilled all the time, so it may take some.
+async fn until_limited(client: &Client, path: &str) -> Response {
+    for _ in 0..100_000 {
+        let answer = client.get(path).await;
+        if answer.status == 429 {
+            return answer;
+        }
+    }
+    panic!("never limited");
+}
+
+#[tokio::test]
+async fn every_answer_tells_what_is_left() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice"]).await;
+    let (alice, stranger) = (tenant.user("alice"), tenant.world.stranger());
+    let operator = tenant.world.operator().anew();
+    let large = "x".repeat(300 * 1024);
+    let own = 1_000_000;
+    for (what, answer, limit) in [
+        ("200", alice.get("/rooms").await, own),
+        (
+            "201",
+            alice.post("/subscriptions", &json!({ "topic": "t" })).await,
+            own,
+        ),
+        ("400", alice.get("/rooms?limit=0").await, own),
+        (
+            "400 of the user",
+            tenant.user("a b").get("/rooms").await,
+            own,
+        ),
+        (
+            "403",
+            tenant.user("bob").get(&format!("/rooms/{room}")).await,
+            own,
+        ),
+        ("404 of a room", alice.get("/rooms/room_1").await, own),
+        (
+            "409",
+            alice.delete(&format!("/rooms/{room}/members/bob")).await,
+            own,
+        ),
+        ("413", alice.send(Method::POST, "/rooms", large).await, own),
+        ("401 without a key", stranger.get("/rooms").await, 100),
+        (
+            "401 of a key",
+            stranger.clone().with("x-api-key", "x").get("/rooms").await,
+            100,
+        ),
+        ("404 of a path", alice.get("/nope").await, 100),
+        ("405", alice.delete("/rooms").await, 100),
+        (
+            "OPTIONS",
+            stranger.send(Method::OPTIONS, "/rooms", "").await,
+            100,
+        ),
+        (
+            "HEAD",
+            stranger.send(Method::HEAD, "/health", "").await,
+            100,
+        ),
+        ("health", stranger.get("/health").await, 100),
+        ("the description", stranger.get("/openapi.json").await, 100),
+        ("the page", stranger.get("/docs").await, 100),
+        (
+            "the operator",
+            operator.get("/admin/tenants?limit=1").await,
+            100,
+        ),
+        (
+            "a wrong master key",
+            stranger
+                .with("x-master-key", "x")
+                .get("/admin/tenants")
+                .await,
+            100,
+        ),
+    ] {
+        assert_told(what, &answer, limit);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_beyond_its_limit_is_told_in_the_seeds_words() {
+    let tenant = tenant().await;
+    limit(&tenant, 1).await;
+
+    let limited = until_limited(&tenant.user("alice"), "/rooms").await;
+
+    limited.assert(
+        429,
+        json!({
+            "success": false,
+            "error": {
+                "code": "RATE_LIMIT_EXCEEDED",
+                "message": "Rate limit exceeded. Try again in 60 seconds",
+            },
+        }),
+    );
+    assert_eq!(limited.header("retry-after"), Some("1"));
+    assert_eq!(limited.header("x-ratelimit-remaining"), Some("0"));
+    assert_told("429", &limited, 1);
+}
+
+#[tokio::test]
+async fn no_more_pass_than_the_limit_and_what_time_refills() {
+    let tenant = tenant().await;
+    limit(&tenant, 100).await;
+    let began = std::time::Instant::now();
+    let mut passed = 0;
+    for _ in 0..500 {
+        passed += u32::from(tenant.user("alice").get("/rooms").await.status == 200);
+    }
+    let refilled = began.elapsed().as_secs_f64() * 100.0;
+    assert!(passed >= 100, "{passed}");
+    assert!(f64::from(passed) <= 100.0 + refilled + 1.0, "{passed}");
+}
+
+#[tokio::test]
+async fn a_new_limit_holds_at_once_in_the_process_that_set_it() {
+    let tenant = tenant().await;
+    let alice = tenant.user("alice");
+    // Leases a share under the old limit.
+    assert_told("before", &alice.get("/rooms").await, 1_000_000);
+
+    limit(&tenant, 2).await;
+    let answers = [
+        alice.get("/rooms").await,
+        alice.get("/rooms").await,
+        alice.get("/rooms").await,
+    ];
+    for answer in &answers {
+        assert_told("after", answer, 2);
+    }
+    // Three in a row hardly take the second in which three may pass; thirty never do.
+    until_limited(&alice, "/rooms").await;
+
+    limit(&tenant, 1_000).await;
+    let answer = alice.get("/rooms").await;
+    assert_eq!(answer.status, 200, "{}", answer.raw);
+    assert_told("raised", &answer, 1_000);
+}
+
+#[tokio::test]
+async fn one_tenants_limit_is_not_anothers() {
+    let (busy, calm) = (tenant().await, tenant().await);
+    limit(&busy, 1).await;
+    limit(&calm, 1_000).await;
+    until_limited(&busy.user("alice"), "/rooms").await;
+
+    let answer = calm.user("alice").get("/rooms").await;
+    assert_eq!(answer.status, 200);
+    assert_told("the other", &answer, 1_000);
+}
+
+#[tokio::test]
+async fn all_processes_share_a_tenants_budget() {
+    let tenant = tenant().await;
+    limit(&tenant, 1).await;
+    until_limited(&tenant.user("alice"), "/rooms").await;
+    let mut passed = 0;
+    for _ in 0..5 {
+        let cold = tenant.at(&tenant.world.another(|client| client));
+        passed += u32::from(cold.user("alice").get("/rooms").await.status == 200);
+    }
+    assert!(passed < 5, "five cold functions had a budget of their own");
+}
+
+#[tokio::test]
+async fn a_stranger_is_limited_by_address_and_only_they() {
+    let world = world().await;
+    let stranger = world.stranger();
+
+    let limited = until_limited(&stranger, "/nope").await;
+
+    limited.assert(
+        429,
+        json!({
+            "success": false,
+            "error": {
+                "code": "RATE_LIMIT_EXCEEDED",
+                "message": "Rate limit exceeded. Try again in 60 seconds",
+            },
+        }),
+    );
+    assert_eq!(limited.header("retry-after"), Some("1"));
+    assert_told("429", &limited, 100);
+    assert_eq!(world.stranger().get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_guesses_keys_is_limited_by_address() {
+    let guesser = world()
+        .await
+        .stranger()
+        .with("x-user-id", "alice")
+        .with("x-api-key", "sk_guess");
+    // Guesses at once: each is a read of the store.
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..2_000 {
+        let guesser = guesser.clone();
+        requests.spawn(async move { guesser.get("/rooms").await.status });
+    }
+    let answers = requests.join_all().await;
+    assert!(answers.iter().all(|status| [401, 429].contains(status)));
+    assert!(answers.contains(&429));
+}
+
+#[tokio::test]
+async fn a_tenant_is_served_though_its_address_is_limited() {
+    let tenant = tenant().await;
+    let alice = tenant.user("alice");
+    alice.get("/rooms").await;
+    until_limited(&alice, "/nope").await;
+
+    assert_eq!(alice.get("/rooms").await.status, 200);
+}

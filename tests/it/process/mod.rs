@@ -1,0 +1,15 @@
+//! The runner as its users meet it: a process with a command line, a banner and an end.
+//!
+//! These tests start the real binary, kill it, crowd it and ask it for impossible things. Threads are
+//! the clients, over plain sockets.
+
+mod crash;
+mod crowd;
+mod end;
+mod examples;
+mod http;
+mod keeping;
+mod refusals;
+mod runner;
+mod start;
+mod wait;

@@ -1,0 +1,165 @@
+//! What the runner cannot start with: one line says why.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+
+use super::runner::{End, Start};
+
+/// One line of `end` must say `what`, and nothing else must be said.
+#[track_caller]
+fn assert_refused(end: &End, what: &str) {
+    assert_eq!(end.status.code(), Some(1), "{end:?}");
+    assert_eq!(end.stdout, "");
+    assert_eq!(end.stderr.lines().count(), 1, "{}", end.stderr);
+    assert!(end.stderr.starts_with("parlance-local: "), "{}", end.stderr);
+    assert!(end.stderr.contains(what), "{}", end.stderr);
+}
+
+/// A way to start on a folder that was used before, and its files.
+fn used() -> (Start, PathBuf) {
+    let runner = Start::new().run();
+    let tenant = runner.busy_tenant();
+    let alice = runner.user(&tenant, "alice");
+    let room = alice.group(&["alice"]);
+    for n in 0..50 {
+        alice.say(&room, &format!("{n}"));
+    }
+    let data = runner.data();
+    let (_, start) = runner.stop();
+    (start, data)
+}
+
+#[test]
+fn a_busy_port_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let start = Start::new().port(port);
+    let what = format!("127.0.0.1:{port} is in use by another process; choose another port");
+    assert_refused(&start.end(), &what);
+}
+
+#[test]
+fn a_busy_aws_port_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let start = Start::new().with(["--aws-port", &port]);
+    let what = format!("127.0.0.1:{port} is in use by another process; choose another port");
+    assert_refused(&start.end(), &what);
+}
+
+#[test]
+fn a_data_folder_in_use_is_refused_and_its_runner_goes_on() {
+    let runner = Start::new().run();
+    let tenant = runner.tenant();
+    let data = runner.data();
+    let start = Start::new().with(["--data".as_ref(), data.as_os_str()]);
+    let what = format!(
+        "the data folder {} is in use by another runner",
+        data.display()
+    );
+    assert_refused(&start.end(), &what);
+    runner.user(&tenant, "alice").group(&["alice"]);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    for name in ["dynamodb.db", "sqs.db"] {
+        let (start, data) = used();
+        let garbage = "this is not what SQLite writes\n".repeat(1000);
+        let file = data.join(name);
+        fs::write(&file, &garbage).unwrap();
+        assert_refused(&start.again().end(), &file.display().to_string());
+        // It may be somebody's.
+        assert_eq!(fs::read_to_string(&file).unwrap(), garbage);
+    }
+}
+
+#[test]
+fn a_database_with_damaged_pages_is_refused() {
+    for name in ["dynamodb.db", "sqs.db"] {
+        let (start, data) = used();
+        let file = data.join(name);
+        let mut bytes = fs::read(&file).unwrap();
+        // All but SQLite's own header.
+        bytes[100..].fill(0x5a);
+        fs::write(&file, bytes).unwrap();
+        assert_refused(&start.end(), &file.display().to_string());
+    }
+}
+
+#[test]
+fn a_database_that_was_cut_short_is_refused() {
+    for name in ["dynamodb.db", "sqs.db"] {
+        let (start, data) = used();
+        let file = data.join(name);
+        let length = file.metadata().unwrap().len();
+        let half = fs::OpenOptions::new().write(true).open(&file).unwrap();
+        half.set_len(length / 2).unwrap();
+        assert_refused(&start.end(), &file.display().to_string());
+    }
+}
+
+#[test]
+fn a_data_folder_below_a_file_is_refused() {
+    let start = Start::new();
+    let file = start.home().join("file");
+    fs::write(&file, "").unwrap();
+    let data = file.join("data");
+    let start = start.with(["--data".as_ref(), data.as_os_str()]);
+    assert_refused(&start.end(), &format!("cannot use {}", data.display()));
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "says what was not tested")]
+fn an_unreadable_data_folder_is_refused() {
+    /// Nobody, nearly everywhere.
+    const NOBODY: u32 = 65_534;
+    let start = Start::new();
+    let data = start.home().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut start = start.with(["--data".as_ref(), data.as_os_str()]);
+    // Root reads everything.
+    if fs::read_dir(&data).is_ok() {
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(start.home(), open).unwrap();
+        start = start.user(NOBODY);
+    }
+    match start.try_end() {
+        Ok(end) => assert_refused(&end, "ermission denied"),
+        Err(error) => eprintln!("skipped: another user cannot run the binary: {error}"),
+    }
+}
+
+#[test]
+fn an_empty_master_key_file_is_refused() {
+    let (start, data) = used();
+    let file = data.join("master.key");
+    fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&file)
+        .unwrap();
+    let what = format!("the master key in {} has fewer than", file.display());
+    assert_refused(&start.end(), &what);
+}
+
+#[test]
+fn a_short_master_key_is_refused() {
+    let start = Start::new().master_key("too short");
+    assert_refused(&start.end(), "MASTER_API_KEY has fewer than 24 characters");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_refused() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    for option in ["--dynamodb-endpoint", "--sqs-endpoint"] {
+        let end = Start::new().with(["--memory", option, &url]).end();
+        assert_refused(&end, "");
+    }
+}

@@ -1,0 +1,20 @@
+//! Waiting for something to be so.
+
+use std::time::{Duration, Instant};
+
+/// Far longer than anything here takes on a busy machine.
+pub const LONG: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What `look` finds at last.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LONG;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(PAUSE);
+    }
+}
