@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::domain::Error;
 
-/// The version of the payloads: a reader refuses a newer one rather than misread it.
+/// The version of the payloads, for the reader that will have to tell two of them apart.
 const VERSION: u32 = 1;
 
 /// The queue of what cannot be read: it raises an alarm, and nobody retries it.

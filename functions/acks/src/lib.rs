@@ -5,7 +5,7 @@ mod wire;
 use axum::{Router, extract::State, routing::post};
 use parlance::{
     app::App,
-    http::{Body, Caller, Reply, Show, surface::ChatApi, wire::ErrorOut},
+    http::{Body, Caller, Now, Reply, Show, surface::ChatApi, wire::ErrorOut},
 };
 
 use self::wire::{AckIn, Acked};
@@ -39,9 +39,10 @@ pub struct Doc;
 async fn ack(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    Now(moment): Now,
     Body(body, _): Body<AckIn>,
 ) -> Reply<Acked> {
     let (room, seq) = body.parse()?;
-    app.ack(&actor, room, seq).await?;
+    app.ack(&actor, room, seq, &moment).await?;
     Ok(Show::ok(Acked { success: true }))
 }

@@ -179,10 +179,11 @@ async fn change(
     State(app): State<App>,
     Caller(operator): Caller<ChatApiOperator>,
     Path(id): Path<TenantId>,
+    Now(moment): Now,
     Body(body, _): Body<TenantPatchIn>,
 ) -> Reply<TenantOut> {
     let patch = body.parse()?;
-    let tenant = app.patch_tenant(&operator, id, &patch).await?;
+    let tenant = app.patch_tenant(&operator, id, &patch, &moment).await?;
     Ok(Show::ok(TenantOut::from(&tenant)))
 }
 

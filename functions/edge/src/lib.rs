@@ -34,7 +34,7 @@ async fn docs() -> impl IntoResponse {
 /// Everything else: 405 with the methods a path takes, or 404.
 pub async fn unrouted(method: Method, uri: Uri) -> Failure {
     let allowed = table::allowed(uri.path());
-    // HEAD is GET without a body.
+    // HEAD is for what GET shows; API Gateway sends it here, where there is nothing to show.
     if allowed.is_empty() || (method == Method::HEAD && allowed.contains(&"GET")) {
         return Error::NotFound("Path").into();
     }

@@ -3,7 +3,7 @@
 //! The stream's one-second window bounds this to about one write a second and room, however many messages
 //! it carries.
 
-use std::{collections::BTreeMap, panic::catch_unwind};
+use std::{collections::BTreeMap, panic::catch_unwind, time::Duration};
 
 use aws_lambda_events::{
     dynamodb::{Event, EventRecord},
@@ -16,9 +16,12 @@ use parlance::{
     queue::PoisonQueue,
     store::messages::{Appended, appended},
 };
+use tokio::time::Instant;
 
 /// How many heads are advanced at the same time.
 const AT_ONCE: usize = 32;
+/// How long throttled ones are tried again before the stream is.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Advances the heads of all rooms of a batch, each once, and names the records that failed: the stream is
 /// read again from the first of them, for as long as it takes. A record that cannot be read is put aside.
@@ -51,10 +54,13 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
             }
         }
     }
+    let deadline = Instant::now() + PATIENCE;
     let advances = newest
         .into_values()
         .map(|(sequence, thread, seen)| async move {
-            let advanced = app.advance_head(thread, seen.seq, seen.created_at).await;
+            let advanced = app
+                .advance_head(thread, seen.seq, seen.created_at, deadline)
+                .await;
             advanced.err().map(|error| {
                 tracing::warn!(sequence, cause = ?error.cause(), "a head could not be advanced");
                 failure(sequence)

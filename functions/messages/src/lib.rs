@@ -96,6 +96,7 @@ async fn list(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
     Path(room): Path<RoomId>,
+    Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<MessageOut>> {
     let seq = |name| params.number(name, 0, Seq::MAX.get());
@@ -115,7 +116,7 @@ async fn list(
             limit,
         },
     };
-    let Stretch { messages, more } = app.messages(&actor, room, range).await?;
+    let Stretch { messages, more } = app.messages(&actor, room, range, &moment).await?;
 
     let (first, last) = (messages.first(), messages.last());
     let turn = match (range.after, last, first) {
@@ -162,8 +163,9 @@ async fn one(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
     Path((room, id)): Path<(RoomId, MessageId)>,
+    Now(moment): Now,
 ) -> Reply<MessageOut> {
-    let message = app.message(&actor, room, id).await?;
+    let message = app.message(&actor, room, id, &moment).await?;
     Ok(Show::ok(MessageOut::try_from(&message)?))
 }
 

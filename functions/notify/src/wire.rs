@@ -4,11 +4,10 @@ use parlance::{
     domain::{
         Error, UserId,
         message::Json,
-        notification::{MAX_PAYLOAD, Targets},
+        notification::{self, MAX_PAYLOAD, Targets},
         subscription::{Subscription, Topic},
     },
     http::Object,
-    store::events,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -69,8 +68,8 @@ pub(crate) struct Notified {
     created_at: String,
 }
 
-impl From<&events::Notified> for Notified {
-    fn from(told: &events::Notified) -> Self {
+impl From<&notification::Notified> for Notified {
+    fn from(told: &notification::Notified) -> Self {
         Self {
             notification_id: told.id.to_string(),
             created_at: told.created_at.to_string(),

@@ -108,8 +108,9 @@ async fn one(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
     Path(room): Path<RoomId>,
+    Now(moment): Now,
 ) -> Reply<RoomOut> {
-    let view = app.room(&actor, room).await?;
+    let view = app.room(&actor, room, &moment).await?;
     Ok(Show::ok(RoomOut::from(&view)))
 }
 
@@ -165,10 +166,11 @@ async fn members(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
     Path(room): Path<RoomId>,
+    Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<MemberOut>> {
     let slice = params.slice()?;
-    let page = app.members(&actor, room, &slice).await?;
+    let page = app.members(&actor, room, &slice, &moment).await?;
     let members = page.items.iter().map(MemberOut::from).collect();
     let limit = ("limit", slice.limit.to_string());
     let path = format!("/rooms/{room}/members");

@@ -1,11 +1,26 @@
 //! Heads follow their logs.
 
+use tokio::time::Instant;
+
 use super::App;
-use crate::domain::{Error, Thread, Timestamp, message::Seq};
+use crate::{
+    domain::{Error, Thread, Timestamp, message::Seq},
+    store::Backoff,
+};
 
 impl App {
-    /// Moves the head of a room forward to a message that was seen in its log.
-    pub async fn advance_head(&self, thread: Thread, seq: Seq, at: Timestamp) -> Result<(), Error> {
-        self.stores().rooms.advance(thread, seq, at).await
+    /// Moves the head of a room forward to a message that was seen in its log, until `deadline`.
+    pub async fn advance_head(
+        &self,
+        thread: Thread,
+        seq: Seq,
+        at: Timestamp,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let mut race = Backoff::until(deadline, u128::from(seq.get()));
+        self.stores()
+            .rooms
+            .advance(thread, seq, at, &mut race)
+            .await
     }
 }

@@ -2,8 +2,8 @@
 
 use super::App;
 use crate::{
-    domain::{Actor, Error, RoomId, Thread, UserId, room::Member, room::Role},
-    store::rooms::Freshness,
+    domain::{Actor, Error, Moment, RoomId, Thread, UserId, room::Member, room::Role},
+    store::{Backoff, rooms::Freshness},
 };
 
 /// The room's log, within the caller's tenant.
@@ -27,7 +27,12 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Forbidden`] for a stranger, [`Error::NotFound`] without a room.
-    pub(super) async fn member(&self, actor: &Actor, room: RoomId) -> Result<Member, Error> {
+    pub(super) async fn member(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        moment: &Moment,
+    ) -> Result<Member, Error> {
         let thread = thread(actor, room);
         let rooms = &self.stores().rooms;
         match rooms
@@ -36,7 +41,7 @@ impl App {
         {
             Some(member) => Ok(member),
             // Boxed: rare, and large.
-            None => Box::pin(self.member_for_sure(thread, actor.user())).await,
+            None => Box::pin(self.member_for_sure(thread, actor.user(), moment)).await,
         }
     }
 
@@ -45,6 +50,7 @@ impl App {
         &self,
         thread: Thread,
         user: &UserId,
+        moment: &Moment,
     ) -> Result<Member, Error> {
         let rooms = &self.stores().rooms;
         let (head, member) = tokio::try_join!(
@@ -58,8 +64,9 @@ impl App {
         if !head.creating.contains(user) {
             return Err(NOT_MEMBER);
         }
+        let mut race = Backoff::until(moment.deadline, moment.seed);
         rooms
-            .complete(thread, &head.creating, head.room.created_at)
+            .complete(thread, &head.creating, head.room.created_at, &mut race)
             .await?;
         rooms
             .member(thread, user, Freshness::Strong)
@@ -68,8 +75,13 @@ impl App {
     }
 
     /// The caller's place in a room, where they must be an admin.
-    pub(super) async fn admin(&self, actor: &Actor, room: RoomId) -> Result<Member, Error> {
-        let member = self.member(actor, room).await?;
+    pub(super) async fn admin(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        moment: &Moment,
+    ) -> Result<Member, Error> {
+        let member = self.member(actor, room, moment).await?;
         match member.role {
             Role::Admin => Ok(member),
             Role::Member => Err(NOT_ADMIN),

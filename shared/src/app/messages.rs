@@ -6,7 +6,7 @@ use crate::{
         Actor, Done, Error, MessageId, Moment, Once, RoomId,
         message::{Content, Draft, Json, Message, Range, Sent, Stretch},
     },
-    store::{messages::Change, rooms::Freshness},
+    store::{Backoff, messages::Change, rooms::Freshness},
 };
 
 impl App {
@@ -30,8 +30,22 @@ impl App {
                 .member(thread, actor.user(), Freshness::Eventual),
             stores.messages.tail_hint(thread),
         )?;
-        if member.is_none() {
-            Box::pin(self.member_for_sure(thread, actor.user())).await?;
+        let claim = once.map(|once| {
+            let tenant = actor.tenant();
+            stores
+                .guards
+                .claim(tenant, "send_message", actor.user(), once, moment.now)
+        });
+        if member.is_none()
+            && let Err(denied) = Box::pin(self.member_for_sure(thread, actor.user(), moment)).await
+        {
+            // Who has sent it as a member, and left, is told so.
+            return match claim {
+                Some(claim) => stores.messages.sent_before(&stores.guards, &claim).await,
+                None => Ok(None),
+            }?
+            .map(Done::before)
+            .ok_or(denied);
         }
         let draft = Draft {
             thread,
@@ -41,24 +55,14 @@ impl App {
             created_at: moment.now,
             seed: moment.seed,
         };
-        match once {
-            None => {
-                let sent = stores
-                    .messages
-                    .append(&draft, tail, moment.deadline)
-                    .await?;
-                Ok(Done::now(sent))
-            }
-            Some(once) => {
-                let claim = stores.guards.claim(
-                    actor.tenant(),
-                    "send_message",
-                    actor.user(),
-                    once,
-                    moment.now,
-                );
-                stores
-                    .messages
+        let messages = &stores.messages;
+        match claim {
+            None => messages
+                .append(&draft, tail, moment.deadline)
+                .await
+                .map(Done::now),
+            Some(claim) => {
+                messages
                     .append_once(&draft, tail, &claim, moment.deadline)
                     .await
             }
@@ -71,9 +75,10 @@ impl App {
         actor: &Actor,
         room: RoomId,
         range: Range,
+        moment: &Moment,
     ) -> Result<Stretch, Error> {
         let messages = self.stores().messages.range(thread(actor, room), range);
-        let (_, messages) = tokio::try_join!(self.member(actor, room), messages)?;
+        let (_, messages) = tokio::try_join!(self.member(actor, room, moment), messages)?;
         Ok(messages)
     }
 
@@ -83,9 +88,10 @@ impl App {
         actor: &Actor,
         room: RoomId,
         id: MessageId,
+        moment: &Moment,
     ) -> Result<Message, Error> {
         let message = self.stores().messages.get(thread(actor, room), id);
-        let (_, message) = tokio::try_join!(self.member(actor, room), message)?;
+        let (_, message) = tokio::try_join!(self.member(actor, room, moment), message)?;
         message.ok_or(Error::NotFound("Message"))
     }
 
@@ -124,10 +130,18 @@ impl App {
         change: &Change,
         moment: &Moment,
     ) -> Result<Message, Error> {
-        self.member(actor, room).await?;
+        self.member(actor, room, moment).await?;
+        let mut race = Backoff::until(moment.deadline, moment.seed);
         self.stores()
             .messages
-            .change(thread(actor, room), id, actor.user(), change, moment.now)
+            .change(
+                thread(actor, room),
+                id,
+                actor.user(),
+                change,
+                moment.now,
+                &mut race,
+            )
             .await
     }
 }

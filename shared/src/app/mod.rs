@@ -21,7 +21,6 @@ use aws_sdk_dynamodb::Client;
 use self::{auth::Sessions, health::Probe, quota::Quotas};
 pub use self::{
     health::Health,
-    rooms::RoomsPage,
     settings::{MissingSetting, Settings},
     tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
 };

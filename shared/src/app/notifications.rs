@@ -5,13 +5,10 @@ use crate::{
     domain::{
         Actor, Done, Error, Moment, NotificationId, Once,
         message::Json,
-        notification::{Notification, Targets},
+        notification::{Notification, Notified, Targets},
         subscription::Topic,
     },
-    store::{
-        Backoff,
-        events::{Notified, Stored},
-    },
+    store::{Backoff, events::Stored},
 };
 
 impl App {
@@ -60,7 +57,7 @@ impl App {
                 (Stored::Refused, None) => return Err(Error::Busy),
                 (Stored::Refused, Some(room)) => {
                     // Says why they are no member; or they are one by now.
-                    Box::pin(self.member_for_sure(thread(actor, room), user)).await?;
+                    Box::pin(self.member_for_sure(thread(actor, room), user, moment)).await?;
                     race.pause().await?;
                 }
             }

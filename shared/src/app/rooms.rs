@@ -20,9 +20,6 @@ use crate::{
     },
 };
 
-/// A page of the caller's rooms.
-pub type RoomsPage = Page<RoomView>;
-
 const NO_MEMBER: Error = Error::NotFound("Member");
 const DM_IS_FIXED: Error = Error::Conflict("The members of a dm never change");
 
@@ -52,7 +49,12 @@ impl App {
     }
 
     /// A room as the caller sees it, up to its newest message. One round trip.
-    pub async fn room(&self, actor: &Actor, room: RoomId) -> Result<RoomView, Error> {
+    pub async fn room(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        moment: &Moment,
+    ) -> Result<RoomView, Error> {
         let thread = thread(actor, room);
         let stores = self.stores();
         let (head, member, tail) = tokio::try_join!(
@@ -64,13 +66,13 @@ impl App {
         )?;
         let member = match member {
             Some(member) => member,
-            None => Box::pin(self.member_for_sure(thread, actor.user())).await?,
+            None => Box::pin(self.member_for_sure(thread, actor.user(), moment)).await?,
         };
         let head = match head {
             Some(head) => head,
             None => self.head(actor, room).await?,
         };
-        Box::pin(self.finish(actor, &head)).await?;
+        Box::pin(self.finish(actor, &head, moment)).await?;
         let mut room = head.room;
         room.last_seq = room.last_seq.max(tail);
         Ok(RoomView {
@@ -86,7 +88,7 @@ impl App {
         actor: &Actor,
         slice: &Slice,
         moment: &Moment,
-    ) -> Result<RoomsPage, Error> {
+    ) -> Result<Page<RoomView>, Error> {
         let after = slice.after.as_ref().map(position).transpose()?;
         let race = Backoff::until(moment.deadline, moment.seed);
         let mut views = self
@@ -118,7 +120,7 @@ impl App {
         name: Option<&Name>,
         moment: &Moment,
     ) -> Result<RoomView, Error> {
-        self.admin(actor, room).await?;
+        self.admin(actor, room, moment).await?;
         let event = event(actor, room, moment, 0, EventKind::RoomUpdated);
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let stores = self.stores();
@@ -126,7 +128,7 @@ impl App {
             .rooms
             .rename(thread(actor, room), name, &event, &mut race)
             .await?;
-        let mut view = Box::pin(self.room(actor, room)).await?;
+        let mut view = Box::pin(self.room(actor, room, moment)).await?;
         view.room.name = name.cloned();
         Ok(view)
     }
@@ -137,11 +139,12 @@ impl App {
         actor: &Actor,
         room: RoomId,
         slice: &Slice,
+        moment: &Moment,
     ) -> Result<Page<Member>, Error> {
         let thread = thread(actor, room);
         let rooms = &self.stores().rooms;
         let (_, head, members) = tokio::try_join!(
-            self.member(actor, room),
+            self.member(actor, room, moment),
             rooms.head(thread, Freshness::Strong),
             rooms.members(thread, slice),
         )?;
@@ -149,7 +152,7 @@ impl App {
         if head.creating.is_empty() {
             return Ok(members);
         }
-        self.finish(actor, &head).await?;
+        self.finish(actor, &head, moment).await?;
         rooms.members(thread, slice).await
     }
 
@@ -167,11 +170,11 @@ impl App {
         moment: &Moment,
     ) -> Result<Done<Vec<Member>>, Error> {
         let thread = thread(actor, room);
-        let (_, head) = tokio::try_join!(self.admin(actor, room), self.head(actor, room))?;
+        let (_, head) = tokio::try_join!(self.admin(actor, room, moment), self.head(actor, room))?;
         if head.room.kind == RoomType::Dm {
             return Err(DM_IS_FIXED);
         }
-        self.finish(actor, &head).await?;
+        self.finish(actor, &head, moment).await?;
         let stores = self.stores();
         let claim = once.map(|once| {
             let tenant = actor.tenant();
@@ -224,7 +227,7 @@ impl App {
         let thread = thread(actor, room);
         let rooms = &self.stores().rooms;
         let (caller, head, leaving) = tokio::try_join!(
-            self.member(actor, room),
+            self.member(actor, room, moment),
             self.head(actor, room),
             rooms.member(thread, user, Freshness::Strong),
         )?;
@@ -234,7 +237,7 @@ impl App {
         if head.room.kind == RoomType::Dm {
             return Err(DM_IS_FIXED);
         }
-        self.finish(actor, &head).await?;
+        self.finish(actor, &head, moment).await?;
         let leaving = match leaving {
             Some(leaving) => leaving,
             None if head.creating.contains(user) => rooms
@@ -259,13 +262,15 @@ impl App {
     }
 
     /// Writes the members of a large room that a process which died has left out.
-    async fn finish(&self, actor: &Actor, head: &Head) -> Result<(), Error> {
+    async fn finish(&self, actor: &Actor, head: &Head, moment: &Moment) -> Result<(), Error> {
+        let mut race = Backoff::until(moment.deadline, moment.seed);
         self.stores()
             .rooms
             .complete(
                 thread(actor, head.room.id),
                 &head.creating,
                 head.room.created_at,
+                &mut race,
             )
             .await
     }

@@ -79,8 +79,10 @@ impl App {
         _: &Operator,
         id: TenantId,
         patch: &TenantPatch,
+        moment: &Moment,
     ) -> Result<Tenant, Error> {
-        let tenant = self.stores().tenants.patch(id, patch).await?;
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let tenant = self.stores().tenants.patch(id, patch, &mut race).await?;
         self.0.sessions.forget(id);
         tenant.ok_or(Error::NotFound("Tenant"))
     }

@@ -64,3 +64,12 @@ pub struct Notification {
     /// When.
     pub created_at: Timestamp,
 }
+
+/// What the sender of a notification is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Notified {
+    /// Its id.
+    pub id: NotificationId,
+    /// When it was stored.
+    pub created_at: Timestamp,
+}

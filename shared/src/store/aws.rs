@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
     types::error::ConditionalCheckFailedException,
 };
 
-use super::item::Item;
+use super::{Backoff, item::Item};
 use crate::domain::Error;
 
 /// What became of a call that did not succeed and whose condition did not fail.
@@ -75,6 +75,31 @@ where
     E: std::error::Error + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
 {
     judge(error).into_error()
+}
+
+/// Sends a conditional write until it is done, or refused by the item that is given then, or until the
+/// deadline of `race` while it is throttled, in another's way, or nobody knows what became of it.
+///
+/// The write must be one that may be done twice: after a lost answer it meets its own effect.
+pub(super) async fn settle<T, E, F>(
+    race: &mut Backoff,
+    send: impl Fn() -> F,
+) -> Result<Result<T, Option<Item>>, Error>
+where
+    E: Conditional + std::error::Error + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
+    F: Future<Output = Result<T, SdkError<E>>>,
+{
+    loop {
+        let error = match send().await {
+            Ok(done) => return Ok(Ok(done)),
+            Err(error) => error,
+        };
+        match refusal(error) {
+            Ok(standing) => return Ok(Err(standing)),
+            Err(Verdict::Again(error)) => race.pause().await.map_err(|_| error)?,
+            Err(Verdict::Fault(error)) => return Err(error),
+        }
+    }
 }
 
 /// A call whose condition may fail.

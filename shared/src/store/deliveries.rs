@@ -103,7 +103,9 @@ impl DeliveryStore {
 /// The `dead_at` that a cursor names.
 fn position(Cursor(at): &Cursor) -> Result<&str, Error> {
     let (time, id) = at.split_once('#').ok_or_else(Cursor::invalid)?;
-    if time.parse::<Timestamp>().is_err() || id.is_empty() {
+    let hex = id.strip_prefix("dlv_").unwrap_or_default();
+    let is_id = hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if time.parse::<Timestamp>().is_err() || !is_id {
         return Err(Cursor::invalid());
     }
     Ok(at)

@@ -9,20 +9,20 @@
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{ConditionCheck, Put, TransactWriteItem},
+    types::{Put, TransactWriteItem},
 };
 
 use super::{
     Backoff,
-    aws::{Verdict, refusal},
+    aws::settle,
     guards::{Claim, Claimed},
     item::{Item, NewItem, Read},
-    transaction::{self, Outcome},
+    transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    Done, Error, NotificationId, TenantId, Timestamp,
+    Done, Error, NotificationId, TenantId,
     event::{Event, EventKind, RETENTION_SECONDS},
-    notification::Notification,
+    notification::{Notification, Notified},
 };
 
 /// The `events` table.
@@ -30,15 +30,6 @@ use crate::domain::{
 pub struct EventStore {
     client: Client,
     table: String,
-}
-
-/// What the sender of a notification is told.
-#[derive(Debug, Clone, Copy)]
-pub struct Notified {
-    /// Its id.
-    pub id: NotificationId,
-    /// When it was stored.
-    pub created_at: Timestamp,
 }
 
 /// What came of a try to store a notification.
@@ -85,7 +76,7 @@ impl EventStore {
         &self,
         tenant: TenantId,
         notification: &Notification,
-        check: Option<ConditionCheck>,
+        check: Option<Check>,
         claim: Option<&Claim>,
         race: &mut Backoff,
     ) -> Result<Stored, Error> {
@@ -107,7 +98,7 @@ impl EventStore {
             writes.push(claim.write(outcome)?);
         }
         if let Some(check) = check {
-            writes.push(TransactWriteItem::builder().condition_check(check).build());
+            writes.push(check.write());
         }
         let refused = match transaction::commit(&self.client, &writes, race).await? {
             Outcome::Committed => return Ok(Stored::Done(Done::now(told))),
@@ -132,23 +123,14 @@ impl EventStore {
     }
 
     async fn put_alone(&self, item: Item, race: &mut Backoff) -> Result<(), Error> {
-        loop {
-            let put = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(item.clone()))
-                .condition_expression("attribute_not_exists(pk)")
-                .send()
-                .await;
-            let Err(error) = put else { return Ok(()) };
-            match refusal(error) {
-                // Ours, from a try whose answer was lost: nobody else has this id.
-                Ok(_) => return Ok(()),
-                Err(Verdict::Again(error)) => race.pause().await.map_err(|_| error)?,
-                Err(Verdict::Fault(error)) => return Err(error),
-            }
-        }
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)");
+        // Refused by our own, from a try whose answer was lost: nobody else has this id.
+        settle(race, || put.clone().send()).await.map(drop)
     }
 
     fn put(&self, item: Item) -> Result<Put, Error> {

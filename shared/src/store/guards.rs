@@ -8,7 +8,8 @@
 //! | health probe         | `health`                               | `at`                                              |
 //!
 //! **Invariant:** a marker is written in the transaction whose outcome it names, so there is a marker
-//! if and only if the operation was done. TTL deletes days late, so expiry is part of every condition.
+//! if and only if the operation was done. Adding members is the exception: its transactions are several and
+//! may be repeated, so the marker follows the last of them. TTL deletes days late, so expiry is part of every condition.
 
 use aws_sdk_dynamodb::{
     Client,

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::domain::{Error, Timestamp};
 
-/// The version of every item's shape. A reader refuses a newer one rather than misread it.
+/// The version of every item's shape, for the reader that will have to tell two of them apart.
 pub(super) const VERSION: u64 = 1;
 
 /// An item as the SDK gives it.

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::{
     Backoff,
-    aws::{Verdict, fault, refusal},
-    guards::{Claim, Claimed},
+    aws::{Verdict, fault, refusal, settle},
+    guards::{Claim, Claimed, GuardStore},
     item::{Item, NewItem, Read, malformed, s},
     transaction::{self, Outcome},
     turns::Turns,
@@ -139,16 +139,11 @@ impl MessageStore {
                 Outcome::Refused(refused) => refused,
             };
             if let Some(Some(marker)) = refused.get(1) {
-                let Claimed { outcome } = claim.recognise(marker.item.as_ref())?;
-                let id: MessageId = outcome.parse("id")?;
+                let value = told(&claim.recognise(marker.item.as_ref())?)?;
                 return Ok(Done {
-                    value: Sent {
-                        id,
-                        seq: id.seq(),
-                        created_at: outcome.parse("created_at")?,
-                    },
                     // The marker may be our own, its answer lost: then this is not a repetition.
-                    replayed: id != draft.id_at(id.seq()),
+                    replayed: value.id != draft.id_at(value.seq),
+                    value,
                 });
             }
             race.pause().await?;
@@ -156,6 +151,16 @@ impl MessageStore {
             log.saw(last);
             log.ended();
         }
+    }
+
+    /// What an earlier request with `claim` was told, if there was one.
+    pub async fn sent_before(
+        &self,
+        guards: &GuardStore,
+        claim: &Claim,
+    ) -> Result<Option<Sent>, Error> {
+        let claimed = guards.used(claim).await?;
+        claimed.as_ref().map(told).transpose()
     }
 
     /// Writes `draft` under `seq` unless that is taken.
@@ -354,6 +359,7 @@ impl MessageStore {
         author: &UserId,
         change: &Change,
         now: Timestamp,
+        race: &mut Backoff,
     ) -> Result<Message, Error> {
         let update = self
             .client
@@ -389,11 +395,11 @@ impl MessageStore {
                 )
                 .expression_attribute_values(":nothing", s("")),
         };
-        let error = match update.send().await {
+        let standing = match settle(race, || update.clone().send()).await? {
             Ok(done) => return from_item(&done.attributes.unwrap_or_default()),
-            Err(error) => error,
+            Err(standing) => standing,
         };
-        let Some(item) = refusal(error).map_err(Verdict::into_error)? else {
+        let Some(item) = standing else {
             return Err(Error::NotFound("Message"));
         };
         let message = from_item(&item)?;
@@ -408,6 +414,16 @@ impl MessageStore {
             Change::Edit { .. } => Err(Error::NotFound("Message")),
         }
     }
+}
+
+/// What a marker says was sent.
+fn told(Claimed { outcome }: &Claimed) -> Result<Sent, Error> {
+    let id: MessageId = outcome.parse("id")?;
+    Ok(Sent {
+        id,
+        seq: id.seq(),
+        created_at: outcome.parse("created_at")?,
+    })
 }
 
 fn partition(thread: Thread) -> String {

@@ -1,7 +1,8 @@
 //! DynamoDB: one module per table. Item shapes and conditions live here and nowhere else.
 //!
-//! Every key begins with the tenant, so another tenant's thing is not found; words that users choose
-//! enter a key only through [`crate::domain::text::escape`]. Every item carries `v`, the version of its
+//! Every key of a tenant's thing begins with the tenant, so another tenant's is not found (API keys lie
+//! under their hashes, profiles under `profile`); words that users choose enter a key only through
+//! [`crate::domain::text::escape`]. Every item carries `v`, the version of its
 //! shape.
 
 mod aws;
@@ -21,6 +22,7 @@ pub mod subscriptions;
 pub mod tenants;
 
 pub use backoff::Backoff;
+pub use transaction::Check;
 
 use aws_sdk_dynamodb::Client;
 

@@ -163,7 +163,7 @@ impl SubscriptionStore {
             .key("sk", s(sk))
             .build()
             .map_err(Error::internal)?;
-        Ok(TransactWriteItem::builder().delete(delete).build())
+        Ok(transaction::delete(delete))
     }
 }
 

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Backoff,
-    aws::{Verdict, fault, refusal},
+    aws::{fault, settle},
     guards::Claim,
     item::{Item, NewItem, Read, n, s},
     keys::KeyStore,
@@ -118,7 +118,12 @@ impl TenantStore {
     }
 
     /// Changes what `patch` names. `None` if there is no such tenant.
-    pub async fn patch(&self, id: TenantId, patch: &TenantPatch) -> Result<Option<Tenant>, Error> {
+    pub async fn patch(
+        &self,
+        id: TenantId,
+        patch: &TenantPatch,
+        race: &mut Backoff,
+    ) -> Result<Option<Tenant>, Error> {
         let mut sets = Vec::new();
         let mut update = self
             .client
@@ -143,12 +148,9 @@ impl TenantStore {
             return self.get(id).await;
         }
         let update = update.update_expression(format!("SET {}", sets.join(", ")));
-        match update.send().await {
+        match settle(race, || update.clone().send()).await? {
             Ok(done) => from_item(&done.attributes.unwrap_or_default()).map(Some),
-            Err(error) => {
-                refusal(error).map_err(Verdict::into_error)?;
-                Ok(None)
-            }
+            Err(_) => Ok(None),
         }
     }
 

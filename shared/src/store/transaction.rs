@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::transact_write_items::TransactWriteItemsError,
-    types::{CancellationReason, Put, TransactWriteItem, Update},
+    types::{CancellationReason, ConditionCheck, Delete, Put, TransactWriteItem, Update},
 };
 
 use super::{
@@ -37,6 +37,27 @@ pub(super) fn put(put: Put) -> TransactWriteItem {
 /// An update as a write of a transaction.
 pub(super) fn update(update: Update) -> TransactWriteItem {
     TransactWriteItem::builder().update(update).build()
+}
+
+/// A delete as a write of a transaction.
+pub(super) fn delete(delete: Delete) -> TransactWriteItem {
+    TransactWriteItem::builder().delete(delete).build()
+}
+
+/// Something that must hold for a transaction to be committed.
+#[derive(Debug)]
+pub struct Check(TransactWriteItem);
+
+impl Check {
+    /// That `check` holds.
+    pub(super) fn new(check: ConditionCheck) -> Self {
+        Self(TransactWriteItem::builder().condition_check(check).build())
+    }
+
+    /// This as a write of a transaction.
+    pub(super) fn write(self) -> TransactWriteItem {
+        self.0
+    }
 }
 
 /// Commits `writes`, repeating while others are in the way or the answer is lost.

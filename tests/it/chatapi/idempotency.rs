@@ -509,3 +509,27 @@ async fn the_longest_and_the_oddest_key_work() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_send_repeated_by_someone_who_left_is_answered_as_it_was() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice", "bob"]).await;
+    let bob = tenant.user("bob").with("idempotency-key", "once");
+    let path = format!("/rooms/{room}/messages");
+    let body = json!({ "content": "hi" });
+    let first = bob.post(&path, &body).await;
+    let left = tenant
+        .user("bob")
+        .delete(&format!("/rooms/{room}/members/bob"))
+        .await;
+    assert_eq!((first.status, left.status), (200, 204));
+
+    let again = bob.post(&path, &body).await;
+
+    again.assert(200, first.body);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let new = tenant.user("bob").with("idempotency-key", "twice");
+    new.post(&path, &body)
+        .await
+        .assert_error(403, "AUTHORIZATION_ERROR", None);
+}

@@ -1,11 +1,8 @@
 //! Making a room: one transaction, and for a large one the members after it.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::types::{
-    ConditionCheck, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem,
+    ConditionCheck, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
 };
-use tokio::time::Instant;
 
 use super::{
     Freshness, Head, RoomStore, has, item_of,
@@ -20,10 +17,9 @@ use crate::{
     },
     store::{
         Backoff,
-        aws::{Verdict, refusal},
         guards::{Claim, Claimed},
         item::{NewItem, Read, s},
-        transaction::{self, Outcome},
+        transaction::{self, Check, Outcome},
     },
 };
 
@@ -31,8 +27,8 @@ use crate::{
 const OTHERS_AT_ONCE: usize = 89;
 /// How many members one transaction adds to a room that is being made, beside its check of the head.
 const COMPLETED_AT_ONCE: usize = 99;
-/// How long these are tried again while others are in their way: half of what a request may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A head that still lists members without an item.
+const BEING_MADE: &str = "attribute_exists(creating)";
 
 impl RoomStore {
     /// Makes the room `thread.room`, with `creator` as its admin.
@@ -110,7 +106,9 @@ impl RoomStore {
                 if let (Some(claim), Some(marker)) =
                     (claim, claim_at.and_then(|at| has(&refused, at)))
                 {
-                    return self.replay(thread, claim.recognise(item_of(marker))?).await;
+                    return self
+                        .replay(thread, claim.recognise(item_of(marker))?, race)
+                        .await;
                 }
                 if let Some(taken) = pair_at.and_then(|at| has(&refused, at)) {
                     let existing: RoomId = item_of(taken).ok_or(Error::Busy)?.parse("room")?;
@@ -122,20 +120,26 @@ impl RoomStore {
             }
         }
         if large {
-            self.complete(thread, &others, now).await?;
+            self.complete(thread, &others, now, race).await?;
         }
         Ok(Done::now(room))
     }
 
     /// The room that an earlier request made, complete.
-    async fn replay(&self, thread: Thread, claimed: Claimed) -> Result<Done<Room>, Error> {
+    async fn replay(
+        &self,
+        thread: Thread,
+        claimed: Claimed,
+        race: &mut Backoff,
+    ) -> Result<Done<Room>, Error> {
         let first = head(&claimed.outcome)?.room;
         let made = Thread {
             room: first.id,
             ..thread
         };
         if let Some(Head { room, creating }) = self.head(made, Freshness::Strong).await? {
-            self.complete(made, &creating, room.created_at).await?;
+            self.complete(made, &creating, room.created_at, race)
+                .await?;
         }
         Ok(Done {
             // The marker may be our own, its answer lost: then this is not a repetition.
@@ -144,49 +148,39 @@ impl RoomStore {
         })
     }
 
-    /// Writes the items of `creating` that are missing, then marks the room as ready. Harmless at any
-    /// time: an item that is there stays as it is, and once the room is ready nothing is written.
+    /// Writes the items of `creating` that are missing, and with the last of them marks the room as ready.
+    /// Harmless at any time: an item that is there stays as it is, and once the room is ready nothing is
+    /// written.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] or [`Error::Unavailable`] if a batch could not be written in time.
+    /// [`Error::Busy`] or [`Error::Unavailable`] at the deadline of `race`.
     pub async fn complete(
         &self,
         thread: Thread,
         creating: &[UserId],
         joined_at: Timestamp,
+        race: &mut Backoff,
     ) -> Result<(), Error> {
-        let seed = joined_at.micros().unsigned_abs().into();
-        let mut race = Backoff::until(Instant::now() + PATIENCE, seed);
-        // One after the other: all of them check the head, so at once they would be in each other's way.
-        for users in creating.chunks(COMPLETED_AT_ONCE) {
+        // One after the other: all of them hold the head, so at once they would be in each other's way.
+        let mut chunks = creating.chunks(COMPLETED_AT_ONCE).peekable();
+        while let Some(users) = chunks.next() {
+            let head = if chunks.peek().is_some() {
+                self.unfinished(thread)?
+            } else {
+                self.ready(thread)?
+            };
             if !self
-                .put_members(thread, users, joined_at, &mut race)
+                .put_members(thread, users, joined_at, head, race)
                 .await?
             {
                 return Ok(());
             }
         }
-        if creating.is_empty() {
-            return Ok(());
-        }
-        let ready = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", s(partition(thread)))
-            .key("sk", s(HEAD))
-            .update_expression("REMOVE creating")
-            .condition_expression("attribute_exists(pk)")
-            .send()
-            .await;
-        match ready {
-            Ok(_) => Ok(()),
-            Err(error) => refusal(error).map(|_| ()).map_err(Verdict::into_error),
-        }
+        Ok(())
     }
 
-    /// Writes those of `users` who have no item yet. `false` if the room is ready already.
+    /// Writes those of `users` who have no item yet, with `head`. `false` if the room is ready already.
     ///
     /// Only while it is not: once it is, who has no item has left, and must not come back by a write that
     /// was slow.
@@ -195,16 +189,17 @@ impl RoomStore {
         thread: Thread,
         users: &[UserId],
         joined_at: Timestamp,
+        head: TransactWriteItem,
         race: &mut Backoff,
     ) -> Result<bool, Error> {
         let mut missing = users.to_vec();
-        while !missing.is_empty() {
-            let mut writes = vec![self.unfinished(thread)?];
+        loop {
+            let mut writes = vec![head.clone()];
             for user in &missing {
                 writes.push(self.put_new(member_item(thread, user, Role::Member, joined_at))?);
             }
             let refused = match transaction::commit(&self.client, &writes, race).await? {
-                Outcome::Committed => break,
+                Outcome::Committed => return Ok(true),
                 Outcome::Refused(refused) => refused,
             };
             if has(&refused, 0).is_some() {
@@ -214,20 +209,33 @@ impl RoomStore {
                 let there = member(there)?.user;
                 missing.retain(|user| *user != there);
             }
+            race.pause().await?;
         }
-        Ok(true)
     }
 
-    /// That the room is still being made, as a condition of a transaction.
+    /// That the room is still being made.
     fn unfinished(&self, thread: Thread) -> Result<TransactWriteItem, Error> {
-        let check = ConditionCheck::builder()
+        ConditionCheck::builder()
             .table_name(&self.table)
             .key("pk", s(partition(thread)))
             .key("sk", s(HEAD))
-            .condition_expression("attribute_exists(creating)")
+            .condition_expression(BEING_MADE)
             .build()
-            .map_err(Error::internal)?;
-        Ok(TransactWriteItem::builder().condition_check(check).build())
+            .map(|check| Check::new(check).write())
+            .map_err(Error::internal)
+    }
+
+    /// That the room, which was still being made, is ready.
+    fn ready(&self, thread: Thread) -> Result<TransactWriteItem, Error> {
+        Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .update_expression("REMOVE creating")
+            .condition_expression(BEING_MADE)
+            .build()
+            .map(transaction::update)
+            .map_err(Error::internal)
     }
 
     /// A put of something that must not be there yet.

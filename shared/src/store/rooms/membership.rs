@@ -83,6 +83,7 @@ impl RoomStore {
                 joining.remove(&place.user);
                 places.push(place);
             }
+            race.pause().await?;
         }
         places.sort_by(|a, b| a.user.cmp(&b.user));
         Ok(places)
@@ -146,7 +147,7 @@ impl RoomStore {
             .return_values_on_condition_check_failure(AllOld)
             .build()
             .map_err(Error::internal)?;
-        Ok(TransactWriteItem::builder().delete(delete).build())
+        Ok(transaction::delete(delete))
     }
 
     /// One member of `role` less on the head, if an admin stays with those who stay.

@@ -18,17 +18,17 @@ mod replay;
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{ConditionCheck, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld, Update},
+    types::{ConditionCheck, ReturnValuesOnConditionCheckFailure::AllOld, Update},
 };
 
 use self::items::{HEAD, head, member, member_sort, partition};
-pub use self::{listing::MAX_JOINED, membership::JOINED_AT_ONCE};
+pub use self::membership::JOINED_AT_ONCE;
 use super::{
     Backoff,
-    aws::{Verdict, fault, refusal},
+    aws::{fault, settle},
     events::EventStore,
     item::{Item, Read, n, s},
-    transaction::{self, Outcome},
+    transaction::{self, Check, Outcome},
 };
 use crate::domain::{
     Error, Thread, Timestamp, UserId,
@@ -109,21 +109,28 @@ impl RoomStore {
         Ok(found.item)
     }
 
-    /// That `user` is a member, as a condition of a transaction.
-    pub fn membership_check(&self, thread: Thread, user: &UserId) -> Result<ConditionCheck, Error> {
+    /// That `user` is a member, to be checked in a transaction.
+    pub fn membership_check(&self, thread: Thread, user: &UserId) -> Result<Check, Error> {
         ConditionCheck::builder()
             .table_name(&self.table)
             .key("pk", s(partition(thread)))
             .key("sk", s(member_sort(user)))
             .condition_expression("attribute_exists(pk)")
             .build()
+            .map(Check::new)
             .map_err(Error::internal)
     }
 
     /// Notes that `user` has received everything up to `seq`. An older seq changes nothing.
     ///
     /// `false` if `user` is not a member.
-    pub async fn ack(&self, thread: Thread, user: &UserId, seq: Seq) -> Result<bool, Error> {
+    pub async fn ack(
+        &self,
+        thread: Thread,
+        user: &UserId,
+        seq: Seq,
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
         let update = self
             .client
             .update_item()
@@ -133,12 +140,12 @@ impl RoomStore {
             .update_expression("SET acked_seq = :seq")
             .condition_expression("attribute_exists(pk) AND acked_seq < :seq")
             .expression_attribute_values(":seq", n(seq.get()))
-            .return_values_on_condition_check_failure(AllOld)
-            .send()
-            .await;
-        let Err(error) = update else { return Ok(true) };
-        let stands = refusal(error).map_err(Verdict::into_error)?;
-        Ok(stands.is_some())
+            .return_values_on_condition_check_failure(AllOld);
+        match settle(race, || update.clone().send()).await? {
+            Ok(_) => Ok(true),
+            // It stands further on already, or there is nobody.
+            Err(standing) => Ok(standing.is_some()),
+        }
     }
 
     /// Names a room anew, and tells of it.
@@ -174,7 +181,13 @@ impl RoomStore {
     }
 
     /// Moves a head's `last_seq` and `last_message_at` forward, never back.
-    pub async fn advance(&self, thread: Thread, seq: Seq, at: Timestamp) -> Result<(), Error> {
+    pub async fn advance(
+        &self,
+        thread: Thread,
+        seq: Seq,
+        at: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
         let update = self
             .client
             .update_item()
@@ -184,13 +197,9 @@ impl RoomStore {
             .update_expression("SET last_seq = :seq, last_message_at = :at")
             .condition_expression("attribute_exists(pk) AND last_seq < :seq")
             .expression_attribute_values(":seq", n(seq.get()))
-            .expression_attribute_values(":at", s(at))
-            .return_values(ReturnValue::None)
-            .send()
-            .await;
-        let Err(error) = update else { return Ok(()) };
+            .expression_attribute_values(":at", s(at));
         // Refused: the head is there already, or the room is not.
-        refusal(error).map(|_| ()).map_err(Verdict::into_error)
+        settle(race, || update.clone().send()).await.map(drop)
     }
 }
 
