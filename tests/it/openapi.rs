@@ -49,7 +49,7 @@ fn document() -> Value {
         .map(|name| json!({ "name": name }))
     );
     document["security"] = json!([{ "api_key": [], "user_id": [] }]);
-    for error in ["401", "429", "503"] {
+    for error in ["401", "413", "429", "500", "503"] {
         add_common(&mut document, error);
     }
     document
@@ -62,6 +62,16 @@ fn add_common(document: &mut Value, status: &str) {
             "No credential, or one that does not hold",
             "AUTHENTICATION_ERROR",
             "Invalid API key",
+        ),
+        "413" => (
+            "The body is larger than 256 KB",
+            "PAYLOAD_TOO_LARGE",
+            "Request body is larger than 256 KB",
+        ),
+        "500" => (
+            "A fault of ours, which our log explains",
+            "INTERNAL_ERROR",
+            "Internal error",
         ),
         "429" => (
             "Too many requests; `Retry-After` says when to go on",
@@ -84,8 +94,14 @@ fn add_common(document: &mut Value, status: &str) {
     for (path, operations) in document["paths"].as_object_mut().unwrap() {
         for operation in operations.as_object_mut().unwrap().values_mut() {
             let is_public = path == "/health";
+            let has_body = operation["requestBody"].is_object();
             let responses = operation["responses"].as_object_mut().unwrap();
-            if !(is_public && status != "429") {
+            let applies = match status {
+                "401" | "503" => !is_public,
+                "413" => has_body,
+                _ => true,
+            };
+            if applies {
                 responses.entry(status).or_insert_with(|| answer.clone());
             }
         }

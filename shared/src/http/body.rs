@@ -19,6 +19,8 @@ use crate::domain::{Error, Once};
 
 /// The largest body we read, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
+/// How much of a reason is shown, in bytes.
+const LONGEST_REASON: usize = 200;
 /// How much of a larger body is read and thrown away, so that the client hears our answer instead of a
 /// broken connection. What API Gateway lets through at most.
 const DRAINED: usize = 10 * 1024 * 1024;
@@ -148,6 +150,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 fn named(path: &str, error: &serde_json::Error) -> Error {
     let text = error.to_string();
     let reason = text.split(" at line ").next().unwrap_or(&text);
+    // It may quote what was sent.
+    let reason = &reason[..reason.floor_char_boundary(LONGEST_REASON)];
     if error.is_syntax() || error.is_eof() {
         let field = if path == "." { "body" } else { path };
         return Error::invalid(

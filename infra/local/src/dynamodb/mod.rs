@@ -17,6 +17,7 @@ mod tests;
 mod tokens;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,7 +117,14 @@ impl DynamoDb {
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new()
             .name("dynamodb".to_owned())
-            .spawn(move || engine.run(&queue))
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| engine.run(&queue))).is_err() {
+                    // Without its store the runner could only fail; what was acknowledged is in the
+                    // file, and whoever starts it again finds it there.
+                    tracing::error!("the embedded DynamoDB died");
+                    std::process::exit(1);
+                }
+            })
             .map_err(|error| failed(&error))?;
         Ok(Self {
             jobs,
