@@ -48,7 +48,7 @@ mod tests {
     fn uptime_reads_as_in_the_seed() {
         assert_eq!(uptime(Duration::from_secs(9_045)), "2h30m45s");
         assert_eq!(uptime(Duration::from_secs(65)), "1m5s");
-        assert_eq!(uptime(Duration::from_secs(3_600)), "1h0m0s");
+        assert_eq!(uptime(Duration::from_hours(1)), "1h0m0s");
         assert_eq!(uptime(Duration::ZERO), "0s");
     }
 }

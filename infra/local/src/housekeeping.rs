@@ -12,10 +12,10 @@ use crate::sqs::Sqs;
 use crate::template::Stack;
 
 /// A sweep reads every table whose items expire, so it should be rare.
-const PERIOD: Duration = Duration::from_secs(10 * 60);
+const PERIOD: Duration = Duration::from_mins(10);
 /// A runner that is started often should sweep too, but not while it starts.
-const FIRST: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const FIRST: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// What there is to keep in order.
 #[derive(Debug, Clone)]

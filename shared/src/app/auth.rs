@@ -14,7 +14,7 @@ use crate::domain::{
 };
 
 /// How long a warm function trusts what it has read of a key: a revoked key holds at most so long.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// For how long others go on with an old session while one reads it anew.
 const GRACE: Duration = Duration::from_secs(2);
 /// How many keys a function remembers. One is about 100 bytes.

@@ -31,7 +31,7 @@ const SOON: u64 = 1;
 /// The part of an IPv6 address that its network has in common: 64 bits.
 const V6_NETWORK: u128 = !(u64::MAX as u128);
 /// How long a browser may remember a preflight.
-const PREFLIGHT: Duration = Duration::from_secs(7_200);
+const PREFLIGHT: Duration = Duration::from_hours(2);
 
 /// `routes` with all that surface `S` puts around them: panics become errors, errors become its
 /// envelopes, every answer says what is left of the budget, and browsers of any origin may call.

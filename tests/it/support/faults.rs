@@ -63,7 +63,7 @@ impl Gate {
     /// Waits until a call stands before it. Fails if none comes.
     pub(crate) async fn reached(&self) {
         let reached = self.0.reached.notified();
-        let reached = timeout(Duration::from_secs(60), reached).await;
+        let reached = timeout(Duration::from_mins(1), reached).await;
         reached.expect("a call comes to the gate");
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-const LIFETIME: Duration = Duration::from_secs(10 * 60);
+const LIFETIME: Duration = Duration::from_mins(10);
 /// The answer to a transaction nobody asked the capacity of, that is, nearly all of them.
 const EMPTY_ANSWER: &[u8] = b"{}";
 
