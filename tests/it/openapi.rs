@@ -49,10 +49,35 @@ fn document() -> Value {
         .map(|name| json!({ "name": name }))
     );
     document["security"] = json!([{ "api_key": [], "user_id": [] }]);
+    for operations in document["paths"].as_object_mut().unwrap().values_mut() {
+        for operation in operations.as_object_mut().unwrap().values_mut() {
+            operation["operationId"] = json!(operation_id(operation["summary"].as_str().unwrap()));
+        }
+    }
     for error in ["401", "413", "429", "500", "503"] {
         add_common(&mut document, error);
     }
     document
+}
+
+/// The operation's name in generated clients: `Create a room` is `createRoom`.
+fn operation_id(summary: &str) -> String {
+    let words = summary
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !["", "a", "an", "the", "s"].contains(word));
+    words
+        .enumerate()
+        .map(|(index, word)| {
+            let word = word.to_lowercase();
+            let (first, rest) = word.split_at(1);
+            let first = if index == 0 {
+                first.to_owned()
+            } else {
+                first.to_uppercase()
+            };
+            first + rest
+        })
+        .collect()
 }
 
 /// What every operation may answer besides its own.
@@ -118,6 +143,18 @@ fn the_description_that_is_checked_in_is_the_one_the_code_gives() {
         fs::read_to_string(FILE).unwrap() == current,
         "functions/edge/openapi.json is stale: UPDATE_OPENAPI=1 cargo test -p parlance-local --test it openapi"
     );
+}
+
+#[test]
+fn every_operation_has_a_name_of_its_own() {
+    let document = document();
+    let paths = document["paths"].as_object().unwrap().values();
+    let ids: Vec<&str> = paths
+        .flat_map(|operations| operations.as_object().unwrap().values())
+        .map(|operation| operation["operationId"].as_str().unwrap())
+        .collect();
+    assert!(ids.contains(&"createRoom"), "{ids:?}");
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
 }
 
 #[test]
