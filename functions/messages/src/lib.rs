@@ -134,7 +134,7 @@ async fn list(
         (None, _, Some(_)) | (_, None, _) | (_, _, None) => None,
     };
     let shown = messages
-        .iter()
+        .into_iter()
         .map(MessageOut::try_from)
         .collect::<Result<_, _>>()?;
     let show = Show::ok(shown);
@@ -166,7 +166,7 @@ async fn one(
     Now(moment): Now,
 ) -> Reply<MessageOut> {
     let message = app.message(&actor, room, id, &moment).await?;
-    Ok(Show::ok(MessageOut::try_from(&message)?))
+    Ok(Show::ok(MessageOut::try_from(message)?))
 }
 
 /// Edit a message
@@ -196,7 +196,7 @@ async fn edit(
     let message = app
         .edit_message(&actor, room, id, content, meta, &moment)
         .await?;
-    Ok(Show::ok(MessageOut::try_from(&message)?))
+    Ok(Show::ok(MessageOut::try_from(message)?))
 }
 
 /// Delete a message

@@ -79,18 +79,20 @@ pub(crate) struct MessageOut {
     deleted_at: Option<String>,
 }
 
-impl TryFrom<&Message> for MessageOut {
+impl TryFrom<Message> for MessageOut {
     type Error = Error;
 
     /// Fails only if the store holds what is not JSON.
-    fn try_from(message: &Message) -> Result<Self, Error> {
-        let meta = message.meta.as_ref().map_or("{}", Json::as_str);
+    fn try_from(message: Message) -> Result<Self, Error> {
+        let meta = message
+            .meta
+            .map_or_else(|| "{}".to_owned(), Json::into_string);
         Ok(Self {
             message_id: message.id.to_string(),
             sender_id: message.author.to_string(),
             seq: message.seq.get(),
-            content: message.content.clone(),
-            meta: RawValue::from_string(meta.to_owned()).map_err(Error::internal)?,
+            content: message.content,
+            meta: RawValue::from_string(meta).map_err(Error::internal)?,
             created_at: message.created_at.to_string(),
             edited_at: message.edited_at.map(|at| at.to_string()),
             deleted_at: message.deleted_at.map(|at| at.to_string()),

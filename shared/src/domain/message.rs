@@ -98,6 +98,11 @@ impl Json {
         Self(text)
     }
 
+    /// The JSON text, given away.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         &self.0

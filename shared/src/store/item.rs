@@ -99,6 +99,15 @@ impl NewItem {
     }
 }
 
+/// Takes a string that may be absent out of `item`: a long one is not copied.
+pub(super) fn take(item: &mut Item, name: &'static str) -> Result<Option<String>, Error> {
+    match item.remove(name) {
+        None => Ok(None),
+        Some(AttributeValue::S(text)) => Ok(Some(text)),
+        Some(_) => Err(malformed(name)),
+    }
+}
+
 /// Reading the attributes of an [`Item`].
 pub(super) trait Read {
     /// A string that the shape promises.

@@ -19,7 +19,7 @@ use super::{
     Backoff,
     aws::{Verdict, fault, refusal, settle},
     guards::{Claim, Claimed, GuardStore},
-    item::{Item, NewItem, Read, malformed, s},
+    item::{Item, NewItem, Read, malformed, s, take},
     transaction::{self, Outcome},
     turns::Turns,
 };
@@ -274,7 +274,7 @@ impl MessageStore {
         let Some(item) = found.item else {
             return Ok(None);
         };
-        let message = from_item(&item)?;
+        let message = from_item(item)?;
         // The seq in the id is the client's word; the item's id is ours.
         Ok((message.id == id).then_some(message))
     }
@@ -314,7 +314,7 @@ impl MessageStore {
                 .send()
                 .await
                 .map_err(fault)?;
-            for item in page.items() {
+            for item in page.items.unwrap_or_default() {
                 let message = from_item(item)?;
                 let adjoins = stretch.messages.last().is_none_or(|known| {
                     let (low, high) = if forward {
@@ -396,13 +396,13 @@ impl MessageStore {
                 .expression_attribute_values(":nothing", s("")),
         };
         let standing = match settle(race, || update.clone().send()).await? {
-            Ok(done) => return from_item(&done.attributes.unwrap_or_default()),
+            Ok(done) => return from_item(done.attributes.unwrap_or_default()),
             Err(standing) => standing,
         };
         let Some(item) = standing else {
             return Err(Error::NotFound("Message"));
         };
-        let message = from_item(&item)?;
+        let message = from_item(item)?;
         if message.id != id {
             return Err(Error::NotFound("Message"));
         }
@@ -447,15 +447,15 @@ fn to_item(draft: &Draft, seq: Seq) -> Item {
         .build()
 }
 
-fn from_item(item: &Item) -> Result<Message, Error> {
+fn from_item(mut item: Item) -> Result<Message, Error> {
+    let mut promised = |name| take(&mut item, name)?.ok_or_else(|| malformed(name));
+    let (author, content) = (promised("author")?, promised("content")?);
     Ok(Message {
+        author: UserId::stored(author),
+        content,
+        meta: take(&mut item, "meta")?.map(Json::stored),
         id: item.parse("id")?,
         seq: Seq::new(item.parse("sk")?),
-        author: UserId::stored(item.text("author")?.to_owned()),
-        content: item.text("content")?.to_owned(),
-        meta: item
-            .text_opt("meta")?
-            .map(|meta| Json::stored(meta.to_owned())),
         created_at: item.parse("created_at")?,
         edited_at: item.time_opt("edited_at")?,
         deleted_at: item.time_opt("deleted_at")?,
