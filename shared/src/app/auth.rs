@@ -13,8 +13,9 @@ use crate::domain::{
     Actor, Error, Moment, Operator, TenantId, UserId, secret::SecretHash, tenant::RateLimit,
 };
 
-/// How long a warm function trusts what it has read of a key: a revoked key holds at most so long.
-const REMEMBERED: Duration = Duration::from_mins(1);
+/// How long a warm function trusts what it has read of a key. With [`GRACE`] a minute: a revoked key holds
+/// no longer.
+const REMEMBERED: Duration = Duration::from_secs(58);
 /// For how long others go on with an old session while one reads it anew.
 const GRACE: Duration = Duration::from_secs(2);
 /// How many keys a function remembers. One is about 100 bytes.
@@ -31,6 +32,8 @@ pub struct Session {
     pub rate_limit: RateLimit,
     expires: Option<i64>,
     read_at: Instant,
+    /// Whether somebody was sent to read it anew.
+    refreshing: bool,
 }
 
 impl Session {
@@ -58,16 +61,12 @@ impl Sessions {
             return Some(session);
         }
         let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let remembered = sessions.get_mut(hash)?;
-        if remembered.read_at.elapsed() < REMEMBERED {
-            return Some(*remembered);
-        }
-        remembered.read_at += GRACE;
-        if remembered.read_at.elapsed() >= REMEMBERED {
-            // Too old for any moment more.
-            sessions.remove(hash);
-        }
-        None
+        let session = sessions.get_mut(hash)?;
+        let age = session.read_at.elapsed();
+        // Whatever comes of that one reading, nobody goes on with the old for longer than this.
+        let may_wait = age < REMEMBERED || (session.refreshing && age < REMEMBERED + GRACE);
+        session.refreshing = true;
+        may_wait.then_some(*session)
     }
 
     fn put(&self, hash: SecretHash, session: Session) {
@@ -124,6 +123,7 @@ impl App {
             rate_limit: tenant.rate_limit,
             expires: record.expires,
             read_at: Instant::now(),
+            refreshing: false,
         })
     }
 
@@ -145,5 +145,51 @@ impl App {
             Some(master) if master.matches(key) => Ok(Operator::authenticated()),
             Some(_) | None => Err(Error::Unauthenticated("Invalid master key")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::domain::{Moment, Timestamp};
+
+    fn remembered() -> (Sessions, SecretHash) {
+        let moment = Moment {
+            now: Timestamp::from_micros(0),
+            deadline: Instant::now(),
+            seed: 1,
+        };
+        let session = Session {
+            tenant: TenantId::at(&moment),
+            rate_limit: RateLimit::DEFAULT,
+            expires: None,
+            read_at: Instant::now(),
+            refreshing: false,
+        };
+        let (sessions, hash) = (Sessions::default(), SecretHash::of(b"key"));
+        sessions.put(hash, session);
+        (sessions, hash)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_reads_an_old_session_anew_while_the_others_go_on() {
+        let (sessions, hash) = remembered();
+        assert!(sessions.get(&hash).is_some());
+        advance(REMEMBERED).await;
+        assert!(sessions.get(&hash).is_none());
+        assert!(sessions.get(&hash).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_not_read_anew_ends_within_a_minute() {
+        let (sessions, hash) = remembered();
+        for _ in 0..120 {
+            advance(Duration::from_millis(500)).await;
+            sessions.get(&hash);
+        }
+        assert!(sessions.get(&hash).is_none());
+        assert!(sessions.get(&hash).is_none());
     }
 }

@@ -68,6 +68,7 @@ async fn acks_of_several_processes_in_a_storm_only_move_forward() {
                 assert_eq!(last, 60);
                 assert!(now <= unread, "{unread} unread, then {now}");
                 unread = now;
+                // Lets a paused clock move: everybody else may be waiting to try again.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }

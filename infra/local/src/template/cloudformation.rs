@@ -71,16 +71,7 @@ pub(super) struct TimeToLive {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct FunctionProperties {
     #[serde(default)]
-    pub(super) events: BTreeMap<String, EventSource>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct EventSource {
-    #[serde(rename = "Type")]
-    pub(super) kind: String,
-    #[serde(default)]
-    pub(super) properties: Value,
+    pub(super) events: BTreeMap<String, Resource>,
 }
 
 #[derive(Deserialize)]
