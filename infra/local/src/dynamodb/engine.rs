@@ -1,58 +1,27 @@
-//! The one thread that runs the embedded DynamoDB.
-//!
-//! dynoxide serialises its calls anyway. A thread of its own, fed by a channel, costs the least
-//! CPU per call of all the ways that were measured, and blocks no task.
-//!
-//! **Invariant:** requests are answered one by one in the order they came.
+//! dynoxide, and what is kept beside it: client tokens, stream records, who is told of a write.
 
-use std::sync::mpsc::Receiver;
+use std::sync::Arc;
 use std::time::Instant;
 
-use aws_smithy_types::body::SdkBody;
 use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::Answer;
 use super::operation::Operation;
+use super::reads::Reads;
 use super::records::{Records, Trim};
 use super::request;
 use super::streamed::{StreamedTables, Writes};
 use super::tokens::{Claim, Known, Tokens};
 
-/// What the thread is asked to do.
-#[derive(Debug)]
-pub(super) enum Job {
-    Request {
-        operation: Operation,
-        body: SdkBody,
-        reply: oneshot::Sender<Answer>,
-    },
-    Trim {
-        trim: Trim,
-        reply: oneshot::Sender<rusqlite::Result<bool>>,
-    },
-    Lend {
-        reply: oneshot::Sender<Lent>,
-    },
-    Close,
-}
-
-/// A second handle on the database, for work that yields to requests by itself.
-pub(super) struct Lent(pub(super) Database);
-
-impl std::fmt::Debug for Lent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lent")
-    }
-}
-
-/// The state of the thread.
+/// dynoxide, and what is kept beside it.
 pub(super) struct Engine {
     database: Database,
     records: Records,
+    reads: Arc<Reads>,
     tokens: Tokens,
     streamed: StreamedTables,
     /// Whether the current request added records to a stream.
@@ -64,39 +33,37 @@ impl Engine {
     pub(super) fn new(
         database: Database,
         records: Records,
+        reads: Arc<Reads>,
         changes: watch::Sender<u64>,
     ) -> Result<Self, DynoxideError> {
         Ok(Self {
             streamed: StreamedTables::of(&database)?,
             database,
             records,
+            reads,
             tokens: Tokens::default(),
             wrote_to_stream: false,
             changes,
         })
     }
 
-    /// Works until it is told to close, or nobody is left who could ask.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        // A caller may have gone away meanwhile: then nobody wants the answer.
-        while let Ok(job) = jobs.recv() {
-            match job {
-                Job::Request {
-                    operation,
-                    body,
-                    reply,
-                } => {
-                    let answer = self.answer(operation, body.bytes().unwrap_or_default());
-                    drop(reply.send(answer));
-                    if std::mem::take(&mut self.wrote_to_stream) {
-                        self.changes.send_modify(|count| *count += 1);
-                    }
-                }
-                Job::Trim { trim, reply } => drop(reply.send(self.records.trim(&trim))),
-                Job::Lend { reply } => drop(reply.send(Lent(self.database.clone()))),
-                Job::Close => return,
-            }
+    /// Forgets one batch of stream records; whether there may be more.
+    pub(super) fn trim(&self, trim: &Trim) -> rusqlite::Result<bool> {
+        self.records.trim(trim)
+    }
+
+    /// A second handle on the database, for work that yields to requests by itself.
+    pub(super) fn lend(&self) -> Database {
+        self.database.clone()
+    }
+
+    /// Answers one request.
+    pub(super) fn serve(&mut self, operation: Operation, body: &[u8]) -> Answer {
+        let answer = self.answer(operation, body);
+        if std::mem::take(&mut self.wrote_to_stream) {
+            self.changes.send_modify(|count| *count += 1);
         }
+        answer
     }
 
     fn answer(&mut self, operation: Operation, body: &[u8]) -> Answer {
@@ -178,7 +145,9 @@ impl Engine {
         body: &[u8],
         run: fn(&Database, R) -> Result<T, DynoxideError>,
     ) -> Result<Vec<u8>, DynoxideError> {
+        let held = self.reads.redefinition();
         let answer = self.call(body, run)?;
+        drop(held);
         self.streamed = StreamedTables::of(&self.database)?;
         Ok(answer)
     }

@@ -7,8 +7,10 @@
 //! **Invariant:** what was answered with success has been committed to the file.
 
 mod connector;
+mod desk;
 mod engine;
 mod operation;
+mod reads;
 mod records;
 mod request;
 mod streamed;
@@ -17,7 +19,6 @@ mod tests;
 mod tokens;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,10 +28,13 @@ use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector
 use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError};
 use tokio::sync::{oneshot, watch};
+use tokio::task::coop;
 
 use connector::Connector;
-use engine::{Engine, Job};
+use desk::{Desk, Job};
+use engine::Engine;
 use operation::Operation;
+use reads::Reads;
 use records::Records;
 pub use records::Trim;
 
@@ -81,6 +85,10 @@ impl std::error::Error for MaintenanceError {}
 #[derive(Clone)]
 pub struct DynamoDb {
     jobs: Sender<Job>,
+    desk: Arc<Desk>,
+    reads: Arc<Reads>,
+    /// Whether a write waits for the disk.
+    waits: bool,
     signal: watch::Sender<u64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -112,22 +120,21 @@ impl DynamoDb {
         }
         let records = Records::open(path).map_err(|error| failed(&error))?;
         let (signal, _) = watch::channel(0);
-        let engine = Engine::new(database, records, signal.clone())
+        let reads = Arc::new(Reads::new(path));
+        let engine = Engine::new(database, records, reads.clone(), signal.clone())
             .map_err(|error| failed(&reason(&error)))?;
+        let desk = Arc::new(Desk::new(engine));
         let (jobs, queue) = channel();
+        let worker = desk.clone();
         let thread = std::thread::Builder::new()
             .name("dynamodb".to_owned())
-            .spawn(move || {
-                if catch_unwind(AssertUnwindSafe(|| engine.run(&queue))).is_err() {
-                    // Without its store the runner could only fail; what was acknowledged is in the
-                    // file, and whoever starts it again finds it there.
-                    tracing::error!("the embedded DynamoDB died");
-                    std::process::exit(1);
-                }
-            })
+            .spawn(move || worker.work(&queue))
             .map_err(|error| failed(&error))?;
         Ok(Self {
             jobs,
+            desk,
+            reads,
+            waits: sync == Sync::Full,
             signal,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
@@ -170,6 +177,8 @@ impl DynamoDb {
     /// It reads every table that has a TTL, so it runs beside the database thread: dynoxide lets
     /// waiting requests in after each page, which it could not do if they waited in our channel.
     pub async fn sweep(&self) -> Result<usize, MaintenanceError> {
+        // Meanwhile the database may be busy, so that nobody should wait for it in a task.
+        let _place = self.desk.place();
         let (reply, lent) = oneshot::channel();
         self.send(Job::Lend { reply })?;
         let lent = lent.await.map_err(|_| closed())?;
@@ -185,6 +194,7 @@ impl DynamoDb {
 
     /// Answers what is queued, closes the file, and returns when that is done.
     pub fn close(&self) {
+        self.reads.close();
         // If nobody takes the job, the thread has ended already.
         drop(self.jobs.send(Job::Close));
         let thread = self
@@ -200,34 +210,65 @@ impl DynamoDb {
     }
 
     fn submit(&self, target: &str, body: SdkBody) -> impl Future<Output = Answer> + use<> {
-        let answer = Operation::from_target(target).map(|operation| {
-            let (reply, answer) = oneshot::channel();
-            drop(self.jobs.send(Job::Request {
-                operation,
-                body,
-                reply,
-            }));
-            answer
-        });
+        let way = Way::choose(self, target, body);
         async move {
-            match answer {
-                None => Answer {
-                    status: 400,
-                    body: br#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#
-                        .to_vec(),
-                },
+            match way {
+                Way::Now(answer) => {
+                    // What is always ready must let others have their turn.
+                    coop::consume_budget().await;
+                    answer
+                }
                 // The job was dropped with the thread, which ends when the store is closed.
-                Some(answer) => answer.await.unwrap_or_else(|_| Answer {
+                Way::Later(answer) => answer.await.unwrap_or_else(|_| Answer {
                     status: 500,
                     body: br#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"The embedded store is closed"}"#
                         .to_vec(),
                 }),
+                Way::Never => Answer {
+                    status: 400,
+                    body: br#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#
+                        .to_vec(),
+                },
             }
         }
     }
 
     fn send(&self, job: Job) -> Result<(), MaintenanceError> {
         self.jobs.send(job).map_err(|_| closed())
+    }
+}
+
+/// How a request is answered.
+enum Way {
+    /// It was, in the task that asked.
+    Now(Answer),
+    /// By the database thread.
+    Later(oneshot::Receiver<Answer>),
+    /// Not at all: there is no such operation.
+    Never,
+}
+
+impl Way {
+    fn choose(store: &DynamoDb, target: &str, body: SdkBody) -> Self {
+        let Some(operation) = Operation::from_target(target) else {
+            return Self::Never;
+        };
+        let bytes = body.bytes().unwrap_or_default();
+        if let Some(body) = store.reads.answer(operation, bytes) {
+            return Self::Now(Answer { status: 200, body });
+        }
+        let is_short = operation.writes_one_item() && !store.waits;
+        if is_short && let Some(answer) = store.desk.serve_if_free(operation, bytes) {
+            return Self::Now(answer);
+        }
+        let (reply, answer) = oneshot::channel();
+        drop(store.jobs.send(Job::Request {
+            operation,
+            body,
+            reply,
+            place: store.desk.place(),
+        }));
+        Self::Later(answer)
     }
 }
 

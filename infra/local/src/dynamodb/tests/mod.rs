@@ -1,5 +1,8 @@
 //! The embedded store through the SDK.
 
+mod desk;
+mod reads;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use aws_sdk_dynamodbstreams::types::{Record, ShardIteratorType};
