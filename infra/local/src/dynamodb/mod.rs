@@ -20,9 +20,7 @@ mod tokens;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::body::SdkBody;
@@ -81,16 +79,12 @@ impl fmt::Display for MaintenanceError {
 
 impl std::error::Error for MaintenanceError {}
 
-/// The store. Clones share one database thread.
+/// The store. Clones share one engine.
 #[derive(Clone)]
 pub struct DynamoDb {
-    jobs: Sender<Job>,
     desk: Arc<Desk>,
     reads: Arc<Reads>,
-    /// Whether a write waits for the disk.
-    waits: bool,
     signal: watch::Sender<u64>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl fmt::Debug for DynamoDb {
@@ -123,20 +117,11 @@ impl DynamoDb {
         let reads = Arc::new(Reads::new(path));
         let engine = Engine::new(database, records, reads.clone(), signal.clone())
             .map_err(|error| failed(&reason(&error)))?;
-        let desk = Arc::new(Desk::new(engine));
-        let (jobs, queue) = channel();
-        let worker = desk.clone();
-        let thread = std::thread::Builder::new()
-            .name("dynamodb".to_owned())
-            .spawn(move || worker.work(&queue))
-            .map_err(|error| failed(&error))?;
+        let desk = Desk::new(engine, sync).map_err(|error| failed(&error))?;
         Ok(Self {
-            jobs,
-            desk,
+            desk: Arc::new(desk),
             reads,
-            waits: sync == Sync::Full,
             signal,
-            thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
 
@@ -160,10 +145,10 @@ impl DynamoDb {
     pub async fn trim(&self, trim: &Trim) -> Result<(), MaintenanceError> {
         loop {
             let (reply, more) = oneshot::channel();
-            self.send(Job::Trim {
+            self.desk.submit(Job::Trim {
                 trim: trim.clone(),
                 reply,
-            })?;
+            });
             match more.await.map_err(|_| closed())? {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
@@ -177,12 +162,10 @@ impl DynamoDb {
     /// It reads every table that has a TTL, so it runs beside the database thread: dynoxide lets
     /// waiting requests in after each page, which it could not do if they waited in our channel.
     pub async fn sweep(&self) -> Result<usize, MaintenanceError> {
-        // Meanwhile the database may be busy, so that nobody should wait for it in a task.
-        let _place = self.desk.place();
         let (reply, lent) = oneshot::channel();
-        self.send(Job::Lend { reply })?;
+        self.desk.submit(Job::Lend { reply });
         let lent = lent.await.map_err(|_| closed())?;
-        let gone = tokio::task::spawn_blocking(move || lent.0.sweep_ttl())
+        let gone = tokio::task::spawn_blocking(move || lent.database.sweep_ttl())
             .await
             .map_err(|error| MaintenanceError(format!("the sweep died: {error}")))?
             .map_err(|error| MaintenanceError(format!("cannot sweep: {error}")))?;
@@ -195,31 +178,20 @@ impl DynamoDb {
     /// Answers what is queued, closes the file, and returns when that is done.
     pub fn close(&self) {
         self.reads.close();
-        // If nobody takes the job, the thread has ended already.
-        drop(self.jobs.send(Job::Close));
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the database thread had died");
-        }
+        self.desk.close();
     }
 
     fn submit(&self, target: &str, body: SdkBody) -> impl Future<Output = Answer> + use<> {
         let way = Way::choose(self, target, body);
         async move {
             match way {
-                Way::Now(answer) => {
+                Way::Read(body) => {
                     // What is always ready must let others have their turn.
                     coop::consume_budget().await;
-                    answer
+                    Answer { status: 200, body }
                 }
-                // The job was dropped with the thread, which ends when the store is closed.
-                Way::Later(answer) => answer.await.unwrap_or_else(|_| Answer {
+                // A job is dropped if the store is closed.
+                Way::Queued(answer) => answer.await.unwrap_or_else(|_| Answer {
                     status: 500,
                     body: br#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"The embedded store is closed"}"#
                         .to_vec(),
@@ -232,18 +204,14 @@ impl DynamoDb {
             }
         }
     }
-
-    fn send(&self, job: Job) -> Result<(), MaintenanceError> {
-        self.jobs.send(job).map_err(|_| closed())
-    }
 }
 
 /// How a request is answered.
 enum Way {
-    /// It was, in the task that asked.
-    Now(Answer),
-    /// By the database thread.
-    Later(oneshot::Receiver<Answer>),
+    /// From what is stored.
+    Read(Vec<u8>),
+    /// By the engine.
+    Queued(oneshot::Receiver<Answer>),
     /// Not at all: there is no such operation.
     Never,
 }
@@ -255,20 +223,15 @@ impl Way {
         };
         let bytes = body.bytes().unwrap_or_default();
         if let Some(body) = store.reads.answer(operation, bytes) {
-            return Self::Now(Answer { status: 200, body });
-        }
-        let is_short = operation.writes_one_item() && !store.waits;
-        if is_short && let Some(answer) = store.desk.serve_if_free(operation, bytes) {
-            return Self::Now(answer);
+            return Self::Read(body);
         }
         let (reply, answer) = oneshot::channel();
-        drop(store.jobs.send(Job::Request {
+        store.desk.submit(Job::Request {
             operation,
             body,
             reply,
-            place: store.desk.place(),
-        }));
-        Self::Later(answer)
+        });
+        Self::Queued(answer)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The embedded store through the SDK.
 
-mod desk;
 mod reads;
 
 use aws_sdk_dynamodb::Client;
