@@ -11,6 +11,7 @@ mod once;
 mod quota;
 mod races;
 mod storm;
+mod versions;
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 //! What happens behind the requests: heads advance, stream records and expired items go.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::SystemTime;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -189,4 +190,44 @@ async fn expired_items_are_swept_and_others_stay() {
         left.sort();
         assert_eq!(left, ["eternal", "fresh"], "{}", table.name);
     }
+}
+
+/// Copies a folder of files, as `cp -r` does.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_the_folder_is_a_backup() {
+    let runner = Start::new().run();
+    let tenant = runner.busy_tenant();
+    let alice = runner.user(&tenant, "alice");
+    let room = alice.group(&["alice"]);
+    alice.say(&room, "kept");
+    let data = runner.data();
+    let copied = data.with_file_name("backup");
+    let (_, start) = runner.stop();
+    copy(&data, &copied);
+    let runner = start.run();
+    runner.user(&tenant, "alice").say(&room, "too late");
+    let (_, start) = runner.stop();
+
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&copied, &data).unwrap();
+    let runner = start.run();
+
+    let alice = runner.user(&tenant, "alice");
+    assert_eq!(alice.say(&room, "and on"), 2);
+    let contents = alice.log(&room).into_iter().map(|said| said.content);
+    assert_eq!(contents.collect::<Vec<_>>(), ["kept", "and on"]);
+    wait_for_first(&alice, &room, 2);
 }

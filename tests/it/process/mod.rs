@@ -12,4 +12,5 @@ mod keeping;
 mod refusals;
 mod runner;
 mod start;
+mod upgrade;
 mod wait;

@@ -55,7 +55,11 @@ impl Start {
     }
 
     fn at(home: &Arc<TempDir>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_parlance-local"));
+        Self::program_at(Path::new(env!("CARGO_BIN_EXE_parlance-local")), home)
+    }
+
+    fn program_at(program: &Path, home: &Arc<TempDir>) -> Self {
+        let mut command = Command::new(program);
         command
             .current_dir(home.path())
             .env("TMPDIR", home.path())
@@ -74,6 +78,11 @@ impl Start {
     /// Another one in the same home.
     pub fn again(&self) -> Self {
         Self::at(&self.home)
+    }
+
+    /// Another runner than the one that was built with these tests. Give it before all else.
+    pub fn program(self, program: &Path) -> Self {
+        Self::program_at(program, &self.home)
     }
 
     /// On this port.

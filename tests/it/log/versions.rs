@@ -1,0 +1,109 @@
+//! Items of a newer shape: a deploy runs beside the version before it, which reads what the new one writes.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use parlance_local::template::Stack;
+use serde_json::{Value, json};
+
+use crate::support::{Tenant, tenant};
+
+/// What a later version might add to an item.
+const NEW: &str = "something_new";
+
+/// Gives all items of a tenant in `table` the shape of a later version; how many they are.
+async fn modernise(tenant: &Tenant, table: &str) -> usize {
+    let name = &Stack::compiled_in().unwrap().environment[table];
+    let dynamodb = &tenant.world.dynamodb;
+    let all = dynamodb.scan().table_name(name).into_paginator().items();
+    let all: Result<Vec<_>, _> = all.send().collect().await;
+    let of_tenant = |item: &std::collections::HashMap<String, AttributeValue>| {
+        item["pk"].as_s().unwrap().contains(&tenant.id)
+            || item
+                .get("sk")
+                .is_some_and(|sk| sk.as_s().unwrap().contains(&tenant.id))
+    };
+    let mut count = 0;
+    for item in all.unwrap().into_iter().filter(of_tenant) {
+        let mut update = dynamodb.update_item().table_name(name);
+        for key in ["pk", "sk"] {
+            if let Some(value) = item.get(key) {
+                update = update.key(key, value.clone());
+            }
+        }
+        update
+            .update_expression("SET v = :v, something_new = :new")
+            .expression_attribute_values(":v", AttributeValue::N("2".to_owned()))
+            .expression_attribute_values(":new", AttributeValue::S("kept".to_owned()))
+            .send()
+            .await
+            .unwrap();
+        count += 1;
+    }
+    count
+}
+
+/// How many items of `table` still have what the later version added.
+async fn still_new(tenant: &Tenant, table: &str) -> usize {
+    let name = &Stack::compiled_in().unwrap().environment[table];
+    let scan = tenant.world.dynamodb.scan().table_name(name);
+    let found = scan
+        .filter_expression("contains(pk, :tenant) AND attribute_exists(something_new)")
+        .expression_attribute_values(":tenant", AttributeValue::S(tenant.id.clone()));
+    let found = found.into_paginator().items().send();
+    let found: Result<Vec<_>, _> = found.collect().await;
+    let found = found.unwrap();
+    assert!(found.iter().all(|item| item[NEW].as_s().unwrap() == "kept"));
+    found.len()
+}
+
+/// All that Alice sees of a room.
+async fn seen(tenant: &Tenant, room: &str) -> Vec<Value> {
+    let mut seen = Vec::new();
+    for path in ["", "/members", "/messages"] {
+        let path = format!("/rooms/{room}{path}");
+        seen.push(tenant.user("alice").get(&path).await.body);
+    }
+    seen.push(tenant.user("alice").get("/rooms").await.body);
+    seen
+}
+
+#[tokio::test]
+async fn what_a_later_version_wrote_is_read_as_far_as_it_is_known() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice", "bob"]).await;
+    let messages = format!("/rooms/{room}/messages");
+    tenant
+        .user("alice")
+        .post(&messages, &json!({ "content": "hello" }))
+        .await;
+    let before = seen(&tenant, &room).await;
+    assert_eq!(modernise(&tenant, "ROOMS_TABLE").await, 3);
+    assert_eq!(modernise(&tenant, "MESSAGES_TABLE").await, 1);
+    assert_eq!(seen(&tenant, &room).await, before);
+}
+
+#[tokio::test]
+async fn what_a_later_version_added_survives_a_change_by_this_one() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice", "bob"]).await;
+    let alice = tenant.user("alice");
+    let messages = format!("/rooms/{room}/messages");
+    let sent = alice.post(&messages, &json!({ "content": "hello" })).await;
+    modernise(&tenant, "ROOMS_TABLE").await;
+    modernise(&tenant, "MESSAGES_TABLE").await;
+
+    let message = format!("{messages}/{}", sent.text("message_id"));
+    for changed in [
+        alice.put(&message, &json!({ "content": "hi" })).await,
+        alice
+            .post("/acks", &json!({ "room_id": room, "seq": 1 }))
+            .await,
+        alice
+            .patch(&format!("/rooms/{room}"), &json!({ "name": "new" }))
+            .await,
+        alice.delete(&message).await,
+    ] {
+        assert!(changed.status < 300, "{}", changed.raw);
+    }
+    assert_eq!(still_new(&tenant, "ROOMS_TABLE").await, 3);
+    assert_eq!(still_new(&tenant, "MESSAGES_TABLE").await, 1);
+}
