@@ -169,7 +169,8 @@ impl fmt::Debug for Faulty {
     }
 }
 
-fn operation(request: &HttpRequest) -> String {
+/// What `request` asks for: `PutItem`, `SendMessage` and so on.
+pub(crate) fn operation(request: &HttpRequest) -> String {
     let target = request.headers().get("x-amz-target").unwrap_or_default();
     target.rsplit('.').next().unwrap_or_default().to_owned()
 }
@@ -254,7 +255,8 @@ fn conflict(request: &HttpRequest, operation: &str) -> HttpResponse {
     )
 }
 
-fn refusal(code: &str, mut body: Value) -> HttpResponse {
+/// An answer that refuses a request.
+pub(crate) fn refusal(code: &str, mut body: Value) -> HttpResponse {
     body["__type"] = json!(format!("com.amazonaws.dynamodb.v20120810#{code}"));
     let mut response = HttpResponse::new(400.try_into().unwrap(), SdkBody::from(body.to_string()));
     response
@@ -263,7 +265,8 @@ fn refusal(code: &str, mut body: Value) -> HttpResponse {
     response
 }
 
-fn body(request: &HttpRequest) -> Value {
+/// What `request` says.
+pub(crate) fn body(request: &HttpRequest) -> Value {
     serde_json::from_slice(request.body().bytes().unwrap()).unwrap()
 }
 

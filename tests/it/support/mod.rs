@@ -7,4 +7,4 @@ pub mod faults;
 mod store;
 
 pub use client::{Client, Response};
-pub use store::{Tenant, World, tenant, tenant_of, world, world_over};
+pub use store::{Tenant, World, settings, tenant, tenant_of, world, world_over};

@@ -73,13 +73,25 @@ impl World {
     /// Another process over the same store: it shares no memory with this one. Its SDK calls go through
     /// `wrap`.
     pub fn another(&self, wrap: impl FnOnce(SharedHttpClient) -> SharedHttpClient) -> Self {
-        let client = embedded_dynamodb(wrap(self.store.http_client()));
-        let app = App::new(&settings(), &client);
+        let app = App::new(&settings(), &self.client(wrap));
+        let api = functions::router(&app);
+        self.behind(app, api)
+    }
+
+    /// A client of the store whose calls go through `wrap`.
+    pub fn client(
+        &self,
+        wrap: impl FnOnce(SharedHttpClient) -> SharedHttpClient,
+    ) -> aws_sdk_dynamodb::Client {
+        embedded_dynamodb(wrap(self.store.http_client()))
+    }
+
+    /// This service behind other routes: some of its functions, mounted by a test.
+    pub fn behind(&self, app: App, api: Router) -> Self {
         Self {
-            api: functions::router(&app),
-            dynamodb: self.dynamodb.clone(),
+            api,
             app,
-            store: self.store.clone(),
+            ..self.clone()
         }
     }
 
@@ -95,7 +107,7 @@ impl World {
 }
 
 /// As the functions' environment in the cloud: several writers, so every tail is read.
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     let stack = Stack::compiled_in().unwrap();
     Settings::from_env(|name| match name {
         "MASTER_API_KEY" => Some(MASTER_KEY.to_owned()),

@@ -1,39 +1,19 @@
-//! The template and the code are one system.
+//! Which function a route is given to.
 
 use std::collections::BTreeSet;
 
 use utoipa::OpenApi;
-use yaml_serde::Value;
 
-const TEMPLATE: &str = include_str!("../../template.yaml");
-
-fn resources() -> Value {
-    let template: Value = yaml_serde::from_str(TEMPLATE).unwrap();
-    template["Resources"].clone()
-}
+use super::{events, function};
 
 /// `METHOD path` of every route that the template gives to the function whose binary is `binary`.
 fn deployed(binary: &str) -> BTreeSet<String> {
-    let resources = resources();
-    let function = resources
-        .as_mapping()
-        .unwrap()
-        .values()
-        .find(|resource| resource["Metadata"]["BuildProperties"]["Binary"] == binary)
-        .unwrap_or_else(|| panic!("the template has no function {binary}"));
-    function["Properties"]["Events"]
-        .as_mapping()
-        .unwrap()
-        .values()
-        .filter_map(|event| {
-            let route = &event["Properties"];
-            Some(format!(
-                "{} {}",
-                route["Method"].as_str()?,
-                route["Path"].as_str()?
-            ))
-        })
-        .collect()
+    let routes = events(&function(binary), "HttpApi");
+    let route = |event: &yaml_serde::Value| {
+        let (method, path) = (event["Method"].as_str()?, event["Path"].as_str()?);
+        Some(format!("{method} {path}"))
+    };
+    routes.iter().filter_map(route).collect()
 }
 
 /// `METHOD path` of every operation that a function describes; a test holds these and the routers together.
@@ -62,9 +42,13 @@ fn every_route_is_deployed_on_its_function_and_no_other_is() {
 }
 
 #[test]
-fn every_function_keeps_its_logs_for_a_while_only() {
-    let resources = resources();
-    let resources = resources.as_mapping().unwrap();
-    let of = |kind: &str| resources.values().filter(|it| it["Type"] == kind).count();
-    assert_eq!(of("AWS::Serverless::Function"), of("AWS::Logs::LogGroup"));
+fn what_no_route_takes_goes_to_the_edge() {
+    let takes_the_rest = |binary: &str| {
+        let routes = events(&function(binary), "HttpApi");
+        routes.iter().any(|event| event["Path"].is_null())
+    };
+    assert!(takes_the_rest("edge"));
+    for binary in ["rooms", "messages", "acks", "notify", "admin", "health"] {
+        assert!(!takes_the_rest(binary), "{binary}");
+    }
 }

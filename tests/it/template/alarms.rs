@@ -1,0 +1,156 @@
+//! Who watches: everything that may fail has an alarm, every alarm tells somebody, and says what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use yaml_serde::Value;
+
+use super::{OPERATIONS, TEMPLATE, events, functions, resources, tagged};
+
+const RUNBOOK: &str = include_str!("../../../docs/runbook.md");
+
+fn alarms() -> Vec<(String, Value)> {
+    resources(OPERATIONS, "AWS::CloudWatch::Alarm")
+        .into_iter()
+        .map(|(name, alarm)| (name, alarm["Properties"].clone()))
+        .collect()
+}
+
+/// What is handed to the nested template: parameter to the resource that it refers to.
+fn handed_over() -> BTreeMap<String, String> {
+    let (_, nested) = resources(TEMPLATE, "AWS::CloudFormation::Stack")
+        .pop()
+        .unwrap();
+    let parameters = nested["Properties"]["Parameters"].as_mapping().unwrap();
+    parameters
+        .iter()
+        .map(|(name, value)| {
+            let referred = tagged(value, "Ref").or_else(|| tagged(value, "GetAtt"));
+            let referred = referred.unwrap().split('.').next().unwrap();
+            (name.as_str().unwrap().to_owned(), referred.to_owned())
+        })
+        .collect()
+}
+
+/// The resources that have an alarm on `metric`.
+fn watched(metric: &str) -> BTreeSet<String> {
+    let handed_over = handed_over();
+    let mut watched = BTreeSet::new();
+    for (_, alarm) in alarms() {
+        if alarm["MetricName"] == metric {
+            let dimension = tagged(&alarm["Dimensions"][0]["Value"], "Ref").unwrap();
+            watched.insert(handed_over[dimension].clone());
+        }
+        for part in super::each(&alarm["Metrics"]) {
+            let expression = tagged(&part["Expression"], "Sub").unwrap_or_default();
+            if expression.contains(&format!("SUM({metric})")) {
+                let (_, parameter) = expression.split_once("= '${").unwrap();
+                let parameter = parameter.strip_suffix("}'").unwrap();
+                watched.insert(handed_over[parameter].clone());
+            }
+            let metric_of = &part["MetricStat"]["Metric"];
+            if metric_of["MetricName"] == metric {
+                let dimension = tagged(&metric_of["Dimensions"][0]["Value"], "Ref").unwrap();
+                watched.insert(handed_over[dimension].clone());
+            }
+        }
+    }
+    watched
+}
+
+fn names(kind: &str) -> BTreeSet<String> {
+    let resources = resources(TEMPLATE, kind).into_iter();
+    resources.map(|(name, _)| name).collect()
+}
+
+#[test]
+fn every_function_is_watched_for_crashes_and_throttles() {
+    let functions = names("AWS::Serverless::Function");
+    assert_eq!(watched("Errors"), functions);
+    assert_eq!(watched("Throttles"), functions);
+}
+
+#[test]
+fn every_table_is_watched_for_throttles_and_faults() {
+    let tables = names("AWS::DynamoDB::Table");
+    assert_eq!(watched("ThrottledRequests"), tables);
+    assert_eq!(watched("SystemErrors"), tables);
+}
+
+#[test]
+fn every_queue_is_watched_for_letters_and_their_age() {
+    let queues = names("AWS::SQS::Queue");
+    assert_eq!(watched("ApproximateNumberOfMessagesVisible"), queues);
+    assert_eq!(watched("ApproximateAgeOfOldestMessage"), queues);
+}
+
+#[test]
+fn every_stream_that_is_consumed_is_watched_for_lag() {
+    let consumers = functions().into_iter();
+    let consumers = consumers.filter(|(_, it)| !events(it, "DynamoDB").is_empty());
+    let consumers: BTreeSet<_> = consumers.map(|(name, _)| name).collect();
+    assert_eq!(watched("IteratorAge"), consumers);
+}
+
+#[test]
+fn the_api_is_watched_for_failures_and_latency() {
+    let api = BTreeSet::from(["Api".to_owned()]);
+    assert_eq!(watched("5xx"), api);
+    assert_eq!(watched("Latency"), api);
+}
+
+/// A parameter that is handed the wrong function would watch that one twice.
+#[test]
+fn each_parameter_is_handed_what_it_is_named_for() {
+    for (parameter, resource) in handed_over() {
+        let named = match parameter.as_str() {
+            "Service" => "AWS::StackName".to_owned(),
+            other => other.replace("Table", "").replace("Queue", ""),
+        };
+        assert_eq!(resource, named, "{parameter}");
+    }
+}
+
+#[test]
+fn every_alarm_tells_the_topic_when_it_begins_and_when_it_ends() {
+    for (name, alarm) in alarms() {
+        for actions in ["AlarmActions", "OKActions"] {
+            let told = tagged(&alarm[actions][0], "Ref");
+            assert_eq!(told, Some("Topic"), "{name}");
+        }
+        assert_eq!(alarm["TreatMissingData"], "notBreaching", "{name}");
+    }
+    for (name, budget) in resources(OPERATIONS, "AWS::Budgets::Budget") {
+        let told = &budget["Properties"]["NotificationsWithSubscribers"];
+        for notification in told.as_sequence().unwrap() {
+            let told = tagged(&notification["Subscribers"][0]["Address"], "Ref");
+            assert_eq!(told, Some("Topic"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_alarm_has_its_entry_in_the_runbook_and_every_entry_its_alarm() {
+    let headings = RUNBOOK.lines().filter_map(|line| line.strip_prefix("## "));
+    let mut entries: BTreeSet<_> = headings.map(ToOwned::to_owned).collect();
+    entries.remove("where-to-look");
+    let mut named = BTreeSet::from(["budget".to_owned()]);
+    for (name, alarm) in alarms() {
+        let description = alarm["AlarmDescription"].as_str().unwrap();
+        let entry = description.split_once(" docs/runbook.md#");
+        let (_, entry) = entry.unwrap_or_else(|| panic!("{name} names no entry"));
+        named.insert(entry.to_owned());
+    }
+    assert_eq!(named, entries);
+}
+
+/// Each says what it means, what to look at, and what to do.
+#[test]
+fn every_entry_of_the_runbook_is_whole() {
+    let entries = RUNBOOK.split("\n## ").skip(1);
+    for entry in entries.filter(|entry| !entry.starts_with("where-to-look")) {
+        let name = entry.lines().next().unwrap();
+        for part in ["**Means.**", "**Look.**", "**Do.**"] {
+            assert!(entry.contains(part), "{name} has no {part}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What every function is given beside routes and permissions.
+
+use std::collections::BTreeMap;
+
+use super::{TEMPLATE, binary_of, function, functions, resources, tagged};
+
+/// What is decided for each function, each time with a reason.
+const DECIDED: [&str; 3] = ["MemorySize:", "Timeout:", "ReservedConcurrentExecutions:"];
+
+#[test]
+fn every_function_keeps_its_logs_for_a_while_only() {
+    let groups: BTreeMap<_, _> = resources(TEMPLATE, "AWS::Logs::LogGroup")
+        .into_iter()
+        .collect();
+    for (name, function) in functions() {
+        let group = &function["Properties"]["LoggingConfig"]["LogGroup"];
+        let group = &groups[tagged(group, "Ref").unwrap()]["Properties"];
+        let retention = tagged(&group["RetentionInDays"], "Ref");
+        assert_eq!(retention, Some("LogRetentionDays"), "{name}");
+        let named = tagged(&group["LogGroupName"], "Sub").unwrap();
+        assert_eq!(
+            named,
+            format!("/aws/lambda/${{AWS::StackName}}-{}", binary_of(&function))
+        );
+    }
+    for (name, group) in groups {
+        let retention = tagged(&group["Properties"]["RetentionInDays"], "Ref");
+        assert_eq!(retention, Some("LogRetentionDays"), "{name}");
+    }
+}
+
+#[test]
+fn every_function_says_what_memory_and_time_it_has() {
+    for (name, function) in functions() {
+        let number = |property: &str| function["Properties"][property].as_u64();
+        let memory = number("MemorySize").unwrap_or_default();
+        assert!((128..=256).contains(&memory), "{name}: {memory} MB");
+        let time_out = number("Timeout").unwrap_or_default();
+        // API Gateway answers for a function after 30 s.
+        assert!((5..=30).contains(&time_out), "{name}: {time_out} s");
+    }
+}
+
+/// A reason is a comment above the first of such lines.
+#[test]
+fn memory_time_and_reserved_concurrency_have_their_reasons() {
+    let lines: Vec<_> = TEMPLATE.lines().map(str::trim).collect();
+    let is_decided = |line: &str| DECIDED.iter().any(|it| line.starts_with(it));
+    let mut found = 0;
+    for (number, line) in lines.iter().enumerate() {
+        if !is_decided(line) {
+            continue;
+        }
+        found += 1;
+        let above = lines[..number].iter().rev().find(|line| !is_decided(line));
+        let reason = above.is_some_and(|line| line.starts_with('#'));
+        assert!(reason, "line {}: {line} has no reason", number + 1);
+    }
+    assert!(found >= 2 * functions().len(), "{found} lines");
+}
+
+#[test]
+fn who_serves_strangers_or_the_operator_can_be_capped() {
+    for binary in ["admin", "health", "edge", "heads"] {
+        let cap = &function(binary)["Properties"]["ReservedConcurrentExecutions"];
+        let yaml_serde::Value::Tagged(cap) = cap else {
+            panic!("{binary} is not capped");
+        };
+        assert_eq!(cap.value[0], "Capped", "{binary}");
+    }
+}

@@ -1,0 +1,170 @@
+//! What the template lets a function do.
+
+use std::{collections::BTreeSet, fmt};
+
+use yaml_serde::Value;
+
+use super::{TEMPLATE, each, function, functions, resources, tagged};
+
+/// An action on a thing of the template.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Grant {
+    /// `dynamodb:Query` and so on.
+    pub(super) action: String,
+    /// `Rooms`, `Rooms/index/by_user`, `Messages/stream`, `Poison`, or `*`.
+    pub(super) on: String,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.action, self.on)
+    }
+}
+
+impl Grant {
+    pub(super) fn new(action: impl Into<String>, on: impl Into<String>) -> Self {
+        Self {
+            action: action.into(),
+            on: on.into(),
+        }
+    }
+
+    /// Whether Lambda does it for the function, and not the function's code.
+    fn is_lambdas(&self) -> bool {
+        const POLLER: [&str; 4] = [
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+        ];
+        self.action.starts_with("logs:") || POLLER.contains(&self.action.as_str())
+    }
+}
+
+/// All that the role of the function whose binary is `binary` allows by itself.
+fn role(binary: &str) -> BTreeSet<Grant> {
+    let role = &function(binary)["Properties"]["Role"];
+    let role = tagged(role, "GetAtt").and_then(|role| role.strip_suffix(".Arn"));
+    let roles = resources(TEMPLATE, "AWS::IAM::Role");
+    let (_, role) = roles
+        .iter()
+        .find(|(name, _)| Some(name.as_str()) == role)
+        .unwrap_or_else(|| panic!("{binary} has no role of its own"));
+    let properties = &role["Properties"];
+    assert!(properties["ManagedPolicyArns"].is_null(), "{binary}");
+    let mut grants = BTreeSet::new();
+    for policy in each(&properties["Policies"]) {
+        for statement in each(&policy["PolicyDocument"]["Statement"]) {
+            assert_eq!(statement["Effect"], "Allow");
+            for action in each(&statement["Action"]) {
+                for resource in each(&statement["Resource"]) {
+                    grants.insert(Grant::new(action.as_str().unwrap(), thing(&resource)));
+                }
+            }
+        }
+    }
+    grants
+}
+
+/// What the code of the function whose binary is `binary` may do.
+pub(super) fn granted(binary: &str) -> BTreeSet<Grant> {
+    let mut grants = role(binary);
+    grants.retain(|grant| !grant.is_lambdas());
+    grants
+}
+
+/// The thing that a statement's resource names.
+fn thing(resource: &Value) -> String {
+    let read = || {
+        if let Some(attribute) = tagged(resource, "GetAtt") {
+            let stream = attribute.strip_suffix(".StreamArn");
+            return stream
+                .map(|table| format!("{table}/stream"))
+                .or_else(|| Some(attribute.strip_suffix(".Arn")?.to_owned()));
+        }
+        if let Some(index) = tagged(resource, "Sub") {
+            let (table, index) = index.strip_prefix("${")?.split_once(".Arn}")?;
+            return Some(format!("{table}{index}"));
+        }
+        if let Value::Tagged(choice) = resource
+            && choice.tag == "If"
+        {
+            return tagged(&choice.value[1], "Ref").map(ToOwned::to_owned);
+        }
+        resource.as_str().map(ToOwned::to_owned)
+    };
+    read().unwrap_or_else(|| panic!("{resource:?} is not a resource that this test understands"))
+}
+
+#[test]
+fn a_function_may_write_its_own_logs_and_no_others() {
+    for (name, function) in functions() {
+        let logs = tagged(&function["Properties"]["LoggingConfig"]["LogGroup"], "Ref").unwrap();
+        let mut found = role(super::binary_of(&function));
+        found.retain(|grant| grant.action.starts_with("logs:"));
+        let wanted = ["logs:CreateLogStream", "logs:PutLogEvents"];
+        let wanted = wanted.map(|action| Grant::new(action, logs));
+        assert_eq!(found, BTreeSet::from(wanted), "{name}");
+    }
+}
+
+#[test]
+fn a_function_may_be_fed_from_the_streams_it_consumes_and_no_others() {
+    for (name, function) in functions() {
+        let mut wanted = BTreeSet::new();
+        for event in super::events(&function, "DynamoDB") {
+            let stream = thing(&event["Stream"]);
+            for action in ["DescribeStream", "GetRecords", "GetShardIterator"] {
+                wanted.insert(Grant::new(format!("dynamodb:{action}"), &stream));
+            }
+            wanted.insert(Grant::new("dynamodb:ListStreams", "*"));
+            // Where Lambda puts what it gives up.
+            let aside = &event["DestinationConfig"]["OnFailure"]["Destination"];
+            let aside = Grant::new("sqs:SendMessage", thing(aside));
+            assert!(role(super::binary_of(&function)).contains(&aside), "{name}");
+        }
+        let mut found = role(super::binary_of(&function));
+        found.retain(|grant| grant.is_lambdas() && !grant.action.starts_with("logs:"));
+        assert_eq!(found, wanted, "{name}");
+    }
+}
+
+#[test]
+fn no_action_is_granted_by_a_pattern() {
+    for (_, function) in functions() {
+        for grant in role(super::binary_of(&function)) {
+            assert!(!grant.action.contains('*'), "{grant:?}");
+            assert!(grant.on != "*" || grant.action == "dynamodb:ListStreams");
+        }
+    }
+}
+
+/// What several roles have in common: the use of a customer's key, and traces.
+fn shared_by(policy: &str) -> BTreeSet<String> {
+    let policies = resources(TEMPLATE, "AWS::IAM::Policy");
+    let (_, policy) = policies.iter().find(|(name, _)| name == policy).unwrap();
+    each(&policy["Properties"]["Roles"])
+        .iter()
+        .map(|role| tagged(role, "Ref").unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn who_reads_or_writes_what_a_customers_key_encrypts_may_use_the_key() {
+    let encrypted = |grant: &Grant| !grant.action.starts_with("sqs:");
+    let wanted = functions()
+        .into_iter()
+        .filter(|(_, function)| granted(super::binary_of(function)).iter().any(encrypted))
+        .map(|(name, _)| name.replace("Function", "Role"))
+        .collect();
+    assert_eq!(shared_by("UseOfKey"), wanted);
+}
+
+#[test]
+fn every_function_may_be_traced() {
+    let wanted = functions()
+        .into_iter()
+        .map(|(name, _)| name.replace("Function", "Role"))
+        .collect();
+    assert_eq!(shared_by("Traces"), wanted);
+}

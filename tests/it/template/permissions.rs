@@ -1,0 +1,309 @@
+//! Each function's code calls exactly what the template grants it.
+//!
+//! A function is mounted over a client of its own that refuses what is not granted, and driven through all that
+//! it does, rare paths included: [`Guard::assert_exact`] then compares what was asked for with what is granted.
+//! Everything around it is done by a process that nobody guards.
+
+use std::collections::HashMap;
+
+use axum::{Router, http::Method};
+use parlance::{
+    app::App,
+    http::{edge::edge, surface::ChatApi},
+    queue::PoisonQueue,
+};
+use parlance_local::{
+    clients::embedded_sqs,
+    sqs::{self, Sqs},
+};
+use serde_json::{Value, json};
+
+use super::{
+    binary_of, each, functions,
+    grants::{Grant, granted},
+    guard::Guard,
+    tagged,
+};
+use crate::support::{
+    Client, Response, Tenant, World,
+    faults::{Fault, Gate, faulty, script},
+    settings, tenant, world,
+};
+
+/// A function that is mounted alone, and the guard before it.
+async fn mounted(binary: &str, routes: Router<App>) -> (World, Guard) {
+    let (guard, world) = (Guard::of(binary), world().await);
+    let client = world.client(|client| guard.guard(client));
+    let app = App::new(&settings(), &client);
+    let api = edge::<ChatApi>(routes, &app);
+    (world.behind(app, api), guard)
+}
+
+#[track_caller]
+fn assert_done(response: &Response) {
+    assert!(response.status < 300, "{}", response.raw);
+}
+
+/// A client whose requests are done once.
+fn once(client: Client) -> Client {
+    client.with("idempotency-key", "once")
+}
+
+/// How many members a room has that takes several transactions to make, and several more to finish.
+const MANY: usize = 250;
+
+/// A room of user0 … user249, whose maker died when only user0 had a place.
+async fn half_made(tenant: &Tenant) -> String {
+    let gate = Gate::default();
+    let plan = script(
+        "TransactWriteItems",
+        [Fault::Pass, Fault::Hold(gate.clone())],
+    );
+    let dying = tenant.world.another(|client| faulty(client, plan));
+    let maker = tenant.at(&dying).user("user0");
+    let users: Vec<_> = (0..MANY).map(|number| format!("user{number}")).collect();
+    let making = tokio::spawn(async move {
+        let body = json!({ "type": "channel", "members": users });
+        maker.post("/rooms", &body).await
+    });
+    gate.reached().await;
+    making.abort();
+    let index = tenant
+        .world
+        .dynamodb
+        .query()
+        .table_name("Rooms")
+        .index_name("by_user")
+        .key_condition_expression("user_key = :user")
+        .expression_attribute_values(
+            ":user",
+            aws_sdk_dynamodb::types::AttributeValue::S(format!("{}#user0", tenant.id)),
+        )
+        .send()
+        .await
+        .unwrap();
+    let (_, room) = index.items()[0]["pk"]
+        .as_s()
+        .unwrap()
+        .split_once('#')
+        .unwrap();
+    room.to_owned()
+}
+
+#[tokio::test]
+async fn rooms_may_do_what_it_does() {
+    let (world, guard) = mounted("rooms", rooms::routes()).await;
+    let plain = tenant().await;
+    let tenant = plain.at(&world);
+    let alice = tenant.user("alice");
+
+    let body = json!({ "type": "group", "members": ["alice", "bob"] });
+    let made = once(alice.clone()).post("/rooms", &body).await;
+    assert_done(&made);
+    let room = format!("/rooms/{}", made.text("room_id"));
+    let dm = json!({ "type": "dm", "members": ["alice", "bob"] });
+    assert_done(&alice.post("/rooms", &dm).await);
+    assert_done(&alice.get("/rooms").await);
+    assert_done(&alice.get(&room).await);
+    assert_done(&alice.patch(&room, &json!({ "name": "Team" })).await);
+    let members = format!("{room}/members");
+    let body = json!({ "user_ids": ["carol"] });
+    assert_done(&once(alice.clone()).post(&members, &body).await);
+    assert_done(&alice.get(&members).await);
+    assert_done(&alice.delete(&format!("{members}/carol")).await);
+    // A room that its maker left half made is finished by who comes next.
+    let half = half_made(&plain).await;
+    assert_done(&tenant.user("user7").get(&format!("/rooms/{half}")).await);
+
+    guard.assert_exact();
+}
+
+#[tokio::test]
+async fn messages_may_do_what_it_does() {
+    let (world, guard) = mounted("messages", messages::routes()).await;
+    let plain = tenant().await;
+    let room = plain.group(&["alice", "bob"]).await;
+    let tenant = plain.at(&world);
+    let (alice, path) = (tenant.user("alice"), format!("/rooms/{room}/messages"));
+    let hello = json!({ "content": "Hello!" });
+
+    let sent = alice.post(&path, &hello).await;
+    assert_done(&sent);
+    assert_done(&once(alice.clone()).post(&path, &hello).await);
+    assert_done(&alice.get(&path).await);
+    let message = format!("{path}/{}", sent.text("message_id"));
+    assert_done(&alice.get(&message).await);
+    assert_done(&alice.put(&message, &json!({ "content": "Bye!" })).await);
+    assert_done(&alice.delete(&message).await);
+    // Who is no member may have been one when the same request was first sent.
+    let stranger = once(tenant.user("mallory")).post(&path, &hello).await;
+    assert_eq!(stranger.status, 403, "{}", stranger.raw);
+    let half = half_made(&plain).await;
+    let path = format!("/rooms/{half}/messages");
+    assert_done(&tenant.user("user7").post(&path, &hello).await);
+
+    guard.assert_exact();
+}
+
+#[tokio::test]
+async fn acks_may_do_what_it_does() {
+    let (world, guard) = mounted("acks", acks::routes()).await;
+    let plain = tenant().await;
+    let half = half_made(&plain).await;
+    let tenant = plain.at(&world);
+
+    let body = json!({ "room_id": half, "seq": 0 });
+    assert_done(&tenant.user("user7").post("/acks", &body).await);
+
+    guard.assert_exact();
+}
+
+#[tokio::test]
+async fn notify_may_do_what_it_does() {
+    let (world, guard) = mounted("notify", notify::routes()).await;
+    let plain = tenant().await;
+    let half = half_made(&plain).await;
+    let tenant = plain.at(&world);
+    let user = tenant.user("user7");
+
+    let body = |targets: Value| json!({ "topic": "news", "payload": {}, "targets": targets });
+    let alone = body(json!({ "user_ids": ["bob"] }));
+    assert_done(&user.post("/notify", &alone).await);
+    let to_room = body(json!({ "room_id": half }));
+    assert_done(&once(user.clone()).post("/notify", &to_room).await);
+    let topic = json!({ "topic": "news" });
+    let made = once(user.clone()).post("/subscriptions", &topic).await;
+    assert_done(&made);
+    // The same subscription for another key: only the key is remembered.
+    let other = user.clone().with("idempotency-key", "other");
+    assert_done(&other.post("/subscriptions", &topic).await);
+    assert_done(&user.get("/subscriptions").await);
+    let subscription = format!("/subscriptions/{}", made.text("id"));
+    assert_done(&user.delete(&subscription).await);
+
+    guard.assert_exact();
+}
+
+#[tokio::test]
+async fn admin_may_do_what_it_does() {
+    let (world, guard) = mounted("admin", admin::routes()).await;
+    let operator = || world.operator().anew();
+
+    let body = json!({ "name": "test" });
+    let unique = tenant().await.id;
+    let made = operator().with("idempotency-key", &unique);
+    let made = made.post("/admin/tenants", &body).await;
+    assert_done(&made);
+    assert_done(&operator().get("/admin/tenants").await);
+    let path = format!("/admin/tenants/{}", made.text("tenant_id"));
+    assert_done(&operator().get(&path).await);
+    assert_done(&operator().patch(&path, &json!({ "name": "other" })).await);
+    let rotate = format!("{path}/keys/rotate");
+    assert_done(&operator().post(&rotate, &Value::Null).await);
+    // The operator reads any tenant's dead letters, and a tenant its own.
+    let letters = format!("/admin/dead-letters?tenant_id={}", made.text("tenant_id"));
+    assert_done(&operator().get(&letters).await);
+    let own = Tenant {
+        id: made.text("tenant_id"),
+        key: made.text("api_key"),
+        world: world.clone(),
+    };
+    assert_done(&own.user("alice").get(&letters).await);
+
+    // The secret is read when the process starts, by another client.
+    guard.assert_all_but(&[Grant::new("secretsmanager:GetSecretValue", "MasterKey")]);
+}
+
+#[tokio::test]
+async fn health_may_do_what_it_does() {
+    let (world, guard) = mounted("health", health::routes()).await;
+    assert_done(&world.stranger().get("/health").await);
+    guard.assert_exact();
+}
+
+#[tokio::test]
+async fn edge_may_do_what_it_does() {
+    let (world, guard) = mounted("edge", ::edge::routes().fallback(::edge::unrouted)).await;
+    let stranger = world.stranger();
+    assert_done(&stranger.get("/docs").await);
+    assert_done(&stranger.get("/openapi.json").await);
+    assert_done(&stranger.send(Method::OPTIONS, "/rooms", "").await);
+    assert_eq!(stranger.get("/nowhere").await.status, 404);
+    // Even with a key, which costs nothing here.
+    let user = tenant().await.at(&world).user("alice");
+    assert_eq!(user.delete("/rooms").await.status, 405);
+    guard.assert_exact();
+}
+
+#[tokio::test]
+async fn heads_may_do_what_it_does() {
+    let (world, guard) = mounted("heads", Router::new()).await;
+    let queues = Sqs::open(None, sqs::Sync::Normal).unwrap();
+    let made = embedded_sqs(queues.http_client()).create_queue();
+    let made = made.queue_name("Poison").send().await.unwrap();
+    let queues = embedded_sqs(guard.guard(queues.http_client()));
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice"]).await;
+    let record = |created_at: &str| {
+        let image = HashMap::from([
+            ("pk", json!({ "S": format!("{}#{room}", tenant.id) })),
+            ("sk", json!({ "S": format!("{:020}", 1) })),
+            ("created_at", json!({ "S": created_at })),
+        ]);
+        json!({
+            "eventID": "1",
+            "eventName": "INSERT",
+            "awsRegion": "us-east-1",
+            "dynamodb": {
+                "ApproximateCreationDateTime": 1_765_627_200,
+                "NewImage": image,
+                "SequenceNumber": "1",
+                "SizeBytes": 100,
+                "StreamViewType": "NEW_IMAGE",
+            },
+        })
+    };
+    let records = [record("2025-12-13T12:00:00.000000Z"), record("yesterday")];
+    let event = serde_json::from_value(json!({ "Records": records })).unwrap();
+
+    let poison = PoisonQueue::new(queues, made.queue_url.unwrap());
+    let answer = heads::handle(&world.app, &poison, event).await;
+
+    assert_eq!(answer.batch_item_failures.len(), 0);
+    guard.assert_exact();
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_refused_and_noted() {
+    // Who may only mount health may not make rooms.
+    let (world, guard) = mounted("health", rooms::routes()).await;
+    let tenant = tenant().await;
+    let refused = tenant.at(&world).user("alice").get("/rooms").await;
+    assert_eq!(refused.status, 503, "{}", refused.raw);
+    let noted = std::panic::catch_unwind(|| guard.assert_exact()).unwrap_err();
+    let noted = noted.downcast_ref::<String>().unwrap();
+    assert_eq!(noted, "not granted: [dynamodb:GetItem on Keys]");
+}
+
+#[test]
+fn the_function_that_is_told_where_the_master_key_is_may_read_it_and_no_other_may() {
+    let read = |binary: &str| {
+        let grants = granted(binary).into_iter();
+        let secrets = grants.filter(|grant| grant.action.starts_with("secretsmanager:"));
+        secrets.collect::<Vec<_>>()
+    };
+    for (name, function) in functions() {
+        let told = &function["Properties"]["Environment"]["Variables"]["MASTER_API_KEY_SECRET"];
+        let told: Vec<_> = match told {
+            yaml_serde::Value::Tagged(choice) => each(&choice.value)[1..]
+                .iter()
+                .filter_map(|secret| tagged(secret, "Ref"))
+                .take(1)
+                .map(|secret| Grant::new("secretsmanager:GetSecretValue", secret))
+                .collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(read(binary_of(&function)), told, "{name}");
+        assert_eq!(told.len(), usize::from(name == "AdminFunction"), "{name}");
+    }
+}

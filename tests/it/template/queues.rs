@@ -1,0 +1,90 @@
+//! What is kept: queues and tables.
+
+use super::{TEMPLATE, events, function, functions, resources, tagged};
+
+#[test]
+fn every_queue_has_a_dead_letter_queue_or_is_one() {
+    let queues = resources(TEMPLATE, "AWS::SQS::Queue");
+    let dead_letters = |queue: &yaml_serde::Value| {
+        let target = &queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"];
+        Some(tagged(target, "GetAtt")?.strip_suffix(".Arn")?.to_owned())
+    };
+    // Where somebody puts aside what cannot be done: a queue, or a stream's consumer.
+    let mut aside: Vec<_> = queues
+        .iter()
+        .filter_map(|(_, it)| dead_letters(it))
+        .collect();
+    for (_, function) in functions() {
+        for event in events(&function, "DynamoDB") {
+            let target = &event["DestinationConfig"]["OnFailure"]["Destination"];
+            let target = tagged(target, "GetAtt").unwrap();
+            aside.push(target.strip_suffix(".Arn").unwrap().to_owned());
+        }
+    }
+    assert!(!queues.is_empty());
+    for (name, queue) in queues {
+        let served = dead_letters(&queue).is_some() || aside.contains(&name);
+        assert!(served, "{name} has no dead-letter queue");
+    }
+}
+
+#[test]
+fn a_message_is_kept_from_others_for_six_times_what_its_function_may_take() {
+    let queues = resources(TEMPLATE, "AWS::SQS::Queue");
+    for (name, function) in functions() {
+        for event in events(&function, "SQS") {
+            let source = tagged(&event["Queue"], "GetAtt").unwrap();
+            let source = source.strip_suffix(".Arn").unwrap();
+            let (_, queue) = queues.iter().find(|(name, _)| name == source).unwrap();
+            let hidden = queue["Properties"]["VisibilityTimeout"].as_u64();
+            let may_take = function["Properties"]["Timeout"].as_u64().unwrap();
+            assert!(hidden.unwrap_or(30) >= 6 * may_take, "{name} from {source}");
+        }
+    }
+}
+
+#[test]
+fn every_queue_is_encrypted_and_outlives_the_stack() {
+    for (name, queue) in resources(TEMPLATE, "AWS::SQS::Queue") {
+        assert_eq!(queue["Properties"]["SqsManagedSseEnabled"], true, "{name}");
+        assert_eq!(queue["DeletionPolicy"], "Retain", "{name}");
+    }
+}
+
+#[test]
+fn what_a_stream_gives_up_is_put_aside_before_the_stream_forgets_it() {
+    let event = &events(&function("heads"), "DynamoDB")[0];
+    assert!(event["MaximumRetryAttempts"].is_null(), "an outage passes");
+    let age = event["MaximumRecordAgeInSeconds"].as_u64().unwrap();
+    assert!((3_600..24 * 3_600).contains(&age), "{age}");
+    assert_eq!(event["FunctionResponseTypes"][0], "ReportBatchItemFailures");
+    assert_eq!(event["BisectBatchOnFunctionError"], true);
+}
+
+#[test]
+fn every_table_costs_what_it_is_used_and_is_encrypted_by_the_key_of_choice() {
+    for (name, table) in resources(TEMPLATE, "AWS::DynamoDB::Table") {
+        let properties = &table["Properties"];
+        assert_eq!(properties["BillingMode"], "PAY_PER_REQUEST", "{name}");
+        let key = &properties["SSESpecification"]["KMSMasterKeyId"];
+        let yaml_serde::Value::Tagged(key) = key else {
+            panic!("{name} has no choice of keys");
+        };
+        assert_eq!(key.value[0], "CustomerKey", "{name}");
+    }
+}
+
+/// Only guards may be lost: markers and buckets.
+#[test]
+fn every_table_but_guards_is_backed_up_protected_and_outlives_the_stack() {
+    for (name, table) in resources(TEMPLATE, "AWS::DynamoDB::Table") {
+        let properties = &table["Properties"];
+        let kept = name != "Guards";
+        let backups = &properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"];
+        assert_eq!(backups.as_bool().unwrap_or(false), kept, "{name}");
+        let protection = tagged(&properties["DeletionProtectionEnabled"], "Ref");
+        assert_eq!(protection, kept.then_some("DeletionProtection"), "{name}");
+        assert_eq!(table["DeletionPolicy"] == "Retain", kept, "{name}");
+        assert_eq!(table["UpdateReplacePolicy"] == "Retain", kept, "{name}");
+    }
+}
