@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""What a template must pass before it is deployed: SAM's own validation, the expanded template under cfn-lint
+(`sam validate --lint` alone misses most mistakes), and checkov on what is really deployed. No AWS is asked.
+
+usage: gate.py template.yaml [expanded.json]
+
+The environment variable CHECKOV names the checkov to use. Prints the findings; without any, exits 0. The expanded
+template is left where the second argument says.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")
+
+from cfnlint.api import lint_file  # noqa: E402
+from cfnlint.config import ManualArgs  # noqa: E402
+from samcli.yamlhelper import yaml_parse  # noqa: E402
+from samtranslator.public.exceptions import InvalidDocumentException  # noqa: E402
+from samtranslator.translator.transform import transform  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+REGION = "eu-west-1"
+# The nested template is a file until `sam deploy` has put it into a bucket.
+PACKAGED_LATER = ["W3002"]
+# It would say that nobody collects the transform's metrics.
+logging.getLogger("samtranslator").setLevel(logging.ERROR)
+
+
+class NoManagedPolicies:
+    """The template writes its policies out, so none has to be looked up."""
+
+    def load(self):
+        return {}
+
+
+def nested(template):
+    """The files of the templates nested in `template`."""
+    resources = yaml_parse(template.read_text(encoding="utf-8"))["Resources"].values()
+    stacks = (it for it in resources if it["Type"] == "AWS::CloudFormation::Stack")
+    return [(template.parent / it["Properties"]["TemplateURL"]).resolve() for it in stacks]
+
+
+def expand(template, target):
+    """Writes what SAM makes of `template`, and CloudFormation gets, to `target`."""
+    document = yaml_parse(template.read_text(encoding="utf-8"))
+    # The transform wants code that is packaged already.
+    document["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    for resource in document["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"
+        if resource["Type"] == "AWS::CloudFormation::Stack":
+            properties = resource["Properties"]
+            properties["TemplateURL"] = str((template.parent / properties["TemplateURL"]).resolve())
+    expanded = transform(document, {}, NoManagedPolicies())
+    target.write_text(json.dumps(expanded, indent=1), encoding="utf-8")
+
+
+def sam(template):
+    """Both of SAM's validations. `--lint` replaces the other, so neither is enough."""
+    findings = []
+    for lint_too in ([], ["--lint"]):
+        command = [sys.executable, "-m", "samcli", "validate", "--template", str(template), *lint_too]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode != 0:
+            findings.append(f"sam validate {' '.join(lint_too)}: {run.stdout}{run.stderr}")
+    return findings
+
+
+def linted(files):
+    """cfn-lint's findings in the expanded template and in those nested in it."""
+    findings = []
+    for file in files:
+        for match in lint_file(file, config=ManualArgs(regions=[REGION], ignore_checks=PACKAGED_LATER)):
+            where = "/".join(str(part) for part in match.path or []) or match.linenumber
+            findings.append(f"{file.name}: {match.rule.id} {match.message} ({where})")
+    return findings
+
+
+def checked(files):
+    """checkov's findings in `files`, by file. One run for all: it takes seconds to start."""
+    command = [os.environ.get("CHECKOV", "checkov"), "--config-file", str(HERE / "checkov.yaml"), "--output", "json"]
+    for file in files:
+        command += ["--file", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        report = json.loads(run.stdout)
+    except json.JSONDecodeError:
+        sys.exit(f"checkov did not report:\n{run.stdout}{run.stderr}")
+    reports = report if isinstance(report, list) else [report]
+    findings = {Path(file).name: [] for file in files}
+    for results in (it["results"] for it in reports if "results" in it):
+        if results.get("parsing_errors"):
+            sys.exit(f"checkov cannot read {results['parsing_errors']}")
+        for failed in results["failed_checks"]:
+            name = Path(failed["file_path"]).name
+            findings[name].append(f"{name}: {failed['check_id']} {failed['check_name']} ({failed['resource']})")
+    return findings
+
+
+def main(template, target=None):
+    findings = sam(template)
+    with tempfile.TemporaryDirectory() as folder:
+        expanded = target or Path(folder) / "expanded.json"
+        try:
+            expand(template, expanded)
+        except InvalidDocumentException as error:
+            findings += [f"SAM transform: {cause.message}" for cause in error.causes]
+        else:
+            files = [expanded, *nested(template)]
+            findings += linted(files)
+            findings += [finding for file in checked(files).values() for finding in file]
+    print("\n".join(findings) or f"{template.name}: no finding")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*(Path(argument).resolve() for argument in sys.argv[1:3])))
