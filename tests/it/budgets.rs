@@ -8,7 +8,12 @@
 use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use parlance_local::template::Stack;
+use parlance::queue::PoisonQueue;
+use parlance_local::{
+    clients::embedded_sqs,
+    sqs::{self, Sqs},
+    template::Stack,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -64,15 +69,21 @@ impl Metered {
     }
 }
 
-/// Exactly so many round trips and units.
+/// What each operation may cost. What a million of them costs in dollars is computed from the same file.
+const BUDGETS: &str = include_str!("../../infra/cost/budgets.json");
+
+/// Exactly the round trips and units of the budget `name`.
 #[track_caller]
-fn assert_cost(cost: &Cost, round_trips: usize, write_units: f64, read_units: f64) {
+fn assert_cost(cost: &Cost, name: &str) {
+    let budgets: Value = serde_json::from_str(BUDGETS).unwrap();
+    let budget = |of: &str| budgets[name][of].as_f64().unwrap();
     let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
     assert!(
-        cost.round_trips == round_trips
-            && close(cost.write_units, write_units)
-            && close(cost.read_units, read_units),
-        "{cost:?} is not {round_trips} round trips, {write_units} write and {read_units} read units"
+        cost.round_trips as u64 == budgets[name]["round_trips"]
+            && close(cost.write_units, budget("write_units"))
+            && close(cost.read_units, budget("read_units")),
+        "{cost:?} is not {name}: {}",
+        budgets[name]
     );
 }
 
@@ -102,7 +113,7 @@ async fn a_send_costs_two_round_trips_and_one_write() {
     for _ in 0..3 {
         let sent = metered.alice.post(&messages(&metered.room), &hello()).await;
         // The place, half a unit as it may be stale, and the tail, which may not.
-        assert_cost(&metered.cost(&sent), 2, 1.0, 1.5);
+        assert_cost(&metered.cost(&sent), "send");
     }
 }
 
@@ -113,7 +124,7 @@ async fn a_send_with_a_key_costs_two_round_trips_and_a_transaction() {
     for _ in 0..2 {
         let sent = once.post(&messages(&metered.room), &hello()).await;
         // Message and marker; a repetition is refused, which costs as much.
-        assert_cost(&metered.cost(&sent), 2, 4.0, 1.5);
+        assert_cost(&metered.cost(&sent), "send_with_key");
     }
 }
 
@@ -127,8 +138,9 @@ async fn reading_50_messages_costs_one_round_trip_and_their_size() {
     assert_eq!(read.body.as_array().unwrap().len(), 50);
     // Half a unit for the place, and one for each 4 KB begun of the messages.
     let size = f64::from(stored(&metered, 6..=55).await.div_ceil(4096));
-    assert_cost(&metered.cost(&read), 1, 0.0, 0.5 + size);
-    assert!(size <= 4.0, "{size} units for 50 short messages");
+    let cost = metered.cost(&read);
+    assert!((cost.read_units - (0.5 + size)).abs() < 1e-9, "{cost:?}");
+    assert_cost(&cost, "read_50");
 }
 
 /// The bytes of these messages, as DynamoDB counts them: names and values.
@@ -160,21 +172,21 @@ async fn stored(metered: &Metered, seqs: RangeInclusive<usize>) -> u32 {
 async fn reading_one_message_costs_one_round_trip() {
     let metered = metered().await;
     let read = metered.alice.get(&metered.message).await;
-    assert_cost(&metered.cost(&read), 1, 0.0, 1.5);
+    assert_cost(&metered.cost(&read), "read_one");
 }
 
 #[tokio::test]
 async fn an_edit_costs_two_round_trips_and_one_write() {
     let metered = metered().await;
     let edited = metered.alice.put(&metered.message, &hello()).await;
-    assert_cost(&metered.cost(&edited), 2, 1.0, 0.5);
+    assert_cost(&metered.cost(&edited), "edit");
 }
 
 #[tokio::test]
 async fn a_deletion_costs_two_round_trips_and_one_write() {
     let metered = metered().await;
     let deleted = metered.alice.delete(&metered.message).await;
-    assert_cost(&metered.cost(&deleted), 2, 1.0, 0.5);
+    assert_cost(&metered.cost(&deleted), "delete");
 }
 
 #[tokio::test]
@@ -182,7 +194,7 @@ async fn an_ack_costs_two_round_trips_and_one_write() {
     let metered = metered().await;
     let body = json!({ "room_id": metered.room, "seq": MESSAGES });
     let acked = metered.alice.post("/acks", &body).await;
-    assert_cost(&metered.cost(&acked), 2, 1.0, 1.0);
+    assert_cost(&metered.cost(&acked), "ack");
 }
 
 #[tokio::test]
@@ -193,7 +205,7 @@ async fn an_ack_where_the_tail_was_seen_costs_one_round_trip_and_no_read() {
     for seq in [10, 20, MESSAGES] {
         let body = json!({ "room_id": metered.room, "seq": seq });
         let acked = metered.alice.post("/acks", &body).await;
-        assert_cost(&metered.cost(&acked), 1, 1.0, 0.0);
+        assert_cost(&metered.cost(&acked), "ack_of_what_was_seen");
     }
 }
 
@@ -208,7 +220,7 @@ async fn a_room_costs_one_round_trip_and_a_transaction_up_to_90_members() {
         let made = metered.alice.post("/rooms", &body).await;
 
         // Head and event twice; each member twice, and once in the index of their rooms.
-        assert_cost(&metered.cost(&made), 1, 4.0 + 3.0 * f64::from(members), 0.0);
+        assert_cost(&metered.cost(&made), &format!("room_of_{members}"));
     }
 }
 
@@ -218,7 +230,7 @@ async fn a_dm_costs_one_round_trip_and_a_transaction() {
     let body = json!({ "type": "dm", "members": ["alice", "bob"] });
     let made = metered.alice.post("/rooms", &body).await;
     // Head, event and pair twice; each member twice, and once in the index.
-    assert_cost(&metered.cost(&made), 1, 12.0, 0.0);
+    assert_cost(&metered.cost(&made), "dm");
 }
 
 #[tokio::test]
@@ -230,7 +242,7 @@ async fn listing_my_rooms_costs_two_round_trips() {
     let listed = metered.alice.get("/rooms").await;
     assert_eq!(listed.body.as_array().unwrap().len(), 10);
     // The index, then a head and a place of each room, half a unit each.
-    assert_cost(&metered.cost(&listed), 2, 0.0, 0.5 + 10.0);
+    assert_cost(&metered.cost(&listed), "list_10_rooms");
 }
 
 #[tokio::test]
@@ -238,7 +250,7 @@ async fn reading_a_room_costs_one_round_trip() {
     let metered = metered().await;
     let room = metered.alice.get(&format!("/rooms/{}", metered.room)).await;
     // Head and place, half a unit each, and the tail.
-    assert_cost(&metered.cost(&room), 1, 0.0, 2.0);
+    assert_cost(&metered.cost(&room), "read_room");
 }
 
 #[tokio::test]
@@ -246,7 +258,7 @@ async fn listing_members_costs_one_round_trip() {
     let metered = metered().await;
     let path = format!("/rooms/{}/members", metered.room);
     let listed = metered.alice.get(&path).await;
-    assert_cost(&metered.cost(&listed), 1, 0.0, 2.5);
+    assert_cost(&metered.cost(&listed), "list_members");
 }
 
 #[tokio::test]
@@ -255,7 +267,7 @@ async fn a_notification_costs_one_round_trip_and_one_write() {
     let targets = json!({ "user_ids": ["bob"] });
     let body = json!({ "topic": "news", "payload": {}, "targets": targets });
     let notified = metered.alice.post("/notify", &body).await;
-    assert_cost(&metered.cost(&notified), 1, 1.0, 0.0);
+    assert_cost(&metered.cost(&notified), "notify");
 }
 
 #[tokio::test]
@@ -265,7 +277,7 @@ async fn a_notification_to_a_room_costs_one_round_trip_and_a_transaction() {
     let body = json!({ "topic": "news", "payload": {}, "targets": targets });
     let notified = metered.alice.post("/notify", &body).await;
     // The notification, and that the sender is in the room.
-    assert_cost(&metered.cost(&notified), 1, 4.0, 0.0);
+    assert_cost(&metered.cost(&notified), "notify_a_room");
 }
 
 #[tokio::test]
@@ -275,5 +287,65 @@ async fn a_subscription_costs_one_round_trip_and_a_transaction() {
         .alice
         .post("/subscriptions", &json!({ "topic": "news" }))
         .await;
-    assert_cost(&metered.cost(&made), 1, 4.0, 0.0);
+    assert_cost(&metered.cost(&made), "subscribe");
+}
+
+#[tokio::test]
+async fn a_head_costs_one_round_trip_and_one_write_however_many_messages_came() {
+    let metered = metered().await;
+    let meter = Meter::default();
+    let world = metered.tenant.world.another(|client| meter.meter(client));
+    let record = |seq: usize| {
+        json!({
+            "eventID": "1",
+            "eventName": "INSERT",
+            "awsRegion": "us-east-1",
+            "dynamodb": {
+                "ApproximateCreationDateTime": 1_765_627_200,
+                "NewImage": {
+                    "pk": { "S": format!("{}#{}", metered.tenant.id, metered.room) },
+                    "sk": { "S": format!("{seq:020}") },
+                    "created_at": { "S": "2025-12-13T12:00:00.000000Z" },
+                },
+                "SequenceNumber": seq.to_string(),
+                "SizeBytes": 100,
+            },
+        })
+    };
+    let records: Vec<_> = (1..=MESSAGES).map(record).collect();
+    let event = serde_json::from_value(json!({ "Records": records })).unwrap();
+    // Nothing of this batch is put aside.
+    let queues = Sqs::open(None, sqs::Sync::Normal).unwrap();
+    let poison = PoisonQueue::new(embedded_sqs(queues.http_client()), String::new());
+
+    let answer = heads::handle(&world.app, &poison, event).await;
+
+    assert_eq!(answer.batch_item_failures.len(), 0);
+    assert_cost(&meter.take(), "head");
+}
+
+/// Under the limit that a tenant has unless it is given another.
+#[tokio::test]
+async fn a_budget_is_charged_by_one_write_for_many_requests() {
+    let operator = world().await.operator().anew();
+    let body = json!({ "name": "usual" });
+    let made = operator.post("/admin/tenants", &body).await;
+    let meter = Meter::default();
+    let world = world().await.another(|client| meter.meter(client));
+    let tenant = Tenant {
+        id: made.text("tenant_id"),
+        key: made.text("api_key"),
+        world,
+    };
+    let alice = tenant.user("alice");
+    let refused = async || assert_eq!(alice.post("/rooms", &json!({})).await.status, 400);
+    refused().await;
+    meter.take();
+    let budgets: Value = serde_json::from_str(BUDGETS).unwrap();
+    for _ in 1..budgets["charge"]["requests"].as_u64().unwrap() {
+        refused().await;
+        assert_eq!(meter.take(), Cost::default());
+    }
+    refused().await;
+    assert_cost(&meter.take(), "charge");
 }
