@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Computes what a million of each operation costs, from what was measured, and writes docs/cost.md.
+
+    budgets.json    round trips and units of each operation; tests hold the code to them
+    measured.json   CPU time and bytes of log of each invocation; measure.py measures them
+    template.yaml   memory of the functions, the access log's line, how much is made once
+
+usage: cost.py            writes docs/cost.md
+       cost.py --check    fails unless docs/cost.md is what would be written
+"""
+
+import json
+import math
+import re
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "infra/cost"
+TEMPLATE = (ROOT / "template.yaml").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "infra/operations.yaml").read_text(encoding="utf-8")
+
+# List prices of us-east-1 in dollars, November 2026, without free tiers and volume discounts.
+API = 1.00e-6  # a request to an HTTP API
+INVOCATION = 0.20e-6
+GB_SECOND = 0.0000133334  # on arm64
+WRITE, READ = 0.625e-6, 0.125e-6  # a unit, on demand
+LOGGED = 0.50e-9  # a byte that CloudWatch Logs takes in
+METRIC, ALARM, KEY, SECRET = 0.30, 0.10, 1.00, 0.40  # each a month
+
+# What cannot be measured here.
+ROUND_TRIP_MS = 4.0  # a call to DynamoDB from a function of the same region, with TLS kept open
+PROCESSOR_MB = 1769  # the memory at which a function has one whole processor
+EVENT_BYTES = 26  # what CloudWatch Logs adds to each line
+ROOMS_PER_BATCH = 10  # how many rooms a batch of the stream is about
+
+ACCESS_LOG = {  # what stands in a line of the access log
+    "requestTimeEpoch": "1773342238",
+    "requestId": "JKJaXmPLvHcESHA=",
+    "routeKey": "POST /rooms/{room_id}/messages",
+    "status": "200",
+    "identity.sourceIp": "192.0.2.100",
+    "responseLength": "150",
+    "responseLatency": "15",
+    "integrationLatency": "14",
+    "integrationStatus": "200",
+    "error.responseType": "-",
+}
+
+
+@dataclass
+class Cost:
+    """Dollars for one of something."""
+
+    api: float = 0.0
+    invocations: float = 0.0
+    time: float = 0.0
+    writes: float = 0.0
+    reads: float = 0.0
+    logs: float = 0.0
+
+    def __add__(self, other):
+        return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def __mul__(self, times):
+        return Cost(*(getattr(self, field.name) * times for field in fields(self)))
+
+    @property
+    def total(self):
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+def load(name):
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+BUDGETS, MEASURED = load("budgets.json"), load("measured.json")
+
+
+def memory(function):
+    """The memory of a function in MB."""
+    block = re.search(rf"^  {function}Function:\n(?:    .*\n|\n)+", TEMPLATE, re.MULTILINE)[0]
+    return int(re.search(r"MemorySize: (\d+)", block)[1])
+
+
+def milliseconds(function, measured, round_trips):
+    """What an invocation is billed: it computes with its share of a processor, and waits for DynamoDB."""
+    computing = MEASURED[measured]["cpu_ms"] * PROCESSOR_MB / memory(function)
+    return math.ceil(computing + round_trips * ROUND_TRIP_MS)
+
+
+def invocation(function, measured, round_trips):
+    seconds = milliseconds(function, measured, round_trips) / 1000
+    return Cost(
+        invocations=INVOCATION,
+        time=seconds * memory(function) / 1024 * GB_SECOND,
+        logs=(MEASURED[measured]["log_bytes"] + EVENT_BYTES) * LOGGED,
+    )
+
+
+def units(write, read):
+    return Cost(writes=write * WRITE, reads=read * READ)
+
+
+def request():
+    """What API Gateway asks, with its line of the access log."""
+    line = re.search(r"Format: >-\n((?: {10}.*\n)+)", TEMPLATE)[1]
+    line = " ".join(line.split())
+    for name, value in ACCESS_LOG.items():
+        line = line.replace(f"$context.{name}", value)
+    if "$context" in line:
+        sys.exit(f"cost.py does not know what stands in {line}")
+    return Cost(api=API, logs=(len(line) + EVENT_BYTES) * LOGGED)
+
+
+def ours(function, operation):
+    """A request as it is served here: the key is remembered, the rate's bucket is charged once for many."""
+    budget, charge = BUDGETS[operation], BUDGETS["charge"]
+    share = 1 / charge["requests"]
+    return (
+        request()
+        + invocation(function, operation, budget["round_trips"] + charge["round_trips"] * share)
+        + units(budget["write_units"] + charge["write_units"] * share, budget["read_units"])
+    )
+
+
+def head():
+    """What follows a message: its part of a batch of the stream, and a write of its room's head."""
+    batch = invocation("Heads", "heads_of_10_rooms", BUDGETS["head"]["round_trips"])
+    return batch * (1 / ROOMS_PER_BATCH) + units(BUDGETS["head"]["write_units"], 0)
+
+
+def naive(function, operation, round_trips, write, read):
+    """The same with an authorizer that reads key and tenant, and a write for each check of the rate."""
+    authorizer = invocation(function, operation, 1) + units(0, 2)
+    return request() + authorizer + invocation(function, operation, round_trips + 1) + units(write + 1, read)
+
+
+def rows():
+    page = BUDGETS["read_50"]["read_units"]
+    return [
+        (
+            "a message sent",
+            ours("Messages", "send") + head(),
+            # The counter and the message in one transaction, after the sender's place.
+            naive("Messages", "send", 2, 2 * 2, 1),
+        ),
+        ("a page of 50 read", ours("Messages", "read_50"), naive("Messages", "read_50", 1, 0, page + 0.5)),
+        (
+            "a message acknowledged",
+            ours("Acks", "ack"),
+            # Its place, then the tail, then the write.
+            naive("Acks", "ack", 3, 1, 2),
+        ),
+        ("a notification accepted", ours("Notify", "notify"), naive("Notify", "notify", 1, 1, 0)),
+    ]
+
+
+def dollars(each):
+    return f"{each * 1e6:.2f}"
+
+
+def table(lines):
+    head, *body = lines
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *body])
+
+
+def parts(cost):
+    return [dollars(getattr(cost, field.name)) for field in fields(cost)] + [f"**{dollars(cost.total)}**"]
+
+
+def fixed():
+    """What is paid each month, used or not."""
+    alarms = OPERATIONS.count("Type: AWS::CloudWatch::Alarm")
+    series = OPERATIONS.count("MetricName:")
+    queries = OPERATIONS.count("SELECT SUM")
+    functions = TEMPLATE.count("Type: AWS::Serverless::Function")
+    # Five of each request and four of rare ones for the functions of the API, seven of a batch for heads.
+    metrics = (functions - 1) * 9 + 7
+    return [
+        ["what", "how many", "$ a month"],
+        ["alarms (`Watch`)", f"{alarms}, over {series + queries} series or more", f"{(series + queries) * ALARM:.2f}"],
+        ["the topic's key (`Watch`)", "1", f"{KEY:.2f}"],
+        ["the master key's secret", "1", f"{SECRET:.2f}"],
+        ["metrics of our own", f"at most {metrics}, those of idle functions not", f"{metrics * METRIC:.2f}"],
+        ["dashboard", "1 of the 3 that are free", "0.00"],
+        ["tables, queues, functions, API", "", "0.00"],
+    ]
+
+
+def document():
+    lines, compared = [["$ for a million", "API", "invocations", "time", "writes", "reads", "logs", "all"]], []
+    for name, here, there in rows():
+        lines.append([name, *parts(here)])
+        lines.append(["… naive", *parts(there)])
+        compared.append((name, here.total, there.total))
+    used = [["operation", "memory MB", "CPU ms", "round trips", "billed ms", "write units", "read units", "bytes of log"]]
+    for operation, function in (("send", "Messages"), ("read_50", "Messages"), ("ack", "Acks"), ("notify", "Notify")):
+        budget, measured = BUDGETS[operation], MEASURED[operation]
+        used.append(
+            [
+                f"`{operation}`",
+                str(memory(function)),
+                f"{measured['cpu_ms']:.2f}",
+                str(budget["round_trips"]),
+                str(milliseconds(function, operation, budget["round_trips"])),
+                f"{budget['write_units']:g}",
+                f"{budget['read_units']:g}",
+                str(measured["log_bytes"]),
+            ]
+        )
+    measured = MEASURED["heads_of_10_rooms"]
+    used.append(
+        [
+            "`heads`, 10 rooms",
+            str(memory("Heads")),
+            f"{measured['cpu_ms']:.2f}",
+            str(BUDGETS["head"]["round_trips"]),
+            str(milliseconds("Heads", "heads_of_10_rooms", BUDGETS["head"]["round_trips"])),
+            f"{BUDGETS['head']['write_units'] * ROOMS_PER_BATCH:g}",
+            "0",
+            str(measured["log_bytes"]),
+        ]
+    )
+    shares = ", ".join(f"{name} {100 * here / there:.0f} %" for name, here, there in compared)
+    page = rows()[1][1]
+    return f"""<!-- Written by infra/cost/cost.py; not to be edited. -->
+
+# What it costs
+
+Computed by [`infra/cost/cost.py`](../infra/cost/cost.py) from measured figures and list prices of us-east-1 (November 2026), without free tiers and
+discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a million.
+
+{table(lines)}
+
+- **A message sent** includes what follows it: its part of a batch of the stream, and the write of its room's head. A room that gets several
+  messages within a second writes its head once, so a busy one costs up to ${dollars(units(BUDGETS["head"]["write_units"], 0).total)} a million less. Reading the stream is free.
+- **Naive** is a design that works as well for its clients: a transactional counter hands out seqs, a Lambda authorizer looks up key and tenant
+  (uncached: with a cache, a revoked key would hold as long as that), and each check of the rate limit is a write. The same function code,
+  memory and logs are assumed. Of its price ours costs: {shares}.
+- An `Idempotency-Key` makes a send a transaction with its marker: {BUDGETS["send_with_key"]["write_units"]:g} write units instead of {BUDGETS["send"]["write_units"]:g}, ${dollars(units(BUDGETS["send_with_key"]["write_units"] - BUDGETS["send"]["write_units"], 0).total)} a million more.
+- Not included: what is stored ($0.25 a GB and month, and $0.20 for its backups; a short message takes about 0.4 KB), logs kept ($0.03 a GB and month), traffic
+  out to the internet, X-Ray (`Tracing=Active`: $5 a million traces, of one request in twenty), and use of a KMS key (`EncryptionKey`).
+
+## What it is computed from
+
+{table(used)}
+
+- Round trips and units are [`budgets.json`](../infra/cost/budgets.json), to which tests hold the code. Each request also pays a {BUDGETS["charge"]["requests"]}th of a write for its tenant's rate limit
+  (at the usual limit; a tenant near its limit pays more).
+- CPU and logs are [`measured.json`](../infra/cost/measured.json): release binaries under a runtime API, 2,000 invocations each, one at a time, user and system time of the process
+  on a shared x86-64 machine, without TLS ([`measure.py`](../infra/cost/measure.py)).
+- Billed time is CPU at the function's share of a processor (all of it at {PROCESSOR_MB:,} MB), plus {ROUND_TRIP_MS:g} ms for each round trip. **That latency is
+  an assumption**, as is arm64 as fast as the machine of the measurement. A ms more for each round trip adds ${dollars(memory("Messages") / 1024 * GB_SECOND / 1000 * BUDGETS["send"]["round_trips"])} to a million sends.
+
+## What it costs while nobody uses it
+
+{table(fixed())}
+
+With `Watch=false` the first two are gone.
+"""
+
+
+def main(arguments):
+    target, text = ROOT / "docs/cost.md", document()
+    if arguments == ["--check"]:
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            sys.exit("docs/cost.md is not what infra/cost/cost.py writes: run it")
+    elif arguments:
+        sys.exit(__doc__)
+    else:
+        target.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
