@@ -1,6 +1,6 @@
 //! Which function a route is given to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use utoipa::OpenApi;
 
@@ -50,5 +50,21 @@ fn what_no_route_takes_goes_to_the_edge() {
     assert!(takes_the_rest("edge"));
     for binary in ["rooms", "messages", "acks", "notify", "admin", "health"] {
         assert!(!takes_the_rest(binary), "{binary}");
+    }
+}
+
+/// Users write paths and queries; a route's template is ours.
+#[test]
+fn the_access_log_is_json_without_paths_or_queries() {
+    let (_, api) = super::resources(super::TEMPLATE, "AWS::Serverless::HttpApi")
+        .pop()
+        .unwrap();
+    let format = &api["Properties"]["AccessLogSettings"]["Format"];
+    let line: BTreeMap<String, String> = serde_json::from_str(format.as_str().unwrap()).unwrap();
+    assert_eq!(line["route"], "$context.routeKey");
+    for (name, value) in line {
+        let variable = value.strip_prefix("$context.").unwrap();
+        let of_users = ["path", "query", "header", "userAgent", "authorizer"];
+        assert!(!of_users.iter().any(|it| variable.contains(it)), "{name}");
     }
 }

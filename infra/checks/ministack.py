@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+"""Deploys the stack as it is built to ministack, an emulator of AWS that runs offline, and tries it end to end:
+HTTP API → bootstrap → DynamoDB, its stream → heads, and what cannot be read → the poison queue.
+
+usage: ministack.py BINARIES
+
+BINARIES is the folder of the functions' release binaries, for this machine. The environment variable MINISTACK names
+the ministack to use. What ministack lacks is done here: it makes no routes of an HTTP API's OpenAPI body, so they are
+added after the deploy, from that body.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import boto3
+import gate
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION, ACCOUNT, STACK, BUCKET = "us-east-1", "000000000000", "parlance", "artifacts"
+PARAMETERS = {"Architecture": "x86_64", "DeletionProtection": "false", "Watch": "false"}
+PATIENCE = 60.0
+
+
+def until(what, look):
+    """What `look` gives, once it gives something."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise SystemExit(f"in vain: {what}")
+
+
+class Ministack:
+    """The emulator, in a folder of its own that is gone with it."""
+
+    def __init__(self, log):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {
+            **os.environ,
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "LAMBDA_EXECUTOR": "local",
+            "AWS_ENDPOINT_URL": self.url,
+            "MINISTACK_REGION": REGION,
+        }
+        command = [os.environ.get("MINISTACK", "ministack")]
+        # A session of its own, so that the bootstraps which it starts end with it.
+        self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        until("ministack answers", self.answers)
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise SystemExit("ministack ended")
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", self.port), timeout=1).close() is None
+        return False
+
+    def client(self, service):
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def end(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def package(binaries, s3):
+    """The expanded template, its code uploaded as `sam deploy` would."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "expanded.json"
+        gate.expand(ROOT / "template.yaml", target)
+        template = json.loads(target.read_text(encoding="utf-8"))
+    s3.create_bucket(Bucket=BUCKET)
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::Lambda::Function":
+            binary = name.removesuffix("Function").lower()
+            code = io.BytesIO()
+            with zipfile.ZipFile(code, "w", zipfile.ZIP_DEFLATED) as archive:
+                info = zipfile.ZipInfo("bootstrap")
+                info.external_attr, info.compress_type = 0o755 << 16, zipfile.ZIP_DEFLATED
+                archive.writestr(info, (binaries / binary).read_bytes())
+            s3.put_object(Bucket=BUCKET, Key=f"{binary}.zip", Body=code.getvalue())
+            resource["Properties"]["Code"] = {"S3Bucket": BUCKET, "S3Key": f"{binary}.zip"}
+    # Not made here (`Watch=false`), and its file is nowhere to be fetched from.
+    del template["Resources"]["Operations"]
+    for name in ("AlarmTopic", "Dashboard"):
+        del template["Outputs"][name]
+    return template
+
+
+def deploy(template, cloudformation, s3):
+    s3.put_object(Bucket=BUCKET, Key="template.json", Body=json.dumps(template).encode())
+    cloudformation.create_stack(
+        StackName=STACK,
+        TemplateURL=f"{cloudformation.meta.endpoint_url}/{BUCKET}/template.json",
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in PARAMETERS.items()],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+
+    def ended():
+        stack = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]
+        return None if stack["StackStatus"].endswith("IN_PROGRESS") else stack
+
+    stack = until("the stack is made", ended)
+    if stack["StackStatus"] != "CREATE_COMPLETE":
+        for event in cloudformation.describe_stack_events(StackName=STACK)["StackEvents"]:
+            print(event["LogicalResourceId"], event["ResourceStatus"], event.get("ResourceStatusReason", ""))
+        raise SystemExit(stack["StackStatus"])
+    resources = cloudformation.describe_stack_resources(StackName=STACK)["StackResources"]
+    return {it["LogicalResourceId"]: it["PhysicalResourceId"] for it in resources}
+
+
+def route(template, made, gateway):
+    """Adds the routes that the API's body describes."""
+    integrations = {}
+    for path, methods in template["Resources"]["Api"]["Properties"]["Body"]["paths"].items():
+        for method, operation in methods.items():
+            uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+            function = uri.split("${")[-1].split(".Arn}")[0]
+            if function not in integrations:
+                arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{made[function]}"
+                integration = gateway.create_integration(
+                    ApiId=made["Api"],
+                    IntegrationType="AWS_PROXY",
+                    IntegrationUri=arn,
+                    PayloadFormatVersion="2.0",
+                )
+                integrations[function] = f"integrations/{integration['IntegrationId']}"
+            key = path if path == "$default" else f"{method.upper()} {path}"
+            gateway.create_route(ApiId=made["Api"], RouteKey=key, Target=integrations[function])
+    return len(integrations)
+
+
+class Api:
+    """A client of the deployed API."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def call(self, method, path, body=None, **headers):
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **headers},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+
+def expect(claim, found, wanted):
+    if found != wanted:
+        raise SystemExit(f"{claim}: {found!r} is not {wanted!r}")
+    print(f"ok: {claim}")
+
+
+def smoke(api, master, made, ministack):
+    """The contract in short, through everything that was deployed."""
+    status, health = api.call("GET", "/health")
+    expect("the service can write", (status, health.get("db_writable", health)), (200, True))
+    status, _ = api.call("GET", "/nowhere")
+    expect("what no route takes is not found", status, 404)
+    status, _ = api.call("POST", "/admin/tenants", {"name": "demo"}, X_Master_Key="mk_wrong")
+    expect("a wrong master key is refused", status, 401)
+    status, tenant = api.call("POST", "/admin/tenants", {"name": "demo"}, X_Master_Key=master)
+    expect("the secret's key makes a tenant", status, 201)
+    key = {"X_API_Key": tenant["api_key"]}
+    alice, bob = {**key, "X_User_Id": "alice"}, {**key, "X_User_Id": "bob"}
+    status, room = api.call("POST", "/rooms", {"type": "group", "members": ["alice", "bob"]}, **alice)
+    expect("a room is made", status, 201)
+    room = room["room_id"]
+    for number in (1, 2):
+        status, sent = api.call("POST", f"/rooms/{room}/messages", {"content": f"Hello, {number}!"}, **alice)
+        expect(f"message {number} gets its seq", (status, sent["seq"]), (200, number))
+    once = {**alice, "Idempotency_Key": "once"}
+    first, again = (api.call("POST", f"/rooms/{room}/messages", {"content": "Once"}, **once)[1] for _ in range(2))
+    expect("a message sent twice with one key is one", again["message_id"], first["message_id"])
+    _, page = api.call("GET", f"/rooms/{room}/messages?after_seq=0", **bob)
+    expect("the log is read in order", [it["seq"] for it in page], [1, 2, 3])
+    status, _ = api.call("POST", "/acks", {"room_id": room, "seq": 2}, **bob)
+    expect("an ack is taken", status, 200)
+    status, _ = api.call("GET", f"/rooms/{room}", **{**key, "X_User_Id": "mallory"})
+    expect("a stranger is refused", status, 403)
+    body = {"topic": "news", "payload": {}, "targets": {"user_ids": ["bob"]}}
+    expect("a notification is accepted", api.call("POST", "/notify", body, **alice)[0] // 100, 2)
+
+    def head_moved():
+        rooms = api.call("GET", "/rooms", **bob)[1]
+        return rooms and rooms[0]["last_seq"] == 3 and rooms[0]
+
+    head = until("the stream's consumer moves the head", head_moved)
+    expect("unread is what was not acknowledged", head["unread_count"], 1)
+
+    dynamodb, sqs = ministack.client("dynamodb"), ministack.client("sqs")
+    dynamodb.put_item(
+        TableName=made["Messages"],
+        Item={"pk": {"S": "nobody"}, "sk": {"S": f"{1:020}"}, "v": {"N": "1"}},
+    )
+
+    def put_aside():
+        letters = sqs.receive_message(QueueUrl=made["Poison"], WaitTimeSeconds=1)
+        return letters.get("Messages")
+
+    letter = json.loads(until("what cannot be read is put aside", put_aside)[0]["Body"])
+    expect("a letter says who could not read", (letter["kind"], letter["function"]), ("poison_record", "heads"))
+
+
+def main(binaries):
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "ministack.log").open("w+b") as log:
+        ministack = Ministack(log)
+        try:
+            s3, cloudformation = ministack.client("s3"), ministack.client("cloudformation")
+            template = package(binaries, s3)
+            made = deploy(template, cloudformation, s3)
+            functions = route(template, made, ministack.client("apigatewayv2"))
+            print(f"ok: {len(made)} resources are deployed, and routes to {functions} functions")
+            secret = ministack.client("secretsmanager").get_secret_value(SecretId=made["MasterKey"])
+            # By path: under the API's own host name, ministack would answer /health itself.
+            api = Api(f"{ministack.url}/_aws/execute-api/{made['Api']}/$default")
+            smoke(api, secret["SecretString"], made, ministack)
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace")[-8000:])
+            raise
+        finally:
+            ministack.end()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
