@@ -5,8 +5,10 @@ HTTP API → bootstrap → DynamoDB, its stream → heads, and what cannot be re
 usage: ministack.py BINARIES
 
 BINARIES is the folder of the functions' release binaries, for this machine. The environment variable MINISTACK names
-the ministack to use. What ministack lacks is done here: it makes no routes of an HTTP API's OpenAPI body, so they are
-added after the deploy, from that body.
+the ministack to use. It enforces the roles' policies, so that a call that is not granted fails here too.
+
+What ministack lacks is done here: it makes no routes of an HTTP API's OpenAPI body, so they are added after the deploy,
+from that body; and its reference to a secret is the secret's name, where AWS's is the ARN that a policy needs.
 """
 
 import contextlib
@@ -57,6 +59,7 @@ class Ministack:
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self.port),
             "LAMBDA_EXECUTOR": "local",
+            "AUTH": "true",
             "AWS_ENDPOINT_URL": self.url,
             "MINISTACK_REGION": REGION,
         }
@@ -107,6 +110,11 @@ def package(binaries, s3):
                 archive.writestr(info, (binaries / binary).read_bytes())
             s3.put_object(Bucket=BUCKET, Key=f"{binary}.zip", Body=code.getvalue())
             resource["Properties"]["Code"] = {"S3Bucket": BUCKET, "S3Key": f"{binary}.zip"}
+    for policy in template["Resources"]["AdminRole"]["Properties"]["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Action"] == ["secretsmanager:GetSecretValue"]:
+                arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:${{MasterKey}}-*"
+                statement["Resource"] = {"Fn::Sub": arn}
     # Not made here (`Watch=false`), and its file is nowhere to be fetched from.
     del template["Resources"]["Operations"]
     for name in ("AlarmTopic", "Dashboard"):
@@ -235,6 +243,14 @@ def smoke(api, master, made, ministack):
     expect("a letter says who could not read", (letter["kind"], letter["function"]), ("poison_record", "heads"))
 
 
+def tell(logs):
+    """The functions' last lines."""
+    for group in logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/")["logGroups"]:
+        events = logs.filter_log_events(logGroupName=group["logGroupName"])["events"]
+        for event in events[-10:]:
+            print(group["logGroupName"], event["message"].strip()[:2000], file=sys.stderr)
+
+
 def main(binaries):
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "ministack.log").open("w+b") as log:
         ministack = Ministack(log)
@@ -251,6 +267,8 @@ def main(binaries):
         except BaseException:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace")[-8000:])
+            with contextlib.suppress(Exception):
+                tell(ministack.client("logs"))
             raise
         finally:
             ministack.end()
