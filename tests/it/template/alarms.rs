@@ -77,10 +77,18 @@ fn every_table_is_watched_for_throttles_and_faults() {
 }
 
 #[test]
-fn every_queue_is_watched_for_letters_and_their_age() {
+fn every_queue_is_watched_for_the_age_of_its_oldest_message() {
     let queues = names("AWS::SQS::Queue");
-    assert_eq!(watched("ApproximateNumberOfMessagesVisible"), queues);
     assert_eq!(watched("ApproximateAgeOfOldestMessage"), queues);
+}
+
+/// Those from which nothing goes on to another queue.
+#[test]
+fn every_dead_letter_queue_is_watched_for_letters() {
+    let queues = resources(TEMPLATE, "AWS::SQS::Queue").into_iter();
+    let last = queues.filter(|(_, queue)| queue["Properties"]["RedrivePolicy"].is_null());
+    let last = last.map(|(name, _)| name).collect();
+    assert_eq!(watched("ApproximateNumberOfMessagesVisible"), last);
 }
 
 #[test]
