@@ -162,3 +162,19 @@ fn every_entry_of_the_runbook_is_whole() {
         }
     }
 }
+
+#[test]
+fn the_dashboard_shows_the_api_every_function_every_table_and_every_queue() {
+    let (_, dashboard) = resources(OPERATIONS, "AWS::CloudWatch::Dashboard")
+        .pop()
+        .unwrap();
+    let body = tagged(&dashboard["Properties"]["DashboardBody"], "Sub").unwrap();
+    let parsed: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert!(parsed["widgets"].as_array().unwrap().len() > 5);
+    for parameter in handed_over().keys().filter(|name| *name != "Service") {
+        // What watches alone is no picture.
+        let shown = body.contains(&format!("\"${{{parameter}}}\""));
+        let hidden = ["AlarmEmail", "MonthlyBudget"].contains(&parameter.as_str());
+        assert!(shown || hidden, "{parameter}");
+    }
+}
