@@ -1,11 +1,12 @@
 //! The engine every function shares: the rules (`domain`), where things are kept (`store`) and sent
-//! (`queue`), what an operation does (`app`) and the edge that authenticates, parses and renders (`http`).
+//! (`queue`), what is outside (`providers`), what an operation does (`app`) and the edge that authenticates, parses and renders (`http`).
 //!
-//! A floor uses only the floors below it: `domain` ← `store`, `queue` ← `app` ← `http`. A test reads the
+//! A floor uses only the floors below it: `domain` ← `store`, `queue`, `providers` ← `app` ← `http`. A test reads the
 //! imports and fails on an upward one.
 
 pub mod app;
 pub mod domain;
 pub mod http;
+pub mod providers;
 pub mod queue;
 pub mod store;

@@ -6,15 +6,16 @@ use std::{
 };
 
 /// The floors of the shared crate, with their heights.
-const FLOORS: [(&str, usize); 5] = [
+const FLOORS: [(&str, usize); 6] = [
     ("domain", 0),
     ("store", 1),
     ("queue", 1),
+    ("providers", 1),
     ("app", 2),
     ("http", 3),
 ];
 /// What a floor must not know, besides the floors above it.
-const FOREIGN: [(&str, &[&str]); 3] = [
+const FOREIGN: [(&str, &[&str]); 4] = [
     (
         "domain",
         &[
@@ -29,6 +30,10 @@ const FOREIGN: [(&str, &[&str]); 3] = [
     ),
     (
         "store",
+        &["axum", "lambda_", "SystemTime", "getrandom", "StatusCode"],
+    ),
+    (
+        "providers",
         &["axum", "lambda_", "SystemTime", "getrandom", "StatusCode"],
     ),
     (

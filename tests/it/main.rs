@@ -13,6 +13,7 @@ mod floors;
 mod gateway;
 mod log;
 mod openapi;
+mod operations;
 mod process;
 mod support;
 mod template;

@@ -29,7 +29,7 @@ fn document() -> Value {
     document["info"] = json!({
         "title": "Parlance",
         "version": env!("CARGO_PKG_VERSION"),
-        "description": "The ChatAPI dialect. Every answer carries `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`. Errors have one shape; `error.code` says which it is.",
+        "description": "The ChatAPI dialect. Every answer carries `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, and names its request in `X-Request-Id`. Errors have one shape; `error.code` says which it is.",
         "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
     });
     document["components"]["securitySchemes"] = json!({

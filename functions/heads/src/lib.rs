@@ -3,7 +3,11 @@
 //! The stream's one-second window bounds this to about one write a second and room, however many messages
 //! it carries.
 
-use std::{collections::BTreeMap, panic::catch_unwind, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::catch_unwind,
+    time::{Duration, SystemTime},
+};
 
 use aws_lambda_events::{
     dynamodb::{Event, EventRecord},
@@ -13,6 +17,7 @@ use futures_util::{StreamExt, future, stream};
 use parlance::{
     app::App,
     domain::{Error, Thread},
+    http::telemetry::batch::{Observed, Outcome},
     queue::PoisonQueue,
     store::messages::{Appended, appended},
 };
@@ -26,6 +31,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Advances the heads of all rooms of a batch, each once, and names the records that failed: the stream is
 /// read again from the first of them, for as long as it takes. A record that cannot be read is put aside.
 pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEventResponse {
+    let observed = Observed::begin();
+    let mut outcome = Outcome {
+        records: event.records.len(),
+        newest: event.records.iter().map(written).max(),
+        ..Outcome::default()
+    };
+    let response = observed.of(advance(app, poison, event, &mut outcome)).await;
+    outcome.failed = response.batch_item_failures.len();
+    observed.end(&outcome);
+    response
+}
+
+/// When the message of a record was written.
+fn written(record: &EventRecord) -> SystemTime {
+    record.change.approximate_creation_date_time.into()
+}
+
+async fn advance(
+    app: &App,
+    poison: &PoisonQueue,
+    event: Event,
+    outcome: &mut Outcome,
+) -> DynamoDbEventResponse {
     let mut response = DynamoDbEventResponse::default();
     let mut newest: BTreeMap<String, (String, Thread, Appended)> = BTreeMap::new();
     for record in event.records {
@@ -47,13 +75,19 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
             }
             Err(error) => {
                 if let Err(error) = put_aside(poison, &record, &error).await {
-                    tracing::warn!(sequence, cause = ?error.cause(), "a poison record was not put aside");
+                    tracing::warn!(
+                        sequence,
+                        cause = error.why(),
+                        "a poison record was not put aside"
+                    );
                     response.batch_item_failures.push(failure(sequence));
                     break;
                 }
+                outcome.put_aside += 1;
             }
         }
     }
+    let rooms = newest.len();
     let deadline = Instant::now() + PATIENCE;
     let advances = newest
         .into_values()
@@ -62,7 +96,11 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
                 .advance_head(thread, seen.seq, seen.created_at, deadline)
                 .await;
             advanced.err().map(|error| {
-                tracing::warn!(sequence, cause = ?error.cause(), "a head could not be advanced");
+                tracing::warn!(
+                    sequence,
+                    cause = error.why(),
+                    "a head could not be advanced"
+                );
                 failure(sequence)
             })
         });
@@ -71,14 +109,13 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
         .filter_map(future::ready)
         .collect()
         .await;
+    outcome.advanced = rooms - failures.len();
     response.batch_item_failures.extend(failures);
     response
 }
 
 async fn put_aside(poison: &PoisonQueue, record: &EventRecord, why: &Error) -> Result<(), Error> {
-    let reason = why
-        .cause()
-        .map_or_else(|| why.to_string(), ToString::to_string);
+    let reason = why.why().unwrap_or_else(|| why.to_string());
     tracing::error!(
         sequence = record.change.sequence_number,
         reason,

@@ -32,5 +32,5 @@ pub mod template;
 
 pub use error::StartError;
 pub use first_start::FirstTenant;
-pub use options::Options;
+pub use options::{Log, Options};
 pub use running::{Running, start};

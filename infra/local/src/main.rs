@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use parlance_local::{FirstTenant, Options, Running, StartError, start};
+use parlance::http::telemetry;
+use parlance_local::{FirstTenant, Log, Options, Running, StartError, start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -12,17 +13,18 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What is logged if nobody says: of requests and batches, only those that failed.
+const QUIET: &str = "info,parlance::request=warn,parlance::batch=warn";
+
 fn main() -> ExitCode {
     let mut options = Options::parse();
     options.master_key = std::env::var("MASTER_API_KEY")
         .ok()
         .filter(|key| !key.is_empty());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    match options.log {
+        Log::Text => log_as_text(),
+        Log::Json => telemetry::start_on_one_machine(),
+    }
     // One worker would let a long computation delay every other request.
     let workers = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -40,6 +42,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn log_as_text() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 async fn run(options: Options) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use axum::http::Uri;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::dynamodb::Sync;
 
@@ -47,10 +47,24 @@ pub struct Options {
     #[arg(long, value_name = "PORT")]
     pub aws_port: Option<u16>,
 
+    /// How to log. `text`: for people; requests only where `RUST_LOG` asks for them. `json`: one line
+    /// for each request and batch too, as on AWS; `RUST_LOG` is a level then.
+    #[arg(long, value_enum, default_value_t)]
+    pub log: Log,
+
     /// The operator's key. Not an argument, which every user of the machine could read: `main`
     /// takes it from `MASTER_API_KEY`.
     #[arg(skip)]
     pub master_key: Option<String>,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the option says what they are")]
+pub enum Log {
+    #[default]
+    Text,
+    Json,
 }
 
 impl Options {
@@ -65,6 +79,7 @@ impl Options {
             dynamodb_endpoint: None,
             sqs_endpoint: None,
             aws_port: None,
+            log: Log::Text,
             master_key: None,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use parlance::app::{App, Settings};
 use parlance::queue::PoisonQueue;
+use parlance::store::usage::metered;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -77,7 +78,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         &master_key,
         aws_listener.is_some(),
     )?;
-    let app = App::new(&settings, &stores.dynamodb);
+    // Calls are counted where lines of requests are wanted. Units are not: answers that tell them take longer.
+    let app = App::new(&settings, &metered(&stores.dynamodb, false));
     let api = functions::router(&app);
 
     let (stop, stopping) = watch::channel(false);

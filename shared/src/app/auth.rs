@@ -136,13 +136,14 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Unauthenticated`] without it, or if this deployment has none.
-    pub fn operator(&self, key: Option<&[u8]>) -> Result<Operator, Error> {
+    /// [`Error::Unauthenticated`] without it, or if this deployment has none; [`Error::Unavailable`] if where
+    /// it is kept does not answer.
+    pub async fn operator(&self, key: Option<&[u8]>, moment: &Moment) -> Result<Operator, Error> {
         let key = key.ok_or(Error::Unauthenticated(
             "Missing master key. Send it as X-Master-Key",
         ))?;
-        match self.0.master {
-            Some(master) if master.matches(key) => Ok(Operator::authenticated()),
+        match &self.0.master {
+            Some(master) if master.opens(key, moment.now).await? => Ok(Operator::authenticated()),
             Some(_) | None => Err(Error::Unauthenticated("Invalid master key")),
         }
     }

@@ -39,7 +39,7 @@ impl App {
                 let writable = match timeout(PATIENCE, write).await {
                     Ok(Ok(())) => true,
                     Ok(Err(error)) => {
-                        tracing::warn!(cause = ?error.cause(), "the health probe could not write");
+                        tracing::warn!(cause = error.why(), "the health probe could not write");
                         false
                     }
                     Err(_) => {

@@ -24,7 +24,7 @@ pub use self::{
     settings::{MissingSetting, Settings},
     tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
 };
-use crate::{domain::secret::SecretHash, store::Stores};
+use crate::{providers::operator_key::OperatorKey, store::Stores};
 
 /// The service: what every function's routes are given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct App(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     stores: Stores,
-    master: Option<SecretHash>,
+    master: Option<Arc<dyn OperatorKey>>,
     sessions: Sessions,
     quotas: Quotas,
     probe: Probe,
@@ -41,11 +41,22 @@ struct Inner {
 }
 
 impl App {
-    /// The service over the tables that `settings` names, reached by `dynamodb`.
+    /// The service over the tables that `settings` names, reached by `dynamodb`, with the operator's key of
+    /// `settings`.
     pub fn new(settings: &Settings, dynamodb: &Client) -> Self {
+        let master = settings.master.map(|hash| Arc::new(hash) as _);
+        Self::with_operator(settings, dynamodb, master)
+    }
+
+    /// The same, where `master` knows the operator's key.
+    pub fn with_operator(
+        settings: &Settings,
+        dynamodb: &Client,
+        master: Option<Arc<dyn OperatorKey>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             stores: Stores::new(dynamodb, &settings.tables, settings.single_writer),
-            master: settings.master,
+            master,
             sessions: Sessions::default(),
             quotas: Quotas::default(),
             probe: Probe::default(),

@@ -64,7 +64,13 @@ impl Error {
         Self::Internal(cause.into())
     }
 
-    /// What to log: the cause of a fault, which [`fmt::Display`] does not tell the client.
+    /// What to log in one line: the cause of a fault, which [`fmt::Display`] does not tell the client, and
+    /// what caused it.
+    pub fn why(&self) -> Option<String> {
+        self.cause().map(|cause| chain(cause.as_ref()))
+    }
+
+    /// The cause of a fault.
     pub fn cause(&self) -> Option<&Cause> {
         match self {
             Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
@@ -80,6 +86,18 @@ impl Error {
             | Self::Busy => None,
         }
     }
+}
+
+/// What to log of `cause`: itself and what caused it, in one line. Unlike `Debug`, it holds no answer of
+/// another service, and so no content.
+fn chain(cause: &(dyn StdError + 'static)) -> String {
+    let mut text = cause.to_string();
+    let mut source = cause.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// The sentence a client may read: it never holds a cause.

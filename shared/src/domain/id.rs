@@ -72,6 +72,10 @@ id! {
     TenantId, "tenant"
 }
 id! {
+    /// Names a request that nobody else has named.
+    RequestId, "req"
+}
+id! {
     /// Names a room within a tenant.
     RoomId, "room"
 }
@@ -92,6 +96,7 @@ id! {
     /// without an index; the rest is random, so it cannot be guessed from the seq.
     MessageId, "msg"
 }
+timed!(RequestId);
 timed!(TenantId);
 timed!(RoomId);
 timed!(NotificationId);

@@ -20,7 +20,7 @@ pub mod user;
 
 pub use caller::{Actor, Auditor, Operator};
 pub use error::Error;
-pub use id::{EventId, MessageId, NotificationId, RoomId, SubscriptionId, TenantId};
+pub use id::{EventId, MessageId, NotificationId, RequestId, RoomId, SubscriptionId, TenantId};
 pub use moment::Moment;
 pub use once::{Done, Once};
 pub use page::{Cursor, Page};

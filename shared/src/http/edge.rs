@@ -2,13 +2,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, MatchedPath, Request as HttpRequest, State},
+    extract::{ConnectInfo, Request as HttpRequest, State},
     http::{HeaderName, HeaderValue, Method, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -20,10 +21,15 @@ use tower_http::{
     cors::{Any, CorsLayer},
 };
 
-use super::{Failure, request::Request, surface::Surface};
+use super::{
+    Failure,
+    request::Request,
+    surface::Surface,
+    telemetry::request::{ID_HEADER, Observed},
+};
 use crate::{
     app::{App, quota::Quota},
-    domain::Error,
+    domain::{Error, RequestId},
 };
 
 /// When to try again after contention or an outage, in seconds.
@@ -71,31 +77,36 @@ fn cors() -> CorsLayer {
             name("x-ratelimit-limit"),
             name("x-ratelimit-remaining"),
             name("x-ratelimit-reset"),
+            name(ID_HEADER),
         ])
         .max_age(PREFLIGHT)
 }
 
 async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next: Next) -> Response {
-    let request = match Request::begin(address(&http)) {
-        Ok(request) => request,
-        Err(error) => {
-            let mut response = Failure::from(error).into_response();
-            render::<S>(&mut response, "");
-            return response;
+    let begun = Request::begin(address(&http));
+    let observed = Observed::begin(&http, || match &begun {
+        Ok(request) => RequestId::at(&request.moment).to_string(),
+        Err(_) => String::new(),
+    });
+    let (mut response, tenant) = match begun {
+        Ok(request) => {
+            http.extensions_mut().insert(request.clone());
+            let response = observed.of(serve(&app, &request, http, next)).await;
+            (response, request.tenant.get().copied())
         }
+        Err(error) => (Failure::from(error).into_response(), None),
     };
-    http.extensions_mut().insert(request.clone());
-    let route = http
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unknown", MatchedPath::as_str)
-        .to_owned();
+    let error = render::<S>(&mut response);
+    observed.name(&mut response);
+    observed.end(S::NAME, tenant, response.status(), error.as_deref());
+    response
+}
 
+async fn serve(app: &App, request: &Request, http: HttpRequest, next: Next) -> Response {
     let mut response = match whole_path(&http) {
         Ok(()) => next.run(http).await,
         Err(error) => Failure::from(error).into_response(),
     };
-
     let quota = if let Some(quota) = request.quota.get() {
         *quota
     } else {
@@ -106,7 +117,6 @@ async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next:
         }
         quota
     };
-    render::<S>(&mut response, &route);
     say(&mut response, quota);
     response
 }
@@ -146,21 +156,10 @@ fn address(http: &HttpRequest) -> Option<IpAddr> {
     }
 }
 
-/// Replaces the placeholder of a [`Failure`] by what surface `S` says, and logs a fault, once.
-fn render<S: Surface>(response: &mut Response, route: &str) {
-    let Some(Failure(error)) = response.extensions_mut().remove::<Failure>() else {
-        return;
-    };
+/// Replaces the placeholder of a [`Failure`] by what surface `S` says, and gives back why it failed.
+fn render<S: Surface>(response: &mut Response) -> Option<Arc<Error>> {
+    let Failure(error) = response.extensions_mut().remove::<Failure>()?;
     let status = S::status(&error);
-    if status.is_server_error() {
-        tracing::error!(
-            surface = S::NAME,
-            route,
-            status = status.as_u16(),
-            cause = error.cause().map(|cause| chain(cause.as_ref())),
-            "{error}"
-        );
-    }
     *response.status_mut() = status;
     // An envelope is strings and booleans: it always has a JSON form.
     let body = serde_json::to_vec(&S::envelope(&error)).unwrap_or_default();
@@ -192,17 +191,7 @@ fn render<S: Surface>(response: &mut Response, route: &str) {
     if let Some(seconds) = retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-}
-
-/// An error and what caused it, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    Some(error)
 }
 
 /// What is left of the caller's budget, on every answer.

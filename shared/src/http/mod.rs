@@ -10,6 +10,7 @@ pub mod reply;
 pub mod request;
 pub mod serve;
 pub mod surface;
+pub mod telemetry;
 pub mod wire;
 
 pub use body::{Body, Object, Repeat};

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Failure;
 use crate::{
     app::quota::Quota,
-    domain::{Error, Moment, Timestamp},
+    domain::{Error, Moment, TenantId, Timestamp},
 };
 
 /// How long a request may take before it is given up with a 503: well under the 30 s of API Gateway.
@@ -28,6 +28,8 @@ pub struct Request {
     pub(super) address: Option<IpAddr>,
     /// What the caller has left, once somebody was charged.
     pub(super) quota: Arc<OnceLock<Quota>>,
+    /// Whose request it is, once a key has said so.
+    pub(super) tenant: Arc<OnceLock<TenantId>>,
 }
 
 impl Request {
@@ -47,12 +49,18 @@ impl Request {
             },
             address,
             quota: Arc::default(),
+            tenant: Arc::default(),
         })
     }
 
     /// Notes whose budget the answer tells of. The first to pay is told.
     pub(super) fn pays(&self, quota: Quota) {
         let _ = self.quota.set(quota);
+    }
+
+    /// Notes whose request it is.
+    pub(super) fn belongs_to(&self, tenant: TenantId) {
+        let _ = self.tenant.set(tenant);
     }
 
     /// The one that the edge put into `parts`.

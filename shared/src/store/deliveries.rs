@@ -90,7 +90,7 @@ impl DeliveryStore {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(fault)?;
+                .map_err(fault(&self.table))?;
             start = page.last_evaluated_key;
             items.extend(page.items.unwrap_or_default());
             if start.is_none() || items.len() > limit {

@@ -130,7 +130,9 @@ impl EventStore {
             .set_item(Some(item))
             .condition_expression("attribute_not_exists(pk)");
         // Refused by our own, from a try whose answer was lost: nobody else has this id.
-        settle(race, || put.clone().send()).await.map(drop)
+        settle(race, &self.table, || put.clone().send())
+            .await
+            .map(drop)
     }
 
     fn put(&self, item: Item) -> Result<Put, Error> {

@@ -110,7 +110,7 @@ impl GuardStore {
             .consistent_read(true)
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         let Some(marker) = found.item else {
             return Ok(None);
         };
@@ -172,7 +172,7 @@ impl GuardStore {
         let Err(error) = update.send().await else {
             return Ok(Ok(()));
         };
-        match refusal(error).map_err(Verdict::into_error)? {
+        match refusal(error, &self.table).map_err(Verdict::into_error)? {
             Some(item) => Ok(Err(item.number_opt("tat")?)),
             None => Ok(Err(None)),
         }
@@ -195,7 +195,9 @@ impl GuardStore {
             return Ok(());
         };
         // A refusal means that somebody wrote a later time: it is writable.
-        refusal(error).map(|_| ()).map_err(Verdict::into_error)
+        refusal(error, &self.table)
+            .map(|_| ())
+            .map_err(Verdict::into_error)
     }
 }
 

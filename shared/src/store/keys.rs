@@ -50,7 +50,7 @@ impl KeyStore {
             .consistent_read(true)
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         found
             .item
             .map(|item| {

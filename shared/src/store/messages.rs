@@ -180,7 +180,7 @@ impl MessageStore {
         let Err(error) = put else {
             return Ok(Slot::Written);
         };
-        match refusal(error) {
+        match refusal(error, &self.table) {
             Ok(Some(taken)) if taken.get("id") == Some(&s(draft.id_at(seq))) => Ok(Slot::Written),
             Ok(_) => Ok(Slot::Taken),
             Err(Verdict::Again(error)) => Ok(Slot::Unsure(error)),
@@ -252,7 +252,7 @@ impl MessageStore {
             .projection_expression("sk")
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         match page.items().first() {
             None => Ok(Seq::ZERO),
             Some(item) => Ok(Seq::new(item.parse("sk")?)),
@@ -270,7 +270,7 @@ impl MessageStore {
             .consistent_read(true)
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         let Some(item) = found.item else {
             return Ok(None);
         };
@@ -313,7 +313,7 @@ impl MessageStore {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(fault)?;
+                .map_err(fault(&self.table))?;
             for item in page.items.unwrap_or_default() {
                 let message = from_item(item)?;
                 let adjoins = stretch.messages.last().is_none_or(|known| {
@@ -395,7 +395,7 @@ impl MessageStore {
                 )
                 .expression_attribute_values(":nothing", s("")),
         };
-        let standing = match settle(race, || update.clone().send()).await? {
+        let standing = match settle(race, &self.table, || update.clone().send()).await? {
             Ok(done) => return from_item(done.attributes.unwrap_or_default()),
             Err(standing) => standing,
         };

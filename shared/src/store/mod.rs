@@ -20,6 +20,7 @@ pub mod messages;
 pub mod rooms;
 pub mod subscriptions;
 pub mod tenants;
+pub mod usage;
 
 pub use backoff::Backoff;
 pub use transaction::Check;

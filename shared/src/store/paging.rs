@@ -46,7 +46,7 @@ impl Partition<'_> {
                     .key_condition_expression("pk = :pk AND begins_with(sk, :begin)")
                     .expression_attribute_values(":begin", s(begin)),
             };
-            let page = query.send().await.map_err(fault)?;
+            let page = query.send().await.map_err(fault(self.table))?;
             start = page.last_evaluated_key;
             items.extend(page.items.unwrap_or_default());
             if start.is_none() || items.len() > wanted {

@@ -130,7 +130,7 @@ impl SubscriptionStore {
             .consistent_read(true)
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         let Some(item) = found.item else {
             return Ok(false);
         };

@@ -97,7 +97,7 @@ impl TenantStore {
             .consistent_read(true)
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         found.item.map(|item| from_item(&item)).transpose()
     }
 
@@ -148,7 +148,7 @@ impl TenantStore {
             return self.get(id).await;
         }
         let update = update.update_expression(format!("SET {}", sets.join(", ")));
-        match settle(race, || update.clone().send()).await? {
+        match settle(race, &self.table, || update.clone().send()).await? {
             Ok(done) => from_item(&done.attributes.unwrap_or_default()).map(Some),
             Err(_) => Ok(None),
         }

@@ -1,5 +1,7 @@
 //! All or nothing, over several tables.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
@@ -89,7 +91,7 @@ pub(super) async fn commit(
                 Some(refusals) => return Ok(Outcome::Refused(refusals)),
                 None => return Err(Error::internal(error)),
             },
-            None => match judge(error) {
+            None => match judge(error, &tables(writes)) {
                 Verdict::Again(error) => error,
                 Verdict::Fault(error) => return Err(error),
             },
@@ -98,6 +100,20 @@ pub(super) async fn commit(
             return Err(in_the_way);
         }
     }
+}
+
+/// The tables of `writes`, each once, for the log.
+fn tables(writes: &[TransactWriteItem]) -> String {
+    let names: BTreeSet<&str> = writes.iter().filter_map(table).collect();
+    Vec::from_iter(names).join(", ")
+}
+
+fn table(write: &TransactWriteItem) -> Option<&str> {
+    let put = write.put().map(Put::table_name);
+    let update = || write.update().map(Update::table_name);
+    let delete = || write.delete().map(Delete::table_name);
+    let check = || write.condition_check().map(ConditionCheck::table_name);
+    put.or_else(update).or_else(delete).or_else(check)
 }
 
 fn cancellation<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<&[CancellationReason]> {

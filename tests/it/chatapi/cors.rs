@@ -105,6 +105,7 @@ async fn a_browser_may_read_the_headers_that_matter() {
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
         "x-ratelimit-reset",
+        "x-request-id",
     ] {
         assert!(exposed.contains(&header.to_owned()), "{header}");
     }

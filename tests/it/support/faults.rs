@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     Pass,
     /// Refuse it as throttled; it is not done.
     Throttle,
+    /// Refuse it with this code; it is not done.
+    Refuse(&'static str),
     /// Lose it on the way: it is not done, and the client sees a time-out.
     LoseRequest,
     /// Do it, and lose the answer: the client sees a time-out.
@@ -202,6 +204,7 @@ impl HttpConnector for Faulty {
             match fault {
                 Fault::Pass => answer(&inner, request).await,
                 Fault::Throttle => Ok(throttled()),
+                Fault::Refuse(code) => Ok(refusal(code, json!({ "message": "injected" }))),
                 Fault::Conflict => Ok(conflict(&request, &operation)),
                 Fault::LoseRequest => lost(),
                 Fault::LoseAnswer => {

@@ -4,6 +4,7 @@
 
 mod client;
 pub mod faults;
+pub mod secrets;
 mod store;
 
 pub use client::{Client, Response};

@@ -42,6 +42,7 @@ async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Acto
         app.may_guess(request.address, moment)?;
         app.session(key, moment).await?
     };
+    request.belongs_to(session.tenant);
     let (quota, verdict) = app.charge(&session, moment).await?;
     request.pays(quota);
     verdict?;
@@ -53,11 +54,12 @@ async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Acto
     Ok(app.actor(&session, user))
 }
 
-fn operator(app: &App, headers: &HeaderMap, request: &Request) -> Result<Operator, Error> {
+async fn operator(app: &App, headers: &HeaderMap, request: &Request) -> Result<Operator, Error> {
     let (quota, verdict) = app.charge_address(request.address, &request.moment);
     request.pays(quota);
     verdict?;
-    app.operator(single(headers, "x-master-key", TWO_MASTER_KEYS)?)
+    let key = single(headers, "x-master-key", TWO_MASTER_KEYS)?;
+    app.operator(key, &request.moment).await
 }
 
 /// `{"success": false, "error": {"code": "NOT_FOUND", "message": "Room not found"}}`, and `field` where a
@@ -140,7 +142,7 @@ impl Surface for ChatApiOperator {
         headers: &HeaderMap,
         request: &Request,
     ) -> Result<Operator, Error> {
-        operator(app, headers, request)
+        operator(app, headers, request).await
     }
 
     fn envelope(error: &Error) -> impl Serialize {
@@ -158,7 +160,7 @@ impl Surface for ChatApiAuditor {
         request: &Request,
     ) -> Result<Auditor, Error> {
         if headers.contains_key("x-master-key") {
-            operator(app, headers, request).map(Auditor::Operator)
+            operator(app, headers, request).await.map(Auditor::Operator)
         } else {
             actor(app, headers, request).await.map(Auditor::Tenant)
         }

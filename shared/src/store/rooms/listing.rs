@@ -117,7 +117,7 @@ impl RoomStore {
             .expression_attribute_values(":user", s(user_key(tenant, user)))
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         page.items().iter().map(room_of).collect()
     }
 
@@ -140,7 +140,7 @@ impl RoomStore {
                 .request_items(&self.table, wanted)
                 .send()
                 .await
-                .map_err(fault)?;
+                .map_err(fault(&self.table))?;
             items.extend(
                 found
                     .responses

@@ -105,7 +105,7 @@ impl RoomStore {
             .consistent_read(fresh == Freshness::Strong)
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(fault(&self.table))?;
         Ok(found.item)
     }
 
@@ -141,7 +141,7 @@ impl RoomStore {
             .condition_expression("attribute_exists(pk) AND acked_seq < :seq")
             .expression_attribute_values(":seq", n(seq.get()))
             .return_values_on_condition_check_failure(AllOld);
-        match settle(race, || update.clone().send()).await? {
+        match settle(race, &self.table, || update.clone().send()).await? {
             Ok(_) => Ok(true),
             // It stands further on already, or there is nobody.
             Err(standing) => Ok(standing.is_some()),
@@ -199,7 +199,9 @@ impl RoomStore {
             .expression_attribute_values(":seq", n(seq.get()))
             .expression_attribute_values(":at", s(at));
         // Refused: the head is there already, or the room is not.
-        settle(race, || update.clone().send()).await.map(drop)
+        settle(race, &self.table, || update.clone().send())
+            .await
+            .map(drop)
     }
 }
 

@@ -1,0 +1,109 @@
+//! CloudWatch's embedded metric format: a line that says which of its own members are metrics.
+//!
+//! Every combination of a metric and its dimensions is billed by the month, and every byte of a line when it
+//! is taken in, so both are few: a tenant is a member of the line and never a dimension, and a count of
+//! something rare is left out where it is zero.
+
+use serde::Serialize;
+
+use super::{BATCH, REQUEST};
+
+const NAMESPACE: &str = "Parlance";
+
+/// What the lines of one target measure.
+#[derive(Debug)]
+pub(super) struct Measures {
+    target: &'static str,
+    /// Members by which a metric is told apart.
+    dimensions: &'static [&'static str],
+    /// Members that are metrics, with their units.
+    metrics: &'static [(&'static str, Unit)],
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+enum Unit {
+    Count,
+    Milliseconds,
+}
+
+const MEASURES: [Measures; 2] = [
+    Measures {
+        target: REQUEST,
+        dimensions: &["function", "surface"],
+        metrics: &[
+            ("duration_ms", Unit::Milliseconds),
+            ("server_errors", Unit::Count),
+            ("client_errors", Unit::Count),
+            ("rate_limited", Unit::Count),
+            ("throttles", Unit::Count),
+            ("cold_start", Unit::Count),
+            ("dynamodb_calls", Unit::Count),
+            ("read_units", Unit::Count),
+            ("write_units", Unit::Count),
+        ],
+    },
+    Measures {
+        target: BATCH,
+        dimensions: &["function"],
+        metrics: &[
+            ("duration_ms", Unit::Milliseconds),
+            ("records", Unit::Count),
+            ("put_aside", Unit::Count),
+            ("failed", Unit::Count),
+            ("iterator_age_ms", Unit::Milliseconds),
+            ("dynamodb_calls", Unit::Count),
+            ("write_units", Unit::Count),
+        ],
+    },
+];
+
+impl Measures {
+    /// What lines of `target` measure; `None` for those that measure nothing.
+    pub(super) fn of(target: &str) -> Option<&'static Self> {
+        MEASURES.iter().find(|measures| measures.target == target)
+    }
+
+    /// The bit of metric `name`; 0 for another member.
+    pub(super) fn bit(&self, name: &str) -> u32 {
+        let position = self.metrics.iter().position(|(metric, _)| *metric == name);
+        position.map_or(0, |position| 1 << position)
+    }
+
+    /// The member `_aws` of a line written `millis` after 1970, which holds the metrics of `bits`.
+    pub(super) fn directive(&self, bits: u32, millis: i64) -> impl Serialize {
+        let metrics = self.metrics.iter().enumerate();
+        let present = metrics.filter(|(position, _)| bits & (1 << position) != 0);
+        Directive {
+            timestamp: millis,
+            cloud_watch_metrics: [Set {
+                namespace: NAMESPACE,
+                dimensions: [self.dimensions],
+                metrics: present
+                    .map(|(_, &(name, unit))| Metric { name, unit })
+                    .collect(),
+            }],
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Directive {
+    timestamp: i64,
+    cloud_watch_metrics: [Set; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Set {
+    namespace: &'static str,
+    dimensions: [&'static [&'static str]; 1],
+    metrics: Vec<Metric>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metric {
+    name: &'static str,
+    unit: Unit,
+}
