@@ -13,7 +13,7 @@ use parlance::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let aws = Aws::from_env().await;
+    let aws = Aws::from_env();
     let (app, poison) = (serve::app(&aws)?, serve::poison_queue(&aws)?);
     run(service_fn(|event: LambdaEvent<Event>| {
         let trace = event.context.xray_trace_id.as_deref();

@@ -41,7 +41,7 @@ async fn not_found() -> Failure {
 /// If the environment lacks a setting, which is said at start, or if the runtime is lost.
 pub async fn serve_all<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
-    let app = app(&Aws::from_env().await)?;
+    let app = app(&Aws::from_env())?;
     lambda_http::run(edge::<S>(routes, &app)).await
 }
 
@@ -54,7 +54,7 @@ pub async fn serve_all<S: Surface>(routes: Router<App>) -> Result<(), lambda_htt
 /// As [`serve_all`].
 pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
-    let aws = Aws::from_env().await;
+    let aws = Aws::from_env();
     let secret = variable("MASTER_API_KEY_SECRET");
     let app = match secret {
         Some(id) => {

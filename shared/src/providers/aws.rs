@@ -1,11 +1,17 @@
 //! How AWS is reached: few, short retries, and credentials that are read anew when AWS refuses them.
+//!
+//! What Lambda tells a function is in its environment, and nowhere else. So nothing else is looked at: the
+//! SDK's whole chain of profiles, instance roles and token exchanges would make every function a seventh larger.
 
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, ConfigLoader, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
+    retry::RetryConfig, timeout::TimeoutConfig,
 };
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::{credentials::Renewal, operator_key::RotatingKey, secret::Secret};
 
@@ -17,55 +23,67 @@ pub struct Aws {
 }
 
 macro_rules! client {
-    ($aws:expr, $sdk:ident) => {
-        $sdk::Client::from_conf(
-            $sdk::config::Builder::from(&$aws.config)
-                .retry_classifier($aws.renewal.clone())
-                .build(),
-        )
-    };
+    ($aws:expr, $sdk:ident, $service:literal) => {{
+        let mut config = $sdk::config::Builder::from(&$aws.config);
+        config.set_endpoint_url(endpoint(concat!("AWS_ENDPOINT_URL_", $service)));
+        $sdk::Client::from_conf(config.retry_classifier($aws.renewal.clone()).build())
+    }};
+}
+
+/// Where a service is, if not where AWS has it: `variable`, or else `AWS_ENDPOINT_URL`, as for every SDK.
+fn endpoint(variable: &str) -> Option<String> {
+    let set = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
+    set(variable).or_else(|| set("AWS_ENDPOINT_URL"))
 }
 
 impl Aws {
-    /// As the environment of this process says: region, credentials, endpoints.
-    pub async fn from_env() -> Self {
+    /// As Lambda tells this process: `AWS_REGION` and the credentials of the function's role.
+    pub fn from_env() -> Self {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-        Self::load(loader).await
+        let credentials = EnvironmentVariableCredentialsProvider::new();
+        let region = std::env::var("AWS_REGION").ok().map(Region::new);
+        Self::new(http, SharedCredentialsProvider::new(credentials), region)
     }
 
-    /// As `loader` says. What is not mended within seconds is a 503.
-    pub async fn load(loader: ConfigLoader) -> Self {
+    /// Over `http`. What is not mended within seconds is a 503.
+    pub fn new(
+        http: SharedHttpClient,
+        credentials: SharedCredentialsProvider,
+        region: Option<Region>,
+    ) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(1))
             .operation_attempt_timeout(Duration::from_secs(2))
             .operation_timeout(Duration::from_secs(6))
             .build();
         let renewal = Renewal::new();
-        let config = loader
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(region)
+            .credentials_provider(credentials)
             .identity_cache(renewal.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(3))
             .timeout_config(timeouts)
-            .load()
-            .await;
+            .build();
         Self { config, renewal }
     }
 
     /// A DynamoDB client.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        client!(self, aws_sdk_dynamodb)
+        client!(self, aws_sdk_dynamodb, "DYNAMODB")
     }
 
     /// An SQS client.
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        client!(self, aws_sdk_sqs)
+        client!(self, aws_sdk_sqs, "SQS")
     }
 
     /// The operator's key, kept in the secret of Secrets Manager that `id` names, an ARN or a name.
     pub fn operator_key(&self, id: String) -> RotatingKey {
-        let client = client!(self, aws_sdk_secretsmanager);
+        let client = client!(self, aws_sdk_secretsmanager, "SECRETS_MANAGER");
         RotatingKey::new(Secret::new(client, id))
     }
 }

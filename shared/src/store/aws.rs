@@ -68,7 +68,7 @@ const PASSING: [&str; 11] = [
 /// Codes of a dependency that fails for as long as nobody mends it: a table that is absent or denied, its
 /// key, and credentials or a clock that AWS does not accept although they were just read anew. It is not the
 /// request's fault, and it heals without a deploy.
-const OUT_OF_REACH: [&str; 12] = [
+const OUT_OF_REACH: [&str; 13] = [
     "ResourceNotFoundException",
     "AccessDeniedException",
     "KMSAccessDeniedException",
@@ -80,6 +80,7 @@ const OUT_OF_REACH: [&str; 12] = [
     "InvalidSignatureException",
     "IncompleteSignatureException",
     "MissingAuthenticationTokenException",
+    "RequestExpired",
     "RequestTimeTooSkewed",
 ];
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_config::{BehaviorVersion, Region};
+use aws_config::Region;
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, SharedCredentialsProvider, future},
@@ -92,12 +92,10 @@ impl Role {
     }
 }
 
-async fn operator(role: &Role, http: SharedHttpClient) -> Client {
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .region(Region::from_static("eu-west-1"))
-        .credentials_provider(SharedCredentialsProvider::new(role.clone()));
-    let dynamodb = Aws::load(loader).await.dynamodb();
+fn operator(role: &Role, http: SharedHttpClient) -> Client {
+    let credentials = SharedCredentialsProvider::new(role.clone());
+    let region = Some(Region::from_static("eu-west-1"));
+    let dynamodb = Aws::new(http, credentials, region).dynamodb();
     Client::new(function_over(&metered(&dynamodb, true))).with("x-master-key", MASTER_KEY)
 }
 
@@ -113,7 +111,7 @@ fn ended(code: &'static str) -> Gatekeeper {
 async fn credentials_that_ended_early_are_read_anew_and_nobody_notices() {
     for code in ["ExpiredTokenException", "UnrecognizedClientException"] {
         let role = Role::default();
-        let operator = operator(&role, guarded(&world().await, ended(code))).await;
+        let operator = operator(&role, guarded(&world().await, ended(code)));
         let log = Log::begin();
 
         assert_eq!(operator.get("/admin/tenants").await.status, 200, "{code}");
@@ -133,7 +131,7 @@ async fn credentials_that_ended_early_are_read_anew_and_nobody_notices() {
 async fn credentials_that_are_refused_again_are_not_read_again_at_once() {
     let role = Role::default();
     let refused: Gatekeeper = Arc::new(|_| Some(refused("ExpiredTokenException")));
-    let operator = operator(&role, guarded(&world().await, refused)).await;
+    let operator = operator(&role, guarded(&world().await, refused));
     let log = Log::begin();
 
     for _ in 0..3 {
@@ -178,7 +176,7 @@ async fn a_clock_that_is_wrong_is_made_up_for() {
         Some(refusal)
     });
     let role = Role::default();
-    let operator = operator(&role, guarded(&world().await, gatekeeper)).await;
+    let operator = operator(&role, guarded(&world().await, gatekeeper));
 
     assert_eq!(operator.get("/admin/tenants").await.status, 200);
     assert_eq!(*refusals.lock().unwrap(), 1);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, Region};
+use aws_config::Region;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use parlance::{
@@ -29,22 +29,17 @@ const WRONG: &str = "mk_a_key_that_somebody_guessed";
 const MADE: i64 = 1_795_000_000;
 const ROTATED: i64 = MADE + 30 * OVERLAP_SECONDS;
 
-async fn aws(http: SharedHttpClient) -> Aws {
+fn aws(http: SharedHttpClient) -> Aws {
     let credentials = Credentials::new("AKIA", "secret", None, None, "test");
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .region(Region::from_static("eu-west-1"))
-        .credentials_provider(SharedCredentialsProvider::new(credentials));
-    Aws::load(loader).await
+    let credentials = SharedCredentialsProvider::new(credentials);
+    Aws::new(http, credentials, Some(Region::from_static("eu-west-1")))
 }
 
 /// The secret with the old key, and who reads it.
-async fn kept() -> (SecretsManager, RotatingKey) {
+fn kept() -> (SecretsManager, RotatingKey) {
     let manager = SecretsManager::default();
     manager.put(NAME, OLD, MADE);
-    let key = aws(manager.http_client())
-        .await
-        .operator_key(ARN.to_owned());
+    let key = aws(manager.http_client()).operator_key(ARN.to_owned());
     (manager, key)
 }
 
@@ -60,7 +55,7 @@ fn assert_unavailable(answer: &Result<bool, Error>) {
 
 #[tokio::test(start_paused = true)]
 async fn the_secret_opens_and_nothing_else_does() {
-    let (_manager, key) = kept().await;
+    let (_manager, key) = kept();
     assert!(at(&key, OLD, ROTATED).await.unwrap());
     for wrong in [WRONG, "", &OLD[1..], &format!("{OLD} ")] {
         assert!(!at(&key, wrong, ROTATED).await.unwrap(), "{wrong:?}");
@@ -69,7 +64,7 @@ async fn the_secret_opens_and_nothing_else_does() {
 
 #[tokio::test(start_paused = true)]
 async fn the_secret_is_read_once_in_five_minutes() {
-    let (manager, key) = kept().await;
+    let (manager, key) = kept();
     for _ in 0..29 {
         assert!(at(&key, OLD, ROTATED).await.unwrap());
         advance(Duration::from_secs(10)).await;
@@ -82,7 +77,7 @@ async fn the_secret_is_read_once_in_five_minutes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rotated_key_works_at_once() {
-    let (manager, key) = kept().await;
+    let (manager, key) = kept();
     assert!(at(&key, OLD, ROTATED).await.unwrap());
     manager.put(NAME, NEW, ROTATED);
     advance(Duration::from_secs(5)).await;
@@ -91,7 +86,7 @@ async fn a_rotated_key_works_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_key_before_it_holds_for_a_day_and_no_longer() {
-    let (manager, key) = kept().await;
+    let (manager, key) = kept();
     manager.put(NAME, NEW, ROTATED);
     let end = ROTATED + OVERLAP_SECONDS;
     assert!(at(&key, OLD, end - 1).await.unwrap());
@@ -101,7 +96,7 @@ async fn the_key_before_it_holds_for_a_day_and_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn the_key_before_the_one_before_it_is_over() {
-    let (manager, key) = kept().await;
+    let (manager, key) = kept();
     manager.put(NAME, WRONG, ROTATED);
     manager.put(NAME, NEW, ROTATED + 1);
     assert!(!at(&key, OLD, ROTATED + 2).await.unwrap());
@@ -109,7 +104,7 @@ async fn the_key_before_the_one_before_it_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn guesses_make_nobody_ask_more_than_once_in_five_seconds() {
-    let (manager, key) = kept().await;
+    let (manager, key) = kept();
     for _ in 0..500 {
         assert!(!at(&key, WRONG, ROTATED).await.unwrap());
         advance(Duration::from_millis(20)).await;
@@ -120,7 +115,7 @@ async fn guesses_make_nobody_ask_more_than_once_in_five_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_read_anew_holds_for_an_hour() {
-    let (manager, key) = kept().await;
+    let (manager, key) = kept();
     assert!(at(&key, OLD, ROTATED).await.unwrap());
     manager.refuse(Some("AccessDeniedException"));
     let log = Log::begin();
@@ -144,7 +139,7 @@ async fn a_key_that_cannot_be_read_anew_holds_for_an_hour() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_not_called_wrong_while_the_new_one_cannot_be_read() {
-    let (manager, key) = kept().await;
+    let (manager, key) = kept();
     assert!(at(&key, OLD, ROTATED).await.unwrap());
     manager.put(NAME, NEW, ROTATED);
     manager.refuse(Some("AccessDeniedException"));
@@ -160,16 +155,14 @@ async fn a_key_is_not_called_wrong_while_the_new_one_cannot_be_read() {
 
 #[tokio::test(start_paused = true)]
 async fn the_key_is_kept_as_a_hash_alone() {
-    let (_manager, key) = kept().await;
+    let (_manager, key) = kept();
     assert!(at(&key, OLD, ROTATED).await.unwrap());
     assert!(!format!("{key:?}").contains(OLD));
 }
 
 /// The operator of a service whose key `manager` keeps, with the right key.
 async fn operator(manager: &SecretsManager) -> Client {
-    let key = aws(manager.http_client())
-        .await
-        .operator_key(NAME.to_owned());
+    let key = aws(manager.http_client()).operator_key(NAME.to_owned());
     let dynamodb = world().await.dynamodb;
     let app = App::with_operator(&settings(), &dynamodb, Some(Arc::new(key)));
     Client::new(functions::router(&app)).with("x-master-key", OLD)
@@ -189,9 +182,7 @@ async fn the_operator_is_let_in_with_the_secret() {
 }
 
 async fn operator_api(manager: &SecretsManager) -> axum::Router {
-    let key = aws(manager.http_client())
-        .await
-        .operator_key(NAME.to_owned());
+    let key = aws(manager.http_client()).operator_key(NAME.to_owned());
     let dynamodb = world().await.dynamodb;
     functions::router(&App::with_operator(
         &settings(),

@@ -9,6 +9,7 @@ mod end;
 mod examples;
 mod http;
 mod keeping;
+mod log;
 mod refusals;
 mod runner;
 mod start;

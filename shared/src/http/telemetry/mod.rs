@@ -88,7 +88,7 @@ fn start_with(lines: Lines) {
         // What a panic says may hold words of a request, unless it was written down in the code.
         let message = panic.payload().downcast_ref::<&'static str>();
         let at = panic.location().map(ToString::to_string);
-        tracing::error!(at, panic = message, "a panic");
+        tracing::error!(at, panic = message, "panicked");
     }));
 }
 
