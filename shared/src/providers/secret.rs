@@ -55,7 +55,7 @@ impl Secret {
         Self { client, id }
     }
 
-    /// The version at `stage`; `None` if it was never rotated. Only its hash is kept.
+    /// The version at `stage`; `None` if there is no previous one that was a key. Only its hash is kept.
     ///
     /// # Errors
     ///
@@ -82,6 +82,10 @@ impl Secret {
         // Whoever wrote it with an editor ended the line.
         let secret = value.secret_string().unwrap_or_default().trim();
         if secret.len() < SHORTEST {
+            if stage == Stage::Previous {
+                // It never opened anything, and must not keep the one after it from doing so.
+                return Ok(None);
+            }
             return Err(self.unread(format!("has fewer than {SHORTEST} characters")));
         }
         let made_at = value.created_date();

@@ -103,6 +103,18 @@ async fn the_key_before_the_one_before_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_was_too_short_is_replaced_by_a_longer_one() {
+    let manager = SecretsManager::default();
+    manager.put(NAME, "changeme", MADE);
+    let key = aws(manager.http_client()).operator_key(NAME.to_owned());
+    assert_unavailable(&at(&key, "changeme", MADE).await);
+    manager.put(NAME, NEW, ROTATED);
+    advance(Duration::from_secs(5)).await;
+    assert!(at(&key, NEW, ROTATED).await.unwrap());
+    assert!(!at(&key, "changeme", ROTATED).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn guesses_make_nobody_ask_more_than_once_in_five_seconds() {
     let (manager, key) = kept();
     for _ in 0..500 {

@@ -16,43 +16,39 @@ pub(super) struct Measures {
     target: &'static str,
     /// Members by which a metric is told apart.
     dimensions: &'static [&'static str],
-    /// Members that are metrics, with their units.
-    metrics: &'static [(&'static str, Unit)],
+    /// Members that are metrics, with their units if they are not counts: that needs no saying.
+    metrics: &'static [(&'static str, Option<&'static str>)],
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-enum Unit {
-    Count,
-    Milliseconds,
-}
+const MILLISECONDS: Option<&str> = Some("Milliseconds");
 
 const MEASURES: [Measures; 2] = [
     Measures {
         target: REQUEST,
         dimensions: &["function", "surface"],
         metrics: &[
-            ("duration_ms", Unit::Milliseconds),
-            ("server_errors", Unit::Count),
-            ("client_errors", Unit::Count),
-            ("rate_limited", Unit::Count),
-            ("throttles", Unit::Count),
-            ("cold_start", Unit::Count),
-            ("dynamodb_calls", Unit::Count),
-            ("read_units", Unit::Count),
-            ("write_units", Unit::Count),
+            ("duration_ms", MILLISECONDS),
+            ("server_errors", None),
+            ("client_errors", None),
+            ("rate_limited", None),
+            ("throttles", None),
+            ("cold_start", None),
+            ("dynamodb_calls", None),
+            ("read_units", None),
+            ("write_units", None),
         ],
     },
     Measures {
         target: BATCH,
         dimensions: &["function"],
         metrics: &[
-            ("duration_ms", Unit::Milliseconds),
-            ("records", Unit::Count),
-            ("put_aside", Unit::Count),
-            ("failed", Unit::Count),
-            ("iterator_age_ms", Unit::Milliseconds),
-            ("dynamodb_calls", Unit::Count),
-            ("write_units", Unit::Count),
+            ("duration_ms", MILLISECONDS),
+            ("records", None),
+            ("put_aside", None),
+            ("failed", None),
+            ("iterator_age_ms", MILLISECONDS),
+            ("dynamodb_calls", None),
+            ("write_units", None),
         ],
     },
 ];
@@ -105,5 +101,6 @@ struct Set {
 #[serde(rename_all = "PascalCase")]
 struct Metric {
     name: &'static str,
-    unit: Unit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'static str>,
 }

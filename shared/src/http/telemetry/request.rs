@@ -75,6 +75,9 @@ impl Observed {
 
     /// Tells the client the request's id.
     pub fn name(&self, response: &mut Response) {
+        if self.request_id.is_empty() {
+            return;
+        }
         if let Ok(id) = HeaderValue::try_from(&self.request_id) {
             response.headers_mut().insert(ID_HEADER, id);
         }
