@@ -26,7 +26,10 @@ macro_rules! client {
     ($aws:expr, $sdk:ident, $service:literal) => {{
         let mut config = $sdk::config::Builder::from(&$aws.config);
         config.set_endpoint_url(endpoint(concat!("AWS_ENDPOINT_URL_", $service)));
-        $sdk::Client::from_conf(config.retry_classifier($aws.renewal.clone()).build())
+        let config = config
+            .interceptor($aws.renewal.clone())
+            .retry_classifier($aws.renewal.clone());
+        $sdk::Client::from_conf(config.build())
     }};
 }
 

@@ -5,7 +5,7 @@
 //! wrong needs nothing of ours: the SDK signs with the time it sees in the answer, and tries again.)
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,12 +16,21 @@ use aws_smithy_runtime_api::{
         identity::{
             IdentityFuture, ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
         },
-        interceptors::context::InterceptorContext,
+        interceptors::{
+            Intercept,
+            context::{
+                BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
+                InterceptorContext,
+            },
+        },
         retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority},
         runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
     },
 };
-use aws_smithy_types::{config_bag::ConfigBag, retry::ErrorKind};
+use aws_smithy_types::{
+    config_bag::{ConfigBag, Storable, StoreReplace},
+    retry::ErrorKind,
+};
 use serde::Deserialize;
 
 /// For how long credentials are not read anew again. An instance's role, a container's and a file give the
@@ -43,29 +52,44 @@ pub(super) struct Renewal(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     cache: SharedIdentityCache,
+    generation: Generation,
     renewed: Option<Instant>,
+}
+
+/// How often credentials were read anew before those that a try was signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Generation(u64);
+
+impl Storable for Generation {
+    type Storer = StoreReplace<Self>;
 }
 
 impl Renewal {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             cache: fresh(),
+            generation: Generation(0),
             renewed: None,
         })))
     }
 
-    fn cache(&self) -> SharedIdentityCache {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.cache.clone()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the credentials, unless that was done just now.
-    fn renew(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.renewed.is_none_or(|at| at.elapsed() >= PAUSE) {
-            state.cache = fresh();
-            state.renewed = Some(Instant::now());
+    /// Forgets the credentials of `refused`. Whether there are others to try: not if these were read just now.
+    fn renew(&self, refused: Generation) -> bool {
+        let mut state = self.state();
+        if state.generation != refused {
+            return true;
         }
+        if state.renewed.is_some_and(|at| at.elapsed() < PAUSE) {
+            return false;
+        }
+        state.cache = fresh();
+        state.generation = Generation(refused.0 + 1);
+        state.renewed = Some(Instant::now());
+        true
     }
 }
 
@@ -80,7 +104,7 @@ impl ResolveCachedIdentity for Renewal {
         components: &'a RuntimeComponents,
         config: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
-        let cache = self.cache();
+        let cache = self.state().cache.clone();
         IdentityFuture::new(async move {
             cache
                 .resolve_cached_identity(resolver, components, config)
@@ -93,7 +117,8 @@ impl ResolveCachedIdentity for Renewal {
         components: &RuntimeComponentsBuilder,
         config: &ConfigBag,
     ) -> Result<(), BoxError> {
-        ResolveCachedIdentity::validate_base_client_config(&self.cache(), components, config)
+        let cache = self.state().cache.clone();
+        ResolveCachedIdentity::validate_base_client_config(&cache, components, config)
     }
 
     fn validate_final_config(
@@ -101,7 +126,38 @@ impl ResolveCachedIdentity for Renewal {
         components: &RuntimeComponents,
         config: &ConfigBag,
     ) -> Result<(), BoxError> {
-        ResolveCachedIdentity::validate_final_config(&self.cache(), components, config)
+        let cache = self.state().cache.clone();
+        ResolveCachedIdentity::validate_final_config(&cache, components, config)
+    }
+}
+
+/// Tells the classifier what a try was signed with.
+impl Intercept for Renewal {
+    fn name(&self) -> &'static str {
+        "Renewal"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let generation = self.state().generation;
+        config.interceptor_state().store_put(generation);
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(generation) = config.load::<Generation>() {
+            context.response_mut().add_extension(*generation);
+        }
+        Ok(())
     }
 }
 
@@ -115,14 +171,17 @@ impl ClassifyRetry for Renewal {
         RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
     }
 
-    /// The tries of one call are few: the SDK's own bound.
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        if !is_refused(context) {
-            return RetryAction::NoActionIndicated;
+        match refused(context) {
+            // Waiting would mend nothing.
+            Some(generation) if self.renew(generation) => {
+                RetryAction::retryable_error_with_explicit_delay(
+                    ErrorKind::ServerError,
+                    Duration::ZERO,
+                )
+            }
+            Some(_) | None => RetryAction::NoActionIndicated,
         }
-        self.renew();
-        // Waiting would mend nothing.
-        RetryAction::retryable_error_with_explicit_delay(ErrorKind::ServerError, Duration::ZERO)
     }
 }
 
@@ -133,16 +192,15 @@ struct Refusal<'a> {
     kind: &'a str,
 }
 
-fn is_refused(context: &InterceptorContext) -> bool {
-    let Some(answer) = context.response() else {
-        return false;
-    };
+/// The credentials that AWS refused, if that is what it did.
+fn refused(context: &InterceptorContext) -> Option<Generation> {
+    let answer = context.response()?;
     if !answer.status().is_client_error() {
-        return false;
+        return None;
     }
-    let body = answer.body().bytes().unwrap_or_default();
-    serde_json::from_slice(body).is_ok_and(|Refusal { kind }| {
-        let code = kind.rsplit('#').next().unwrap_or_default();
-        REFUSALS.contains(&code)
-    })
+    let Refusal { kind } = serde_json::from_slice(answer.body().bytes()?).ok()?;
+    let code = kind.rsplit('#').next()?;
+    REFUSALS
+        .contains(&code)
+        .then(|| answer.extension::<Generation>().copied())?
 }

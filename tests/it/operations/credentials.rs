@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -23,9 +23,10 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::{DateTime, body::SdkBody, date_time::Format};
 use parlance::{providers::aws::Aws, store::usage::metered};
 use serde_json::json;
+use tokio::task::yield_now;
 
 use super::{Log, MASTER_KEY, function_over};
-use crate::support::{Client, World, world};
+use crate::support::{Client, World, tenant, world};
 
 /// What an AWS in front of the store refuses, before it asks it.
 type Gatekeeper = Arc<dyn Fn(&HttpRequest) -> Option<HttpResponse> + Send + Sync>;
@@ -44,7 +45,11 @@ impl std::fmt::Debug for Guarded {
 impl HttpConnector for Guarded {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         match (self.gatekeeper)(&request) {
-            Some(refusal) => HttpConnectorFuture::ready(Ok(refusal)),
+            Some(refusal) => HttpConnectorFuture::new(async {
+                // Lets the calls that go together begin.
+                yield_now().await;
+                Ok(refusal)
+            }),
             None => self.store.call(request),
         }
     }
@@ -128,9 +133,41 @@ async fn credentials_that_ended_early_are_read_anew_and_nobody_notices() {
 }
 
 #[tokio::test]
+async fn calls_that_were_under_way_together_are_all_tried_again() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice"]).await;
+    let role = Role::default();
+    let accepted = Arc::new(AtomicBool::new(true));
+    let accepts = Arc::clone(&accepted);
+    let gatekeeper: Gatekeeper = Arc::new(move |request| {
+        let signed = request.headers().get("authorization").unwrap();
+        let is_first = signed.contains("Credential=ASIA0/");
+        (is_first && !accepts.load(Ordering::Relaxed)).then(|| refused("ExpiredTokenException"))
+    });
+    let alice = operator(&role, guarded(&world().await, gatekeeper))
+        .with("x-api-key", &tenant.key)
+        .with("x-user-id", "alice");
+    assert_eq!(alice.get("/rooms").await.status, 200);
+    accepted.store(false, Ordering::Relaxed);
+    let log = Log::begin();
+
+    // It reads the caller's place and the log at the same time.
+    let read = alice.get(&format!("/rooms/{room}/messages")).await;
+
+    assert_eq!(read.status, 200, "{}", read.raw);
+    assert_eq!(log.one()["dynamodb_retries"], 2);
+    assert_eq!(role.read(), 2);
+}
+
+#[tokio::test]
 async fn credentials_that_are_refused_again_are_not_read_again_at_once() {
     let role = Role::default();
-    let refused: Gatekeeper = Arc::new(|_| Some(refused("ExpiredTokenException")));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let refused: Gatekeeper = Arc::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Some(refused("ExpiredTokenException"))
+    });
     let operator = operator(&role, guarded(&world().await, refused));
     let log = Log::begin();
 
@@ -144,6 +181,8 @@ async fn credentials_that_are_refused_again_are_not_read_again_at_once() {
         assert!(!line.to_string().contains("token0"), "{line}");
     }
     assert_eq!(role.read(), 2);
+    // The first request twice, with what was read anew; the others once.
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
 }
 
 #[tokio::test]
