@@ -7,6 +7,7 @@
     reason = "a test that fails panics; that is how it says so"
 )]
 
+mod bootstraps;
 mod budgets;
 mod chatapi;
 mod floors;

@@ -2,25 +2,21 @@
 
 use aws_lambda_events::dynamodb::Event;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use parlance::{
-    http::{
-        serve,
-        telemetry::{self, Ids},
-    },
-    providers::aws::Aws,
+use parlance::http::{
+    serve,
+    telemetry::{self, Ids},
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let aws = Aws::from_env();
-    let (app, poison) = (serve::app(&aws)?, serve::poison_queue(&aws)?);
-    run(service_fn(|event: LambdaEvent<Event>| {
+    let (app, poison) = serve::consumer()?;
+    let heads = service_fn(|event: LambdaEvent<Event>| {
         let trace = event.context.xray_trace_id.as_deref();
         let ids = Ids::of_invocation(event.context.request_id.clone(), trace);
         // Boxed: a future that holds all of it is deeper than the compiler likes.
         let handled = Box::pin(heads::handle(&app, &poison, event.payload));
         async { Ok::<_, Error>(ids.within(handled).await) }
-    }))
-    .await
+    });
+    serve::until_told(run(heads)).await
 }

@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::Client;
 use self::{auth::Sessions, health::Probe, quota::Quotas};
 pub use self::{
     health::Health,
-    settings::{MissingSetting, Settings},
+    settings::{BadSettings, Settings},
     tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
 };
 use crate::{providers::operator_key::OperatorKey, store::Stores};

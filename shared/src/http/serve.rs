@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use axum::Router;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, edge::edge, surface::Surface, telemetry};
 use crate::{
-    app::{App, Settings},
+    app::{App, BadSettings, Settings},
     domain::Error,
     providers::aws::Aws,
     queue::PoisonQueue,
@@ -42,7 +43,7 @@ async fn not_found() -> Failure {
 pub async fn serve_all<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = app(&Aws::from_env())?;
-    lambda_http::run(edge::<S>(routes, &app)).await
+    until_told(lambda_http::run(edge::<S>(routes, &app))).await
 }
 
 /// Runs the operator's routes as [`serve`] runs others. The operator's key is in the secret that
@@ -55,21 +56,47 @@ pub async fn serve_all<S: Surface>(routes: Router<App>) -> Result<(), lambda_htt
 pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let aws = Aws::from_env();
-    let secret = variable("MASTER_API_KEY_SECRET");
+    let (settings, secret) = started(Settings::of_operator(variable))?;
+    let dynamodb = counted(&aws);
     let app = match secret {
-        Some(id) => {
-            let key = Arc::new(aws.operator_key(id));
-            App::with_operator(&settings()?, &counted(&aws), Some(key))
-        }
-        None if variable("MASTER_API_KEY").is_some() => app(&aws)?,
-        None => return Err("environment variable MASTER_API_KEY_SECRET is not set".into()),
+        Some(id) => App::with_operator(&settings, &dynamodb, Some(Arc::new(aws.operator_key(id)))),
+        None => App::new(&settings, &dynamodb),
     };
-    lambda_http::run(edge::<S>(only(routes), &app)).await
+    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+}
+
+/// What a function that consumes a stream works with: the service as its environment describes it, and the
+/// queue of what it cannot read, `POISON_QUEUE`.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub fn consumer() -> Result<(App, PoisonQueue), lambda_http::Error> {
+    let aws = Aws::from_env();
+    let (settings, poison) = started(Settings::of_consumer(variable))?;
+    let app = App::new(&settings, &counted(&aws));
+    Ok((app, PoisonQueue::new(aws.sqs(), poison)))
+}
+
+/// Runs a function until SIGTERM, which Lambda sends between two invocations: there is nothing to finish.
+///
+/// # Errors
+///
+/// If the runtime is lost.
+pub async fn until_told(
+    run: impl Future<Output = Result<(), lambda_http::Error>>,
+) -> Result<(), lambda_http::Error> {
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = run => ended,
+        _ = told.recv() => Ok(()),
+    }
 }
 
 /// The service as this function's environment describes it.
-pub fn app(aws: &Aws) -> Result<App, lambda_http::Error> {
-    Ok(App::new(&settings()?, &counted(aws)))
+fn app(aws: &Aws) -> Result<App, lambda_http::Error> {
+    let settings = started(Settings::from_env(variable))?;
+    Ok(App::new(&settings, &counted(aws)))
 }
 
 /// A DynamoDB client that counts calls and units for the lines.
@@ -77,16 +104,11 @@ fn counted(aws: &Aws) -> Client {
     metered(&aws.dynamodb(), true)
 }
 
-/// The queue of what this function cannot read, `POISON_QUEUE`.
-pub fn poison_queue(aws: &Aws) -> Result<PoisonQueue, lambda_http::Error> {
-    let url = variable("POISON_QUEUE").ok_or("environment variable POISON_QUEUE is not set")?;
-    Ok(PoisonQueue::new(aws.sqs(), url))
-}
-
-fn settings() -> Result<Settings, lambda_http::Error> {
-    Ok(Settings::from_env(|name| std::env::var(name).ok())?)
+/// Logs why the function cannot start.
+fn started<T>(settings: Result<T, BadSettings>) -> Result<T, BadSettings> {
+    settings.inspect_err(|error| tracing::error!("the function cannot start: {error}"))
 }
 
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var(name).ok()
 }

@@ -685,7 +685,8 @@ async fn a_wrong_method_is_told_the_right_ones() {
 
 #[tokio::test]
 async fn an_unknown_path_is_not_found() {
-    let stranger = world().await.stranger();
+    let world = world().await;
+    let stranger = world.stranger();
     let paths = [
         "/",
         "/nope",
@@ -706,6 +707,10 @@ async fn an_unknown_path_is_not_found() {
     for path in paths {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let answer = stranger.send(method, path, "").await;
+            if world.alters(path) {
+                answer.assert_error(400, "VALIDATION_ERROR", Some("path"));
+                continue;
+            }
             assert_eq!(answer.status, 404, "{path}: {}", answer.raw);
             answer.assert(
                 404,
@@ -745,7 +750,12 @@ async fn what_is_no_room_id_is_no_room() {
             format!("/rooms/{id}/members"),
             format!("/rooms/{id}/messages"),
         ] {
-            alice.get(&path).await.assert_error(404, "NOT_FOUND", None);
+            let answer = alice.get(&path).await;
+            if tenant.world.alters(&path) {
+                answer.assert_error(400, "VALIDATION_ERROR", Some("path"));
+            } else {
+                answer.assert_error(404, "NOT_FOUND", None);
+            }
         }
         let ack = alice
             .post("/acks", &json!({ "room_id": id, "seq": 0 }))

@@ -73,13 +73,19 @@ async fn a_credential_sent_twice_is_refused() {
     let tenant = tenant().await;
     let other = crate::support::tenant().await;
     let alice = tenant.user("alice");
+    tenant.group(&["alice", "bob"]).await;
 
     for key in [&tenant.key, &other.key] {
         let twice = alice.clone().with("x-api-key", key).get("/rooms").await;
         twice.assert_error(401, "AUTHENTICATION_ERROR", None);
     }
-    let twice = alice.clone().with("x-user-id", "bob").get("/rooms").await;
-    twice.assert_error(401, "AUTHENTICATION_ERROR", None);
+    // API Gateway joins them by a comma, and an id may hold one: then nobody of either name is meant.
+    let bob = alice.clone().with("x-user-id", "bob").get("/rooms").await;
+    if tenant.world.deployed.is_some() {
+        bob.assert(200, json!([]));
+    } else {
+        bob.assert_error(401, "AUTHENTICATION_ERROR", None);
+    }
     let operator = tenant.world.operator().anew();
     let twice = operator
         .clone()

@@ -350,13 +350,17 @@ async fn a_foreign_or_forged_message_id_finds_and_changes_nothing() {
     ];
     for id in ids {
         let path = format!("{}/{id}", at(&room));
-        alice.get(&path).await.assert_error(404, "NOT_FOUND", None);
+        let (status, code, field) = if tenant.world.alters(&path) {
+            (400, "VALIDATION_ERROR", Some("path"))
+        } else {
+            (404, "NOT_FOUND", None)
+        };
+        let read = alice.get(&path).await;
+        read.assert_error(status, code, field);
         let edit = alice.put(&path, &json!({ "content": "x" })).await;
-        edit.assert_error(404, "NOT_FOUND", None);
-        alice
-            .delete(&path)
-            .await
-            .assert_error(404, "NOT_FOUND", None);
+        edit.assert_error(status, code, field);
+        let delete = alice.delete(&path).await;
+        delete.assert_error(status, code, field);
     }
     assert_eq!(alice.get(&at(&room)).await.body, before);
 }

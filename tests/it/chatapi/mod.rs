@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use crate::support::{Client, Response, Tenant, World};
 
 /// An item of a table.
-type Item = HashMap<String, AttributeValue>;
+pub type Item = HashMap<String, AttributeValue>;
 
 fn s(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
@@ -44,7 +44,7 @@ fn text<'a>(item: &'a Item, name: &str) -> &'a str {
 }
 
 /// Sends `content` to a room.
-async fn send(client: &Client, room: &str, content: &str) -> Response {
+pub async fn send(client: &Client, room: &str, content: &str) -> Response {
     let path = format!("/rooms/{room}/messages");
     let sent = client.post(&path, &json!({ "content": content })).await;
     assert_eq!(sent.status, 200, "{}", sent.raw);
@@ -53,7 +53,7 @@ async fn send(client: &Client, room: &str, content: &str) -> Response {
 
 /// The names that the items of a list have at `field`.
 #[track_caller]
-fn column(response: &Response, field: &str) -> Vec<Value> {
+pub fn column(response: &Response, field: &str) -> Vec<Value> {
     assert_eq!(response.status, 200, "{}", response.raw);
     let list = response.body.as_array().unwrap();
     list.iter().map(|item| item[field].clone()).collect()
@@ -115,7 +115,7 @@ async fn events(tenant: &Tenant) -> BTreeMap<String, usize> {
 }
 
 /// The items of one partition.
-async fn partition(world: &World, table: &str, pk: String) -> Vec<Item> {
+pub async fn partition(world: &World, table: &str, pk: String) -> Vec<Item> {
     let query = world
         .dynamodb
         .query()
@@ -148,7 +148,7 @@ async fn poison() -> (PoisonQueue, aws_sdk_sqs::Client, String) {
 }
 
 /// A record of the stream, as Lambda hands it over.
-fn record(kind: &str, image: &Item) -> Value {
+pub fn record(kind: &str, image: &Item) -> Value {
     let image: BTreeMap<_, _> = image
         .iter()
         .filter_map(|(name, value)| Some((name.as_str(), json!({ "S": value.as_s().ok()? }))))

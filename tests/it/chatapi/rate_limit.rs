@@ -161,6 +161,8 @@ async fn no_more_pass_than_the_limit_and_what_time_refills() {
 #[tokio::test]
 async fn a_new_limit_holds_at_once_in_the_process_that_set_it() {
     let tenant = tenant().await;
+    // One process for all functions, as on one machine.
+    let tenant = tenant.at(&tenant.world.another(|client| client));
     let alice = tenant.user("alice");
     // Leases a share under the old limit.
     assert_told("before", &alice.get("/rooms").await, 1_000_000);

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 pub struct Client {
     api: Router,
     headers: Vec<(String, String)>,
+    kind: String,
     address: IpAddr,
 }
 
@@ -42,6 +43,7 @@ impl Client {
         Self {
             api,
             headers: Vec::new(),
+            kind: "application/json".to_owned(),
             address: anywhere(),
         }
     }
@@ -50,6 +52,14 @@ impl Client {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Whose bodies are of another type than JSON, or say so.
+    pub fn of_type(self, kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            ..self
+        }
     }
 
     /// From an address that nobody else has.
@@ -83,7 +93,7 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("content-type", "application/json")
+            .header("content-type", &self.kind)
             .extension(ConnectInfo(SocketAddr::new(self.address, 1)));
         for (name, value) in &self.headers {
             request = request.header(name, value.as_bytes());

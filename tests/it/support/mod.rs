@@ -1,8 +1,9 @@
-//! A service in process over the embedded store, and clients that speak to it.
+//! A service over the embedded store, in process or as it is deployed, and clients that speak to it.
 //!
 //! All tests share one store and keep apart by tenant: [`tenant`] makes a fresh one.
 
 mod client;
+pub mod deployed;
 pub mod faults;
 pub mod secrets;
 mod store;

@@ -1,25 +1,33 @@
 //! The service under test.
 
-use std::{path::PathBuf, sync::OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use axum::Router;
 use parlance::app::{App, Settings};
+use parlance_lambda::Definition;
 use parlance_local::{
     clients::embedded_dynamodb,
     clients::embedded_sqs,
     dynamodb::{DynamoDb, Sync},
     functions,
-    provision::provision,
+    provision::{Provisioned, provision},
     sqs::{self, Sqs},
     template::Stack,
 };
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-use super::Client;
+use super::{
+    Client,
+    deployed::{Deployed, bootstraps, served, stores},
+};
 
 /// The operator's key of every service under test.
-const MASTER_KEY: &str = "mk_the_operators_key_of_the_tests";
+pub const MASTER_KEY: &str = "mk_the_operators_key_of_the_tests";
 
 /// A service and its store.
 #[derive(Clone)]
@@ -28,12 +36,16 @@ pub struct World {
     pub api: Router,
     /// A client of the store that no fault touches.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// The use cases.
+    /// The use cases, in process.
     pub app: App,
+    /// The processes that answer, unless it is this one.
+    pub deployed: Option<Deployed>,
     store: DynamoDb,
+    queues: Sqs,
+    provisioned: Provisioned,
 }
 
-/// The service that tests share.
+/// The service that tests share: its bootstraps, if there are any, or in process.
 pub async fn world() -> World {
     static WORLD: OnceLock<World> = OnceLock::new();
     // Made once, by whoever comes first; others may make one in vain, never use two.
@@ -41,7 +53,12 @@ pub async fn world() -> World {
         return world.clone();
     }
     let fresh = World::new().await;
-    WORLD.get_or_init(|| fresh).clone()
+    WORLD
+        .get_or_init(|| match bootstraps() {
+            Some(folder) => fresh.deployed(&folder),
+            None => fresh,
+        })
+        .clone()
 }
 
 /// A service of its own over a store of its own, whose SDK calls go through `wrap`.
@@ -55,8 +72,9 @@ impl World {
         let folder: PathBuf = tempfile::tempdir().unwrap().keep();
         let store = DynamoDb::open(&folder.join("dynamodb.sqlite"), Sync::Normal).unwrap();
         let dynamodb = embedded_dynamodb(store.http_client());
-        let queues = embedded_sqs(Sqs::open(None, sqs::Sync::Normal).unwrap().http_client());
-        provision(&Stack::compiled_in().unwrap(), &dynamodb, &queues)
+        let queues = Sqs::open(None, sqs::Sync::Normal).unwrap();
+        let sqs = embedded_sqs(queues.http_client());
+        let provisioned = provision(&Stack::compiled_in().unwrap(), &dynamodb, &sqs)
             .await
             .unwrap();
         // The file lives as long as the store holds it open.
@@ -66,8 +84,47 @@ impl World {
             api: functions::router(&app),
             dynamodb,
             app,
+            deployed: None,
             store,
+            queues,
+            provisioned,
         }
+    }
+
+    /// The same store, served by the bootstraps in `folder`.
+    pub fn deployed(&self, folder: &Path) -> Self {
+        self.deployed_at(folder, &self.served(), |_| {})
+    }
+
+    /// The stores as a URL.
+    pub fn served(&self) -> String {
+        served(&self.store, &self.queues)
+    }
+
+    /// The stores as a service.
+    pub fn stores(&self) -> Router {
+        stores(&self.store, &self.queues)
+    }
+
+    /// Bootstraps that believe the stores to be at `endpoint`, of the template's functions after `change`.
+    pub fn deployed_at(
+        &self,
+        folder: &Path,
+        endpoint: &str,
+        change: impl FnOnce(&mut Vec<Definition>),
+    ) -> Self {
+        let deployed = Deployed::new(folder, endpoint, &self.provisioned, change);
+        Self {
+            api: deployed.gateway.router(),
+            deployed: Some(deployed),
+            ..self.clone()
+        }
+    }
+
+    /// A queue of the stack: its client and its URL.
+    pub fn queue(&self, name: &str) -> (aws_sdk_sqs::Client, String) {
+        let client = embedded_sqs(self.queues.http_client());
+        (client, self.provisioned.queue_urls[name].clone())
     }
 
     /// Another process over the same store: it shares no memory with this one. Its SDK calls go through
@@ -91,8 +148,24 @@ impl World {
         Self {
             api,
             app,
+            deployed: None,
             ..self.clone()
         }
+    }
+
+    /// Whether the gateway hands over another path than `path`, which is percent-encoded: it decodes it, and
+    /// what was data is then part of a URL. The service refuses such a one before it looks for anything.
+    pub fn alters(&self, path: &str) -> bool {
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        let twice = percent_decode_str(&path).decode_utf8_lossy();
+        let cut = |c: char| c.is_ascii_control() || c == ' ';
+        self.deployed.is_some()
+            && (twice != path
+                || path.contains(['?', '#', '\\'])
+                || path.trim_matches(cut) != path
+                || path
+                    .split('/')
+                    .any(|segment| segment == "." || segment == ".."))
     }
 
     /// The operator.

@@ -1,0 +1,313 @@
+//! What `template.yaml` says of functions: their binaries, their limits, their environments and their routes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use yaml_serde::Value;
+
+/// A function as the template defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// Its logical id, by which it is called here.
+    pub name: String,
+    /// The name of its binary.
+    pub binary: String,
+    /// Its memory in MB.
+    pub memory: u32,
+    /// How long one invocation may take.
+    pub timeout: Duration,
+    /// Its environment as far as the template sets it: the globals' and its own variables.
+    pub environment: BTreeMap<String, String>,
+    /// Its routes in the HTTP API.
+    pub routes: Vec<Route>,
+}
+
+/// A route of an HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// What no other route takes.
+    Default,
+    /// A method, `ANY` for all of them, and a path such as `/rooms/{room_id}`.
+    Path {
+        /// The method in capitals.
+        method: String,
+        /// The path with its parameters in braces.
+        path: String,
+    },
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => write!(f, "$default"),
+            Self::Path { method, path } => write!(f, "{method} {path}"),
+        }
+    }
+}
+
+/// Why a template's functions could not be read, in one line.
+#[derive(Debug)]
+pub struct TemplateError(String);
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "template.yaml: {}", self.0)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Template {
+    #[serde(default)]
+    parameters: BTreeMap<String, Parameter>,
+    #[serde(default)]
+    globals: Globals,
+    resources: BTreeMap<String, Resource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Parameter {
+    #[serde(default)]
+    default: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Globals {
+    function: Properties,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Resource {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    properties: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Metadata {
+    build_properties: BuildProperties,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct BuildProperties {
+    binary: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Properties {
+    memory_size: Option<u32>,
+    timeout: Option<u64>,
+    environment: Environment,
+    events: BTreeMap<String, Event>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Environment {
+    variables: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Event {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(default)]
+    properties: EventProperties,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EventProperties {
+    method: Option<String>,
+    path: Option<String>,
+}
+
+/// The functions of `template`. `names` says what stands for a reference in the environment: `Messages` for
+/// `!Ref Messages`, `Messages.Arn` for `!GetAtt Messages.Arn`; a parameter without a name has its default.
+///
+/// # Errors
+///
+/// If the template is no template, or if a variable refers to something that has no name.
+pub fn definitions(
+    template: &str,
+    names: &BTreeMap<String, String>,
+) -> Result<Vec<Definition>, TemplateError> {
+    let template: Template =
+        yaml_serde::from_str(template).map_err(|reason| TemplateError(reason.to_string()))?;
+    let mut known: BTreeMap<String, String> = template
+        .parameters
+        .iter()
+        .filter_map(|(name, parameter)| Some((name.clone(), plain(&parameter.default)?)))
+        .collect();
+    known.extend(names.clone());
+
+    let mut definitions = Vec::new();
+    for (name, resource) in template.resources {
+        if resource.kind != "AWS::Serverless::Function" {
+            continue;
+        }
+        let fault = |reason: String| TemplateError(format!("{name}: {reason}"));
+        let own: Properties = yaml_serde::from_value(resource.properties)
+            .map_err(|reason| fault(reason.to_string()))?;
+        let globals = &template.globals.function;
+        let variables = globals.environment.variables.iter();
+        let environment = variables
+            .chain(&own.environment.variables)
+            .map(|(variable, value)| {
+                let value = resolved(value, &known).map_err(|what| {
+                    fault(format!("nothing is known of {what}, which {variable} is"))
+                })?;
+                Ok((variable.clone(), value))
+            })
+            .collect::<Result<_, _>>()?;
+        let binary = resource.metadata.build_properties.binary;
+        definitions.push(Definition {
+            binary: binary.ok_or_else(|| fault("it names no Binary to build".to_owned()))?,
+            // What Lambda and SAM take when a template is silent.
+            memory: own.memory_size.or(globals.memory_size).unwrap_or(128),
+            timeout: Duration::from_secs(own.timeout.or(globals.timeout).unwrap_or(3)),
+            environment,
+            routes: own.events.into_values().filter_map(route).collect(),
+            name,
+        });
+    }
+    Ok(definitions)
+}
+
+fn route(event: Event) -> Option<Route> {
+    if event.kind != "HttpApi" {
+        return None;
+    }
+    match (event.properties.method, event.properties.path) {
+        (_, None) => Some(Route::Default),
+        (_, Some(path)) if path == "$default" => Some(Route::Default),
+        (method, Some(path)) => {
+            let method = method.map_or_else(|| "ANY".to_owned(), |it| it.to_uppercase());
+            let method = if method == "*" {
+                "ANY".to_owned()
+            } else {
+                method
+            };
+            Some(Route::Path { method, path })
+        }
+    }
+}
+
+/// What a variable's value comes to; what it refers to, if that is not known.
+fn resolved(value: &Value, known: &BTreeMap<String, String>) -> Result<String, String> {
+    let named = |name: &str| known.get(name).cloned().ok_or_else(|| name.to_owned());
+    if let Some(text) = plain(value) {
+        return Ok(text);
+    }
+    let Value::Tagged(tagged) = value else {
+        return Err(format!("{value:?}"));
+    };
+    let tag = tagged.tag.to_string();
+    match (tag.trim_start_matches('!'), tagged.value.as_str()) {
+        ("Ref" | "GetAtt", Some(name)) => named(name),
+        ("Sub", Some(text)) => {
+            let mut whole = String::new();
+            let mut rest = text;
+            while let Some((before, after)) = rest.split_once("${") {
+                let (name, after) = after.split_once('}').ok_or_else(|| text.to_owned())?;
+                whole.push_str(before);
+                whole.push_str(&named(name)?);
+                rest = after;
+            }
+            Ok(whole + rest)
+        }
+        (tag, _) => Err(format!("!{tag}")),
+    }
+}
+
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = "
+        Parameters:
+          Level: { Type: String, Default: info }
+        Globals:
+          Function:
+            Timeout: 29
+            Environment:
+              Variables: { TABLE: !Ref Things, LEVEL: !Ref Level }
+        Resources:
+          Things: { Type: AWS::DynamoDB::Table }
+          ThingsFunction:
+            Type: AWS::Serverless::Function
+            Metadata: { BuildMethod: rust-cargolambda, BuildProperties: { Binary: things } }
+            Properties:
+              MemorySize: 512
+              Environment:
+                Variables: { ARN: !GetAtt Things.Arn, INDEX: !Sub '${Things}/by_${Level}', LEVEL: debug }
+              Events:
+                Get: { Type: HttpApi, Properties: { ApiId: !Ref Api, Method: get, Path: '/things/{id}' } }
+                Rest: { Type: HttpApi, Properties: { ApiId: !Ref Api } }
+                Jobs: { Type: SQS, Properties: { Queue: !GetAtt Jobs.Arn } }
+    ";
+
+    fn names() -> BTreeMap<String, String> {
+        [("Things", "things-1"), ("Things.Arn", "arn:things-1")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    #[test]
+    fn a_function_is_read_with_what_it_shares_and_what_it_refers_to() {
+        let environment = [
+            ("TABLE", "things-1"),
+            ("LEVEL", "debug"),
+            ("ARN", "arn:things-1"),
+            ("INDEX", "things-1/by_info"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let expected = Definition {
+            name: "ThingsFunction".to_owned(),
+            binary: "things".to_owned(),
+            memory: 512,
+            timeout: Duration::from_secs(29),
+            environment: environment.into(),
+            routes: vec![
+                Route::Path {
+                    method: "GET".to_owned(),
+                    path: "/things/{id}".to_owned(),
+                },
+                Route::Default,
+            ],
+        };
+        assert_eq!(definitions(TEMPLATE, &names()).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn a_reference_to_something_unknown_is_named() {
+        let error = definitions(TEMPLATE, &BTreeMap::new()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "template.yaml: ThingsFunction: nothing is known of Things, which TABLE is"
+        );
+    }
+}

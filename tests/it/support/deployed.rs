@@ -1,0 +1,108 @@
+//! The service as it is deployed: its bootstraps as Lambda runs them, behind API Gateway's events.
+//!
+//! `PARLANCE_BOOTSTRAPS` names the folder that holds them. With it the shared [`super::world`] is served by
+//! them; without it in process.
+
+use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, sync::LazyLock};
+
+use axum::Router;
+use parlance_lambda::{Definition, Gateway, Lambda, Surroundings, definitions};
+use parlance_local::{
+    aws_port::{self, Stores},
+    dynamodb::DynamoDb,
+    provision::Provisioned,
+    sqs::Sqs,
+    template::Stack,
+};
+
+use super::store::MASTER_KEY;
+
+const TEMPLATE: &str = include_str!("../../../template.yaml");
+
+/// Where servers and processes live. The shared ones outlive the test that started them, and its runtime.
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+});
+
+/// The functions of the template, running from their bootstraps.
+#[derive(Clone)]
+pub struct Deployed {
+    /// The processes.
+    pub lambda: Lambda,
+    /// The API in front of them.
+    pub gateway: Gateway,
+}
+
+/// The folder of bootstraps. Without one, a test says that it is skipped.
+pub fn bootstraps() -> Option<PathBuf> {
+    let folder = std::env::var_os("PARLANCE_BOOTSTRAPS")?;
+    let folder = PathBuf::from(folder);
+    assert!(
+        folder.is_absolute(),
+        "PARLANCE_BOOTSTRAPS must be an absolute path: tests run in a folder of cargo's choice"
+    );
+    Some(folder)
+}
+
+impl Deployed {
+    /// The functions of the template over stores at `endpoint`, after `change`.
+    pub fn new(
+        folder: &std::path::Path,
+        endpoint: &str,
+        queues: &Provisioned,
+        change: impl FnOnce(&mut Vec<Definition>),
+    ) -> Self {
+        let mut definitions = definitions(TEMPLATE, &names(queues)).unwrap();
+        change(&mut definitions);
+        let surroundings = Surroundings::default().with("AWS_ENDPOINT_URL", endpoint);
+        let _here = RUNTIME.enter();
+        let lambda = Lambda::new(definitions, folder, &surroundings).unwrap();
+        let gateway = Gateway::new(&lambda).unwrap();
+        Self { lambda, gateway }
+    }
+}
+
+/// What the template refers to, by the names that the embedded stores give.
+pub fn names(provisioned: &Provisioned) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::from([("MasterApiKey".to_owned(), MASTER_KEY.to_owned())]);
+    for table in Stack::compiled_in().unwrap().tables {
+        names.insert(table.name.clone(), table.name);
+    }
+    for (queue, url) in &provisioned.queue_urls {
+        names.insert(queue.trim_end_matches(".fifo").to_owned(), url.clone());
+    }
+    names
+}
+
+/// Serves the stores on a port of this machine; its URL.
+pub fn served(dynamodb: &DynamoDb, sqs: &Sqs) -> String {
+    serve(stores(dynamodb, sqs))
+}
+
+/// The stores as a service.
+pub fn stores(dynamodb: &DynamoDb, sqs: &Sqs) -> Router {
+    aws_port::router(Stores {
+        dynamodb: Some(dynamodb.clone()),
+        sqs: Some(sqs.clone()),
+    })
+}
+
+/// Serves `router` on a port of this machine; its URL.
+pub fn serve(router: Router) -> String {
+    serve_on(TcpListener::bind(("127.0.0.1", 0)).unwrap(), router)
+}
+
+/// Serves `router` to whoever connects to `listener`; its URL.
+pub fn serve_on(listener: TcpListener, router: Router) -> String {
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    RUNTIME.spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        axum::serve(listener, router).await.unwrap();
+    });
+    format!("http://{address}")
+}
