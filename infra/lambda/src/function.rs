@@ -1,6 +1,6 @@
 //! A function: its processes, and who of them works on an event.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +55,11 @@ impl Function {
     /// What the template says of it.
     pub fn definition(&self) -> &Definition {
         &self.0.definition
+    }
+
+    /// Its binary.
+    pub fn bootstrap(&self) -> &Path {
+        &self.0.bootstrap
     }
 
     /// Has one of its processes work on `event`, and starts one if all are busy. At the limit it waits.

@@ -29,7 +29,7 @@ pub use gateway::Gateway;
 pub use instance::{End, Instance};
 pub use runtime_api::Failure;
 pub use surroundings::Surroundings;
-pub use template::{Definition, Route, TemplateError, definitions};
+pub use template::{Definition, Route, TemplateError, definitions, names};
 
 /// The functions of a stack, each with its processes.
 #[derive(Debug, Clone)]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use parlance_local::provision::Provisioned;
+use parlance_local::template::Stack;
 use serde::Deserialize;
 use yaml_serde::Value;
 
@@ -134,6 +136,19 @@ struct Event {
 struct EventProperties {
     method: Option<String>,
     path: Option<String>,
+}
+
+/// What references to the tables and queues of `stack` come to, where they are called as they are in
+/// `provisioned`.
+pub fn names(stack: &Stack, provisioned: &Provisioned) -> BTreeMap<String, String> {
+    let tables = stack.tables.iter();
+    let mut names: BTreeMap<_, _> = tables
+        .map(|table| (table.name.clone(), table.name.clone()))
+        .collect();
+    for (queue, url) in &provisioned.queue_urls {
+        names.insert(queue.trim_end_matches(".fifo").to_owned(), url.clone());
+    }
+    names
 }
 
 /// The functions of `template`. `names` says what stands for a reference in the environment: `Messages` for

@@ -3,10 +3,10 @@
 //! `PARLANCE_BOOTSTRAPS` names the folder that holds them. With it the shared [`super::world`] is served by
 //! them; without it in process.
 
-use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, sync::LazyLock};
+use std::{net::TcpListener, path::PathBuf, sync::LazyLock};
 
 use axum::Router;
-use parlance_lambda::{Definition, Gateway, Lambda, Surroundings, definitions};
+use parlance_lambda::{Definition, Gateway, Lambda, Surroundings, definitions, names};
 use parlance_local::{
     aws_port::{self, Stores},
     dynamodb::DynamoDb,
@@ -53,10 +53,12 @@ impl Deployed {
     pub fn new(
         folder: &std::path::Path,
         endpoint: &str,
-        queues: &Provisioned,
+        provisioned: &Provisioned,
         change: impl FnOnce(&mut Vec<Definition>),
     ) -> Self {
-        let mut definitions = definitions(TEMPLATE, &names(queues)).unwrap();
+        let mut names = names(&Stack::compiled_in().unwrap(), provisioned);
+        names.insert("MasterApiKey".to_owned(), MASTER_KEY.to_owned());
+        let mut definitions = definitions(TEMPLATE, &names).unwrap();
         change(&mut definitions);
         let surroundings = Surroundings::default().with("AWS_ENDPOINT_URL", endpoint);
         let _here = RUNTIME.enter();
@@ -64,18 +66,6 @@ impl Deployed {
         let gateway = Gateway::new(&lambda).unwrap();
         Self { lambda, gateway }
     }
-}
-
-/// What the template refers to, by the names that the embedded stores give.
-pub fn names(provisioned: &Provisioned) -> BTreeMap<String, String> {
-    let mut names = BTreeMap::from([("MasterApiKey".to_owned(), MASTER_KEY.to_owned())]);
-    for table in Stack::compiled_in().unwrap().tables {
-        names.insert(table.name.clone(), table.name);
-    }
-    for (queue, url) in &provisioned.queue_urls {
-        names.insert(queue.trim_end_matches(".fifo").to_owned(), url.clone());
-    }
-    names
 }
 
 /// Serves the stores on a port of this machine; its URL.

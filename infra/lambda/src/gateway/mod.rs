@@ -51,6 +51,13 @@ impl Gateway {
             .with_state(Arc::clone(&self.0))
     }
 
+    /// The event that a request becomes, as JSON, and the function that gets it; `None` if the gateway answers
+    /// by itself.
+    pub async fn event(&self, request: Request) -> Option<(Function, Bytes)> {
+        let integration = self.0.integration(request).await.ok()?;
+        Some((integration.function, integration.event))
+    }
+
     /// The function that answers a method and a path, which is decoded.
     pub fn function(&self, method: &str, path: &str) -> Option<Function> {
         let found = self.0.find(method, path)?;
@@ -58,30 +65,56 @@ impl Gateway {
     }
 }
 
-async fn handle(State(routes): State<Arc<Routes>>, request: Request) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
-        return too_large();
-    };
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let origin = Origin::new(&parts, peer.map(|peer| peer.0.ip()));
-    let Some(found) = routes.find(parts.method.as_str(), &origin.path) else {
-        return answer::own(StatusCode::NOT_FOUND, "Not Found");
-    };
-    let event = event::event(&parts, &body, &origin, &found);
-    if event.len() > LARGEST_EVENT {
-        return too_large();
+/// A request that has become an event.
+#[derive(Debug)]
+struct Integration {
+    function: Function,
+    event: Bytes,
+    request_id: String,
+}
+
+impl Routes {
+    /// The event of a request and the function that it goes to; what the gateway answers by itself, if it does.
+    async fn integration(
+        &self,
+        request: Request,
+    ) -> Result<Integration, (StatusCode, &'static str)> {
+        const TOO_LARGE: (StatusCode, &str) =
+            (StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, LARGEST_BODY).await;
+        let body = body.map_err(|_| TOO_LARGE)?;
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let origin = Origin::new(&parts, peer.map(|peer| peer.0.ip()));
+        let found = self.find(parts.method.as_str(), &origin.path);
+        let found = found.ok_or((StatusCode::NOT_FOUND, "Not Found"))?;
+        let event = event::event(&parts, &body, &origin, &found);
+        if event.len() > LARGEST_EVENT {
+            return Err(TOO_LARGE);
+        }
+        Ok(Integration {
+            function: found.function.clone(),
+            event: event.into(),
+            request_id: origin.request_id,
+        })
     }
-    let invoked = found.function.invoke_within(PATIENCE, Bytes::from(event));
-    let mut response = match invoked.await {
+}
+
+async fn handle(State(routes): State<Arc<Routes>>, request: Request) -> Response<Body> {
+    let integration = match routes.integration(request).await {
+        Ok(integration) => integration,
+        Err((status, message)) => return answer::own(status, message),
+    };
+    let Integration {
+        function,
+        event,
+        request_id,
+    } = integration;
+    let mut response = match function.invoke_within(PATIENCE, event).await {
         Some(Ok(payload)) => answer::answer(&payload),
         Some(Err(_)) => answer::internal(),
         None => answer::own(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
     };
-    answer::mark(&mut response, &origin.request_id);
+    answer::mark(&mut response, &request_id);
     response
-}
-
-fn too_large() -> Response<Body> {
-    answer::own(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
 }
