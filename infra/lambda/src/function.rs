@@ -133,13 +133,16 @@ impl Function {
         locked(&self.0.idle).len()
     }
 
-    /// Ends the processes that wait for an event; the others end when they have answered and nobody holds
-    /// this function any more.
-    pub async fn stop(&self) {
+    /// Ends the processes that wait for an event.
+    pub(crate) async fn stop(&self) {
         let idle = std::mem::take(&mut *locked(&self.0.idle));
-        for instance in idle {
-            instance.stop(GRACE).await;
-        }
+        let ends = async move {
+            for instance in idle {
+                instance.stop(GRACE).await;
+            }
+        };
+        // It fails if the runtime is gone, and the processes with it.
+        drop(self.on_its_runtime(ends).await);
     }
 }
 

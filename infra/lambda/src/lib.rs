@@ -17,6 +17,7 @@ mod function;
 mod gateway;
 mod instance;
 mod runtime_api;
+mod secrets;
 mod surroundings;
 mod template;
 
@@ -28,6 +29,7 @@ pub use function::Function;
 pub use gateway::Gateway;
 pub use instance::{End, Instance};
 pub use runtime_api::Failure;
+pub use secrets::with_secrets;
 pub use surroundings::Surroundings;
 pub use template::{Definition, Route, TemplateError, definitions, names};
 
@@ -70,6 +72,14 @@ impl Lambda {
         self.0.get(name)
     }
 
+    /// Asks the processes that wait for an event to end, and kills those that do not. The others are killed when
+    /// the last of their owners is gone.
+    pub async fn stop(&self) {
+        for function in self.functions() {
+            function.stop().await;
+        }
+    }
+
     /// All functions, by their logical ids.
     pub fn functions(&self) -> impl Iterator<Item = &Function> {
         self.0.values()
@@ -82,7 +92,6 @@ fn bootstrap(folder: &Path, definition: &Definition) -> Option<std::path::PathBu
         folder.join(&definition.binary),
         folder.join(&definition.binary).join("bootstrap"),
         folder.join(&definition.name).join("bootstrap"),
-        folder.join("examples").join(&definition.binary),
     ]
     .into_iter()
     .find(|file| file.is_file())

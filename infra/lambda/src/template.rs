@@ -67,6 +67,8 @@ struct Template {
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
     #[serde(default)]
+    conditions: BTreeMap<String, Value>,
+    #[serde(default)]
     globals: Globals,
     resources: BTreeMap<String, Resource>,
 }
@@ -169,6 +171,10 @@ pub fn definitions(
         .filter_map(|(name, parameter)| Some((name.clone(), plain(&parameter.default)?)))
         .collect();
     known.extend(names.clone());
+    let known = Known {
+        names: known,
+        conditions: &template.conditions,
+    };
 
     let mut definitions = Vec::new();
     for (name, resource) in template.resources {
@@ -183,7 +189,7 @@ pub fn definitions(
         let environment = variables
             .chain(&own.environment.variables)
             .map(|(variable, value)| {
-                let value = resolved(value, &known).map_err(|what| {
+                let value = known.resolved(value).map_err(|what| {
                     fault(format!("nothing is known of {what}, which {variable} is"))
                 })?;
                 Ok((variable.clone(), value))
@@ -222,30 +228,81 @@ fn route(event: Event) -> Option<Route> {
     }
 }
 
-/// What a variable's value comes to; what it refers to, if that is not known.
-fn resolved(value: &Value, known: &BTreeMap<String, String>) -> Result<String, String> {
-    let named = |name: &str| known.get(name).cloned().ok_or_else(|| name.to_owned());
-    if let Some(text) = plain(value) {
-        return Ok(text);
+/// What references come to.
+struct Known<'a> {
+    names: BTreeMap<String, String>,
+    conditions: &'a BTreeMap<String, Value>,
+}
+
+impl Known<'_> {
+    fn named(&self, name: &str) -> Result<String, String> {
+        self.names.get(name).cloned().ok_or_else(|| name.to_owned())
     }
-    let Value::Tagged(tagged) = value else {
-        return Err(format!("{value:?}"));
-    };
-    let tag = tagged.tag.to_string();
-    match (tag.trim_start_matches('!'), tagged.value.as_str()) {
-        ("Ref" | "GetAtt", Some(name)) => named(name),
-        ("Sub", Some(text)) => {
-            let mut whole = String::new();
-            let mut rest = text;
-            while let Some((before, after)) = rest.split_once("${") {
-                let (name, after) = after.split_once('}').ok_or_else(|| text.to_owned())?;
-                whole.push_str(before);
-                whole.push_str(&named(name)?);
-                rest = after;
-            }
-            Ok(whole + rest)
+
+    /// What a variable's value comes to; what it refers to, if that is not known.
+    fn resolved(&self, value: &Value) -> Result<String, String> {
+        if let Some(text) = plain(value) {
+            return Ok(text);
         }
-        (tag, _) => Err(format!("!{tag}")),
+        let (function, argument) = function(value)?;
+        match (function.as_str(), argument) {
+            ("Ref" | "GetAtt", Value::String(name)) => self.named(name),
+            ("Sub", Value::String(text)) => {
+                let mut whole = String::new();
+                let mut rest = text.as_str();
+                while let Some((before, after)) = rest.split_once("${") {
+                    let (name, after) = after.split_once('}').ok_or_else(|| text.clone())?;
+                    whole.push_str(before);
+                    whole.push_str(&self.named(name)?);
+                    rest = after;
+                }
+                Ok(whole + rest)
+            }
+            ("If", Value::Sequence(parts)) => match parts.as_slice() {
+                [Value::String(condition), yes, no] => {
+                    let holds = self.holds(self.condition(condition)?)?;
+                    self.resolved(if holds { yes } else { no })
+                }
+                _ => Err("!If".to_owned()),
+            },
+            (name, _) => Err(format!("!{name}")),
+        }
+    }
+
+    fn condition(&self, name: &str) -> Result<&Value, String> {
+        self.conditions.get(name).ok_or_else(|| name.to_owned())
+    }
+
+    /// Whether a condition holds; what it refers to, if that is not known.
+    fn holds(&self, condition: &Value) -> Result<bool, String> {
+        let (function, argument) = function(condition)?;
+        match (function.as_str(), argument) {
+            ("Condition", Value::String(name)) => self.holds(self.condition(name)?),
+            ("Equals", Value::Sequence(two)) if two.len() == 2 => {
+                Ok(self.resolved(&two[0])? == self.resolved(&two[1])?)
+            }
+            ("Not", Value::Sequence(one)) if one.len() == 1 => Ok(!self.holds(&one[0])?),
+            ("And", Value::Sequence(all)) => {
+                let all: Result<Vec<_>, _> = all.iter().map(|it| self.holds(it)).collect();
+                Ok(all?.into_iter().all(|holds| holds))
+            }
+            ("Or", Value::Sequence(any)) => {
+                let any: Result<Vec<_>, _> = any.iter().map(|it| self.holds(it)).collect();
+                Ok(any?.into_iter().any(|holds| holds))
+            }
+            (name, _) => Err(format!("!{name}")),
+        }
+    }
+}
+
+/// `!Function argument`, apart.
+fn function(value: &Value) -> Result<(String, &Value), String> {
+    match value {
+        Value::Tagged(tagged) => {
+            let tag = tagged.tag.to_string();
+            Ok((tag.trim_start_matches('!').to_owned(), &tagged.value))
+        }
+        other => Err(format!("{other:?}")),
     }
 }
 
@@ -265,6 +322,10 @@ mod tests {
     const TEMPLATE: &str = "
         Parameters:
           Level: { Type: String, Default: info }
+          Own: { Type: String, Default: '' }
+        Conditions:
+          Made: !Equals [!Ref Own, '']
+          Loud: !And [!Not [!Condition Made], !Or [!Condition Made, !Equals [!Ref Level, info]]]
         Globals:
           Function:
             Timeout: 29
@@ -278,7 +339,12 @@ mod tests {
             Properties:
               MemorySize: 512
               Environment:
-                Variables: { ARN: !GetAtt Things.Arn, INDEX: !Sub '${Things}/by_${Level}', LEVEL: debug }
+                Variables:
+                  ARN: !GetAtt Things.Arn
+                  INDEX: !Sub '${Things}/by_${Level}'
+                  LEVEL: debug
+                  SECRET: !If [Made, !Ref Things, !Ref Own]
+                  VOLUME: !If [Loud, 11, 3]
               Events:
                 Get: { Type: HttpApi, Properties: { ApiId: !Ref Api, Method: get, Path: '/things/{id}' } }
                 Rest: { Type: HttpApi, Properties: { ApiId: !Ref Api } }
@@ -298,6 +364,8 @@ mod tests {
             ("LEVEL", "debug"),
             ("ARN", "arn:things-1"),
             ("INDEX", "things-1/by_info"),
+            ("SECRET", "things-1"),
+            ("VOLUME", "3"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let expected = Definition {

@@ -1,6 +1,6 @@
 //! A request that fails takes no other with it.
 //!
-//! The function is an example of the crate that runs bootstraps: served as all are, with routes that fail.
+//! The function is a probe: served as all are, with routes that fail.
 
 use std::{collections::BTreeMap, time::Duration};
 

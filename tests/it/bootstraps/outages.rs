@@ -112,8 +112,8 @@ async fn an_expired_token_is_unavailable_until_it_is_replaced() {
     let logged = errors(&tenant);
     assert_eq!(logged.len(), 1, "{logged:?}");
     assert!(logged[0].contains("ExpiredTokenException"), "{logged:?}");
-    // Asking again with the same token would be in vain.
-    assert_eq!(guard.refused.load(Ordering::SeqCst), 1);
+    // Once more at most, with credentials read anew: asking again with the same ones is in vain.
+    assert!(guard.refused.load(Ordering::SeqCst) <= 2);
 
     guard.refuses.store(false, Ordering::SeqCst);
     assert_eq!(alice.get("/rooms").await.status, 200);

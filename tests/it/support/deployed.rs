@@ -3,10 +3,12 @@
 //! `PARLANCE_BOOTSTRAPS` names the folder that holds them. With it the shared [`super::world`] is served by
 //! them; without it in process.
 
-use std::{net::TcpListener, path::PathBuf, sync::LazyLock};
+use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, sync::LazyLock};
 
 use axum::Router;
-use parlance_lambda::{Definition, Gateway, Lambda, Surroundings, definitions, names};
+use parlance_lambda::{
+    Definition, Gateway, Lambda, Surroundings, definitions, names, with_secrets,
+};
 use parlance_local::{
     aws_port::{self, Stores},
     dynamodb::DynamoDb,
@@ -18,6 +20,9 @@ use parlance_local::{
 use super::store::MASTER_KEY;
 
 const TEMPLATE: &str = include_str!("../../../template.yaml");
+
+/// The secret that holds the operator's key.
+const MASTER_KEY_SECRET: &str = "master-key";
 
 /// Where servers and processes live. The shared ones outlive the test that started them, and its runtime.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -58,6 +63,7 @@ impl Deployed {
     ) -> Self {
         let mut names = names(&Stack::compiled_in().unwrap(), provisioned);
         names.insert("MasterApiKey".to_owned(), MASTER_KEY.to_owned());
+        names.insert("MasterKey".to_owned(), MASTER_KEY_SECRET.to_owned());
         let mut definitions = definitions(TEMPLATE, &names).unwrap();
         change(&mut definitions);
         let surroundings = Surroundings::default().with("AWS_ENDPOINT_URL", endpoint);
@@ -75,10 +81,12 @@ pub fn served(dynamodb: &DynamoDb, sqs: &Sqs) -> String {
 
 /// The stores as a service.
 pub fn stores(dynamodb: &DynamoDb, sqs: &Sqs) -> Router {
-    aws_port::router(Stores {
+    let stores = aws_port::router(Stores {
         dynamodb: Some(dynamodb.clone()),
         sqs: Some(sqs.clone()),
-    })
+    });
+    let key = (MASTER_KEY_SECRET.to_owned(), MASTER_KEY.to_owned());
+    with_secrets(stores, BTreeMap::from([key]))
 }
 
 /// Serves `router` on a port of this machine; its URL.

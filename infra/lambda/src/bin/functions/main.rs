@@ -100,6 +100,7 @@ async fn run() -> Outcome<()> {
             median(&tls, |it| it.resident),
         ));
     }
+    over_http.stop().await;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! The embedded store that the functions use.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use axum::Router;
-use parlance_lambda::{Definition, definitions, names};
+use parlance_lambda::{Definition, definitions, names, with_secrets};
 use parlance_local::aws_port::{self, Stores};
 use parlance_local::clients::{embedded_dynamodb, embedded_sqs};
 use parlance_local::dynamodb::{DynamoDb, Sync};
@@ -16,6 +17,8 @@ use crate::Outcome;
 
 /// The operator's key.
 pub(crate) const MASTER_KEY: &str = "mk_the_operators_key_of_the_figures";
+/// The secret that holds it.
+const MASTER_KEY_SECRET: &str = "master-key";
 const TEMPLATE: &str = include_str!("../../../../../template.yaml");
 
 /// The stack's tables and queues, in a temporary folder.
@@ -49,16 +52,19 @@ impl Store {
     }
 
     pub(crate) fn router(&self) -> Router {
-        aws_port::router(Stores {
+        let stores = aws_port::router(Stores {
             dynamodb: Some(self.dynamodb.clone()),
             sqs: Some(self.sqs.clone()),
-        })
+        });
+        let key = (MASTER_KEY_SECRET.to_owned(), MASTER_KEY.to_owned());
+        with_secrets(stores, BTreeMap::from([key]))
     }
 
     /// The functions of the template over this store.
     pub(crate) fn definitions(&self) -> Outcome<Vec<Definition>> {
         let mut names = names(&self.stack, &self.provisioned);
         names.insert("MasterApiKey".to_owned(), MASTER_KEY.to_owned());
+        names.insert("MasterKey".to_owned(), MASTER_KEY_SECRET.to_owned());
         Ok(definitions(TEMPLATE, &names)?)
     }
 }
