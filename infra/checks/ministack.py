@@ -4,8 +4,9 @@ HTTP API → bootstrap → DynamoDB, its stream → heads, and what cannot be re
 
 usage: ministack.py BINARIES
 
-BINARIES is the folder of the functions' release binaries, for this machine. The environment variable MINISTACK names
-the ministack to use. It enforces the roles' policies, so that a call that is not granted fails here too.
+BINARIES is where `sam build` put the functions (`.aws-sam/build`), built for this machine, or a folder of their
+binaries. The environment variable MINISTACK names the ministack to use. It enforces the roles' policies, so that a
+call that is not granted fails here too.
 
 What ministack lacks is done here: it makes no routes of an HTTP API's OpenAPI body, so they are added after the deploy,
 from that body; and its reference to a secret is the secret's name, where AWS's is the ARN that a policy needs.
@@ -93,6 +94,15 @@ class Ministack:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
+def bootstrap(binaries, name):
+    """What the function called `name` runs."""
+    binary = name.removesuffix("Function").lower()
+    for found in (binaries / name / "bootstrap", binaries / binary / "bootstrap", binaries / binary):
+        if found.is_file():
+            return found.read_bytes()
+    raise SystemExit(f"{binaries} has no {name}")
+
+
 def package(binaries, s3):
     """The expanded template, its code uploaded as `sam deploy` would."""
     with tempfile.TemporaryDirectory() as folder:
@@ -102,14 +112,13 @@ def package(binaries, s3):
     s3.create_bucket(Bucket=BUCKET)
     for name, resource in template["Resources"].items():
         if resource["Type"] == "AWS::Lambda::Function":
-            binary = name.removesuffix("Function").lower()
             code = io.BytesIO()
             with zipfile.ZipFile(code, "w", zipfile.ZIP_DEFLATED) as archive:
                 info = zipfile.ZipInfo("bootstrap")
                 info.external_attr, info.compress_type = 0o755 << 16, zipfile.ZIP_DEFLATED
-                archive.writestr(info, (binaries / binary).read_bytes())
-            s3.put_object(Bucket=BUCKET, Key=f"{binary}.zip", Body=code.getvalue())
-            resource["Properties"]["Code"] = {"S3Bucket": BUCKET, "S3Key": f"{binary}.zip"}
+                archive.writestr(info, bootstrap(binaries, name))
+            s3.put_object(Bucket=BUCKET, Key=f"{name}.zip", Body=code.getvalue())
+            resource["Properties"]["Code"] = {"S3Bucket": BUCKET, "S3Key": f"{name}.zip"}
     for policy in template["Resources"]["AdminRole"]["Properties"]["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:
             if statement["Action"] == ["secretsmanager:GetSecretValue"]:

@@ -3,7 +3,7 @@
 
 usage: measure.py BINARIES RUNNER > infra/cost/measured.json
 
-BINARIES is the folder of the functions' release binaries, RUNNER the one-machine runner, whose embedded stores they
+BINARIES is a folder of the functions' release binaries, or where `cargo lambda build` puts them; RUNNER the one-machine runner, whose embedded stores they
 use over loopback (its build does not matter: only the functions' processes are measured). Each binary runs as on
 Lambda, fed with API Gateway's events by a small runtime API, one at a time. CPU is user and system time of the
 process. What this leaves out is TLS: on Lambda each call to DynamoDB is encrypted, some 0.05 ms of CPU.
@@ -192,13 +192,19 @@ def cpu_seconds(process):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def bootstrap(binaries, name):
+    built = binaries / name / "bootstrap"
+    return built if built.is_file() else binaries / name
+
+
 def measure(binary, aws_port, event):
     """CPU ms and bytes of log for each invocation of `binary` with `event(n)`, and its resident MB at the end."""
     runtime = Runtime()
+    name = binary.parent.name if binary.name == "bootstrap" else binary.name
     environment = {f"{name.upper()}_TABLE": name for name in TABLES}
     environment |= {
         "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{runtime.server_address[1]}",
-        "AWS_LAMBDA_FUNCTION_NAME": f"parlance-{binary.name.capitalize()}Function-AbCdEfGhIjKl",
+        "AWS_LAMBDA_FUNCTION_NAME": f"parlance-{name.capitalize()}Function-AbCdEfGhIjKl",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_LOG_FORMAT": "JSON",
@@ -218,7 +224,7 @@ def measure(binary, aws_port, event):
                 kind, answer = runtime.invoke(event(number))
                 status = answer.get("statusCode", 200) if isinstance(answer, dict) else 0
                 if kind != "response" or status >= 300 or answer.get("batchItemFailures"):
-                    sys.exit(f"{binary.name} answered {kind} {answer}")
+                    sys.exit(f"{name} answered {kind} {answer}")
             spent = cpu_seconds(process) - began
             logged = os.fstat(log.fileno()).st_size - logged
             resident = int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) / 1024
@@ -277,7 +283,7 @@ def main(binaries, runner_binary):
             "notify": ("notify", notify),
             "heads_of_10_rooms": ("heads", heads),
         }
-        figures = {name: measure(binaries / binary, runner.aws, event) for name, (binary, event) in operations.items()}
+        figures = {name: measure(bootstrap(binaries, binary), runner.aws, event) for name, (binary, event) in operations.items()}
     finally:
         runner.process.terminate()
         runner.process.wait()
