@@ -15,6 +15,7 @@ mod gateway;
 mod log;
 mod openapi;
 mod operations;
+mod packages;
 mod process;
 mod support;
 mod template;

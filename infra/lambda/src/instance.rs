@@ -189,7 +189,7 @@ impl Instance {
         self.log.clone()
     }
 
-    /// Its process id, unless it has ended.
+    /// The id of its process, which is another's once it has ended.
     pub fn id(&self) -> Option<u32> {
         self.pid
     }
