@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use parlance::{
-    app::App,
+    app::{App, ROTATION_OVERLAP_SECONDS},
     domain::{Error, TenantId, page::Slice, secret::ApiKey},
     http::{
         Body, Caller, Now, Params, Path, Repeat, Reply, Show, entropy,
@@ -189,7 +189,8 @@ async fn change(
 
 /// Rotate a tenant's key
 ///
-/// The new key is shown in this answer and never again. The one before it holds for 24 hours more.
+/// The new key is shown in this answer and never again. The one before it holds for 24 hours more, or for
+/// `overlap_seconds`: `0` ends a key that leaked, within a minute everywhere.
 #[utoipa::path(
     post,
     path = "/admin/tenants/{tenant_id}/keys/rotate",
@@ -197,10 +198,12 @@ async fn change(
     security(("master_key" = [])),
     params(
         ("tenant_id" = String, Path),
+        ("overlap_seconds" = Option<u64>, Query, description = "0 to 86400, default 86400"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours"),
     ),
     responses(
         (status = 201, description = "The new key", body = KeyIssued),
+        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
         (status = 404, description = "No such tenant", body = ErrorOut),
         (status = 409, description = "Rotated meanwhile, or the Idempotency-Key was used", body = ErrorOut),
     ),
@@ -210,11 +213,15 @@ async fn rotate(
     Caller(operator): Caller<ChatApiOperator>,
     Path(id): Path<TenantId>,
     Now(moment): Now,
+    params: Params,
     Repeat(once): Repeat,
 ) -> Reply<KeyIssued> {
+    let overlap = params.number("overlap_seconds", 0, ROTATION_OVERLAP_SECONDS.into())?;
+    let overlap = overlap.and_then(|seconds| u32::try_from(seconds).ok());
+    let overlap = overlap.unwrap_or(ROTATION_OVERLAP_SECONDS);
     let key = ApiKey::from_entropy(entropy()?);
     let issued = app
-        .rotate_key(&operator, id, key, once.as_ref(), &moment)
+        .rotate_key(&operator, id, key, overlap, once.as_ref(), &moment)
         .await?;
     Ok(Show::created(KeyIssued::from(&issued)))
 }

@@ -12,8 +12,8 @@ use crate::{
     store::{Backoff, tenants::Rotation},
 };
 
-/// How long the key before a rotation still holds, in seconds: a day to roll it out.
-pub const ROTATION_OVERLAP_SECONDS: i64 = 24 * 3_600;
+/// How long the key before a rotation may still hold, in seconds: a day to roll it out.
+pub const ROTATION_OVERLAP_SECONDS: u32 = 24 * 3_600;
 
 /// A tenant, and the one sight of its key.
 #[derive(Debug)]
@@ -87,20 +87,21 @@ impl App {
         tenant.ok_or(Error::NotFound("Tenant"))
     }
 
-    /// Gives a tenant the new key `key`. The one before it holds for
-    /// [`ROTATION_OVERLAP_SECONDS`] more.
+    /// Gives a tenant the new key `key`. The one before it holds for `overlap` seconds more: none, if it
+    /// leaked. Warm functions follow within a minute, this process at once.
     pub async fn rotate_key(
         &self,
         operator: &Operator,
         id: TenantId,
         key: ApiKey,
+        overlap: u32,
         once: Option<&Once>,
         moment: &Moment,
     ) -> Result<IssuedKey, Error> {
         let tenant = self.tenant(operator, id).await?;
         let stores = self.stores();
         let claim = once.map(|once| stores.guards.operator_claim("rotate_key", once, moment.now));
-        let previous_expires_at = moment.now.plus_seconds(ROTATION_OVERLAP_SECONDS);
+        let previous_expires_at = moment.now.plus_seconds(overlap.into());
         let rotation = Rotation {
             key: key.hash(),
             at: moment.now,

@@ -175,7 +175,11 @@ async fn an_unknown_tenant_is_not_found() {
 }
 
 async fn rotate(tenant: &Tenant) -> crate::support::Response {
-    let path = format!("/admin/tenants/{}/keys/rotate", tenant.id);
+    rotate_with(tenant, "").await
+}
+
+async fn rotate_with(tenant: &Tenant, query: &str) -> crate::support::Response {
+    let path = format!("/admin/tenants/{}/keys/rotate{query}", tenant.id);
     operator(&tenant.world)
         .send(axum::http::Method::POST, &path, "")
         .await
@@ -246,6 +250,36 @@ async fn a_key_whose_overlap_is_over_does_not_work() {
         }),
     );
     assert_eq!(status(&cold, &rotated.text("api_key")).await, 200);
+}
+
+#[tokio::test]
+async fn a_key_that_leaked_ends_with_its_rotation() {
+    let tenant = tenant().await;
+    let rotated = rotate_with(&tenant, "?overlap_seconds=0").await;
+    assert_eq!(rotated.status, 201, "{}", rotated.raw);
+    assert_eq!(
+        rotated.body["previous_key_expires_at"],
+        rotated.body["created_at"]
+    );
+
+    let cold = tenant.world.another(|client| client);
+    assert_eq!(status(&cold, &tenant.key).await, 401);
+    assert_eq!(status(&cold, &rotated.text("api_key")).await, 200);
+    if tenant.world.deployed.is_none() {
+        assert_eq!(status(&tenant.world, &tenant.key).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn an_overlap_that_breaks_its_rule_rotates_nothing() {
+    let tenant = tenant().await;
+    for overlap in ["-1", "86401", "soon", "1.5", ""] {
+        let refused = rotate_with(&tenant, &format!("?overlap_seconds={overlap}")).await;
+        refused.assert_error(400, "VALIDATION_ERROR", Some("overlap_seconds"));
+    }
+    let hash = hex::encode(Sha256::digest(&tenant.key));
+    let item = super::item(&tenant.world, "Keys", hash).await.unwrap();
+    assert!(!item.contains_key("ttl"));
 }
 
 #[tokio::test]
