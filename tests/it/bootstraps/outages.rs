@@ -17,6 +17,7 @@ use axum::{
 use serde_json::json;
 
 use super::folder;
+use crate::process::wait::until;
 use crate::support::{
     Response, Tenant, World, deployed::serve, deployed::serve_on, tenant_of, world_over,
 };
@@ -36,12 +37,16 @@ fn assert_unavailable(answer: &Response) {
     assert_eq!(answer.header("retry-after"), Some("1"));
 }
 
-/// What the function of rooms has logged as errors.
+/// What the function of rooms has logged as errors. Its lines are written before its answer, and read after.
 fn errors(tenant: &Tenant) -> Vec<String> {
     let deployed = tenant.world.deployed.as_ref().unwrap();
-    let log = deployed.lambda.function("RoomsFunction").unwrap().log();
-    let lines = log.lines().filter(|line| line.contains("\"ERROR\""));
-    lines.map(str::to_owned).collect()
+    let rooms = deployed.lambda.function("RoomsFunction").unwrap();
+    until("an error in the log", || {
+        let log = rooms.log();
+        let lines = log.lines().filter(|line| line.contains("\"ERROR\""));
+        let errors: Vec<_> = lines.map(str::to_owned).collect();
+        (!errors.is_empty()).then_some(errors)
+    })
 }
 
 #[tokio::test]

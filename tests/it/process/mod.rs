@@ -14,4 +14,4 @@ mod refusals;
 mod runner;
 mod start;
 mod upgrade;
-mod wait;
+pub mod wait;
