@@ -1,13 +1,21 @@
-//! dynoxide, and what is kept beside it: client tokens, stream records, who is told of a write.
+//! The one thread that runs the embedded DynamoDB.
+//!
+//! dynoxide serialises its calls anyway. A thread of its own, fed by a channel, costs the least
+//! CPU per call of all the ways that were measured, and blocks no task.
+//!
+//! **Invariant:** requests that come here are answered one by one in the order they came.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use aws_smithy_types::body::SdkBody;
 use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::Answer;
 use super::operation::Operation;
@@ -17,7 +25,53 @@ use super::request;
 use super::streamed::{StreamedTables, Writes};
 use super::tokens::{Claim, Known, Tokens};
 
-/// dynoxide, and what is kept beside it.
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    Request {
+        operation: Operation,
+        body: SdkBody,
+        reply: oneshot::Sender<Answer>,
+        place: Place,
+    },
+    Trim {
+        trim: Trim,
+        reply: oneshot::Sender<rusqlite::Result<bool>>,
+    },
+    Lend {
+        reply: oneshot::Sender<Lent>,
+    },
+    Close,
+}
+
+/// A place in the queue before the thread. While there is one, reads queue too: a thread that is awake does
+/// them for less than the task that asks.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    pub(super) fn take(queued: &Arc<AtomicUsize>) -> Self {
+        queued.fetch_add(1, Relaxed);
+        Self(queued.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A second handle on the database, for work that yields to requests by itself.
+pub(super) struct Lent(pub(super) Database);
+
+impl std::fmt::Debug for Lent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lent")
+    }
+}
+
+/// The state of the thread.
 pub(super) struct Engine {
     database: Database,
     records: Records,
@@ -47,26 +101,35 @@ impl Engine {
         })
     }
 
-    /// Forgets one batch of stream records; whether there may be more.
-    pub(super) fn trim(&self, trim: &Trim) -> rusqlite::Result<bool> {
-        self.records.trim(trim)
-    }
-
-    /// A second handle on the database, for work that yields to requests by itself.
-    pub(super) fn lend(&self) -> Database {
-        self.database.clone()
-    }
-
-    /// Answers one request.
-    pub(super) fn serve(&mut self, operation: Operation, body: &[u8]) -> Answer {
-        let answer = self.answer(operation, body);
-        if std::mem::take(&mut self.wrote_to_stream) {
-            self.changes.send_modify(|count| *count += 1);
+    /// Works until it is told to close, or nobody is left who could ask.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        // A caller may have gone away meanwhile: then nobody wants the answer.
+        while let Ok(job) = jobs.recv() {
+            match job {
+                Job::Request {
+                    operation,
+                    body,
+                    reply,
+                    place,
+                } => {
+                    let answer = self.answer(operation, body.bytes().unwrap_or_default());
+                    drop(place);
+                    drop(reply.send(answer));
+                    if std::mem::take(&mut self.wrote_to_stream) {
+                        self.changes.send_modify(|count| *count += 1);
+                    }
+                }
+                Job::Trim { trim, reply } => drop(reply.send(self.records.trim(&trim))),
+                Job::Lend { reply } => drop(reply.send(Lent(self.database.clone()))),
+                Job::Close => return,
+            }
         }
-        answer
     }
 
     fn answer(&mut self, operation: Operation, body: &[u8]) -> Answer {
+        if let Some(body) = self.reads.answer(operation, body) {
+            return Answer { status: 200, body };
+        }
         match self.dispatch(operation, body) {
             Ok(body) => Answer { status: 200, body },
             Err(error) => Answer {

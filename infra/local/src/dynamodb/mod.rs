@@ -7,7 +7,6 @@
 //! **Invariant:** what was answered with success has been committed to the file.
 
 mod connector;
-mod desk;
 mod engine;
 mod operation;
 mod reads;
@@ -19,8 +18,12 @@ mod tests;
 mod tokens;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::body::SdkBody;
@@ -29,8 +32,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::coop;
 
 use connector::Connector;
-use desk::{Desk, Job};
-use engine::Engine;
+use engine::{Engine, Job, Place};
 use operation::Operation;
 use reads::Reads;
 use records::Records;
@@ -79,12 +81,14 @@ impl fmt::Display for MaintenanceError {
 
 impl std::error::Error for MaintenanceError {}
 
-/// The store. Clones share one engine.
+/// The store. Clones share one database thread.
 #[derive(Clone)]
 pub struct DynamoDb {
-    desk: Arc<Desk>,
+    jobs: Sender<Job>,
+    queued: Arc<AtomicUsize>,
     reads: Arc<Reads>,
     signal: watch::Sender<u64>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl fmt::Debug for DynamoDb {
@@ -117,11 +121,24 @@ impl DynamoDb {
         let reads = Arc::new(Reads::new(path));
         let engine = Engine::new(database, records, reads.clone(), signal.clone())
             .map_err(|error| failed(&reason(&error)))?;
-        let desk = Desk::new(engine, sync).map_err(|error| failed(&error))?;
+        let (jobs, queue) = channel();
+        let thread = std::thread::Builder::new()
+            .name("dynamodb".to_owned())
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| engine.run(&queue))).is_err() {
+                    // Without its store the runner could only fail; what was acknowledged is in the
+                    // file, and whoever starts it again finds it there.
+                    tracing::error!("the embedded DynamoDB died");
+                    std::process::exit(1);
+                }
+            })
+            .map_err(|error| failed(&error))?;
         Ok(Self {
-            desk: Arc::new(desk),
+            jobs,
+            queued: Arc::default(),
             reads,
             signal,
+            thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
 
@@ -145,10 +162,10 @@ impl DynamoDb {
     pub async fn trim(&self, trim: &Trim) -> Result<(), MaintenanceError> {
         loop {
             let (reply, more) = oneshot::channel();
-            self.desk.submit(Job::Trim {
+            self.send(Job::Trim {
                 trim: trim.clone(),
                 reply,
-            });
+            })?;
             match more.await.map_err(|_| closed())? {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
@@ -163,9 +180,9 @@ impl DynamoDb {
     /// waiting requests in after each page, which it could not do if they waited in our channel.
     pub async fn sweep(&self) -> Result<usize, MaintenanceError> {
         let (reply, lent) = oneshot::channel();
-        self.desk.submit(Job::Lend { reply });
+        self.send(Job::Lend { reply })?;
         let lent = lent.await.map_err(|_| closed())?;
-        let gone = tokio::task::spawn_blocking(move || lent.database.sweep_ttl())
+        let gone = tokio::task::spawn_blocking(move || lent.0.sweep_ttl())
             .await
             .map_err(|error| MaintenanceError(format!("the sweep died: {error}")))?
             .map_err(|error| MaintenanceError(format!("cannot sweep: {error}")))?;
@@ -178,25 +195,36 @@ impl DynamoDb {
     /// Answers what is queued, closes the file, and returns when that is done.
     pub fn close(&self) {
         self.reads.close();
-        self.desk.close();
+        // If nobody takes the job, the thread has ended already.
+        drop(self.jobs.send(Job::Close));
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the database thread had died");
+        }
     }
 
     fn submit(&self, target: &str, body: SdkBody) -> impl Future<Output = Answer> + use<> {
         let way = Way::choose(self, target, body);
         async move {
             match way {
-                Way::Read(body) => {
+                Way::Short(body) => {
                     // What is always ready must let others have their turn.
                     coop::consume_budget().await;
                     Answer { status: 200, body }
                 }
-                // A job is dropped if the store is closed.
-                Way::Queued(answer) => answer.await.unwrap_or_else(|_| Answer {
+                // The job was dropped with the thread, which ends when the store is closed.
+                Way::Long(answer) => answer.await.unwrap_or_else(|_| Answer {
                     status: 500,
                     body: br#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"The embedded store is closed"}"#
                         .to_vec(),
                 }),
-                Way::Never => Answer {
+                Way::None => Answer {
                     status: 400,
                     body: br#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#
                         .to_vec(),
@@ -204,34 +232,41 @@ impl DynamoDb {
             }
         }
     }
+
+    fn send(&self, job: Job) -> Result<(), MaintenanceError> {
+        self.jobs.send(job).map_err(|_| closed())
+    }
 }
 
 /// How a request is answered.
 enum Way {
-    /// From what is stored.
-    Read(Vec<u8>),
-    /// By the engine.
-    Queued(oneshot::Receiver<Answer>),
+    /// It was, in the task that asks.
+    Short(Vec<u8>),
+    /// By the database thread.
+    Long(oneshot::Receiver<Answer>),
     /// Not at all: there is no such operation.
-    Never,
+    None,
 }
 
 impl Way {
     fn choose(store: &DynamoDb, target: &str, body: SdkBody) -> Self {
         let Some(operation) = Operation::from_target(target) else {
-            return Self::Never;
+            return Self::None;
         };
-        let bytes = body.bytes().unwrap_or_default();
-        if let Some(body) = store.reads.answer(operation, bytes) {
-            return Self::Read(body);
+        if store.queued.load(Relaxed) == 0 {
+            let bytes = body.bytes().unwrap_or_default();
+            if let Some(answer) = store.reads.answer(operation, bytes) {
+                return Self::Short(answer);
+            }
         }
         let (reply, answer) = oneshot::channel();
-        store.desk.submit(Job::Request {
+        drop(store.jobs.send(Job::Request {
             operation,
             body,
             reply,
-        });
-        Self::Queued(answer)
+            place: Place::take(&store.queued),
+        }));
+        Self::Long(answer)
     }
 }
 

@@ -55,13 +55,6 @@ operations!(
     UpdateTimeToLive,
 );
 
-impl Operation {
-    /// Whether this writes one item, in a tenth of a millisecond or so.
-    pub(super) fn writes_one_item(self) -> bool {
-        matches!(self, Self::PutItem | Self::UpdateItem | Self::DeleteItem)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::Operation;

@@ -1,8 +1,8 @@
 //! The short way for reads.
 //!
 //! dynoxide turns what is stored into values, and those into JSON again. A plain `GetItem` or `Query` of a
-//! table wants the stored text as it is: here it is copied into the answer, in the task that asks, on
-//! a connection of its own. What is not recognised to the letter goes the long way, through dynoxide: indexes,
+//! table wants the stored text as it is: here it is copied into the answer, on a connection of its own, and in
+//! the task that asks unless others wait for the database thread. What is not recognised to the letter goes the long way, through dynoxide: indexes,
 //! filters, projections, capacities, pages that could reach 1 MB, and all that has to be refused.
 //!
 //! This relies on how dynoxide lays out its tables, which is why its version is pinned.

@@ -1,10 +1,12 @@
 //! The short way for reads: it is taken, and answers as dynoxide does.
 
+use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::super::engine::Place;
 use super::super::operation::Operation;
-use super::super::{Answer, DynamoDb, Sync};
+use super::super::{Answer, DynamoDb, Sync, Way};
 
 struct Store {
     _folder: TempDir,
@@ -173,6 +175,25 @@ async fn a_partition_and_a_range_are_read_alike() {
     for request in requests {
         store.assert_alike(Operation::Query, request).await;
     }
+}
+
+#[tokio::test]
+async fn a_read_is_answered_at_once_unless_others_wait() {
+    let store = Store::new().await;
+    let request = get("Keys", &json!({ "hash": { "S": "k" } })).to_string();
+    let way = || {
+        let body = SdkBody::from(request.as_str());
+        Way::choose(&store.embedded, "DynamoDB_20120810.GetItem", body)
+    };
+    assert!(matches!(way(), Way::Short(_)));
+
+    let place = Place::take(&store.embedded.queued);
+    let Way::Long(answer) = way() else {
+        panic!("it overtook somebody");
+    };
+    assert_eq!(answer.await.unwrap().body, b"{}");
+    drop(place);
+    assert!(matches!(way(), Way::Short(_)));
 }
 
 #[tokio::test]
