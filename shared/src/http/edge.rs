@@ -133,7 +133,7 @@ fn whole_path(http: &HttpRequest) -> Result<(), Error> {
     }
     Err(Error::invalid(
         "path",
-        "Invalid path. Give an id with one of / ? # % as a query parameter",
+        "Invalid path. Give an id with one of / \\ ? # % as a query parameter",
     ))
 }
 
