@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parlance_local::provision::Provisioned;
 use parlance_local::template::Stack;
+pub use parlance_local::template::TemplateError;
 use serde::Deserialize;
 use yaml_serde::Value;
 
@@ -48,18 +49,6 @@ impl fmt::Display for Route {
         }
     }
 }
-
-/// Why a template's functions could not be read, in one line.
-#[derive(Debug)]
-pub struct TemplateError(String);
-
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "template.yaml: {}", self.0)
-    }
-}
-
-impl std::error::Error for TemplateError {}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -164,7 +153,7 @@ pub fn definitions(
     names: &BTreeMap<String, String>,
 ) -> Result<Vec<Definition>, TemplateError> {
     let template: Template =
-        yaml_serde::from_str(template).map_err(|reason| TemplateError(reason.to_string()))?;
+        yaml_serde::from_str(template).map_err(|reason| TemplateError::new(reason.to_string()))?;
     let mut known: BTreeMap<String, String> = template
         .parameters
         .iter()
@@ -181,7 +170,7 @@ pub fn definitions(
         if resource.kind != "AWS::Serverless::Function" {
             continue;
         }
-        let fault = |reason: String| TemplateError(format!("{name}: {reason}"));
+        let fault = |reason: String| TemplateError::new(format!("{name}: {reason}"));
         let own: Properties = yaml_serde::from_value(resource.properties)
             .map_err(|reason| fault(reason.to_string()))?;
         let globals = &template.globals.function;

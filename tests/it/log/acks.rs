@@ -1,15 +1,9 @@
 //! Acks and unread counts while others ack and send.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{Dice, insist, process, quiet_tenant, say};
 use crate::support::{Client, Response, Tenant, faults::storm};
@@ -58,23 +52,24 @@ async fn acks_of_several_processes_in_a_storm_only_move_forward() {
             });
         }
     }
-    let done = Arc::new(AtomicBool::new(false));
+    let (done, mut watched) = watch::channel(false);
     let watching = tokio::spawn({
-        let (alice, room, done) = (tenant.user("alice"), room.clone(), Arc::clone(&done));
+        let (alice, room) = (tenant.user("alice"), room.clone());
         async move {
             let mut unread = 60;
-            while !done.load(Ordering::SeqCst) {
+            while !*watched.borrow() {
                 let (last, now) = counts(&alice, &room).await;
                 assert_eq!(last, 60);
                 assert!(now <= unread, "{unread} unread, then {now}");
                 unread = now;
                 // Lets a paused clock move: everybody else may be waiting to try again.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                let ended = watched.wait_for(|done| *done);
+                drop(timeout(Duration::from_millis(5), ended).await);
             }
         }
     });
     let highest = acking.join_all().await.into_iter().max().unwrap();
-    done.store(true, Ordering::SeqCst);
+    done.send(true).unwrap();
     watching.await.unwrap();
 
     assert_eq!(

@@ -1,16 +1,13 @@
 //! Many writers, several processes, and faults on one call in a few.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
-use tokio::task::{JoinSet, yield_now};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, yield_now},
+    time::timeout,
+};
 
 use super::{
     Entry, acknowledged, after, entries_of, insist, log, path, process, quiet_tenant, say,
@@ -89,12 +86,17 @@ async fn intrude(tenant: Tenant, room: String, user: String) {
 }
 
 /// Follows a log until `done` and nothing more comes. Fails unless each page goes on where the last ended.
-async fn follow(tenant: Tenant, room: String, user: String, done: Arc<AtomicBool>) -> Vec<Entry> {
+async fn follow(
+    tenant: Tenant,
+    room: String,
+    user: String,
+    mut done: watch::Receiver<bool>,
+) -> Vec<Entry> {
     let client = tenant.user(&user);
     let mut seen: Vec<Entry> = Vec::new();
     loop {
         // Asked before reading: what was acknowledged before it is in this page.
-        let last = done.load(Ordering::SeqCst);
+        let last = *done.borrow();
         let page = after(&client, &room, seen.len()).await;
         assert_eq!(page.status, 200, "{}", page.raw);
         let page = entries_of(&page.body);
@@ -103,7 +105,8 @@ async fn follow(tenant: Tenant, room: String, user: String, done: Arc<AtomicBool
                 return seen;
             }
             // Lets a paused clock move: everybody else may be waiting to try again.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            let ended = done.wait_for(|done| *done);
+            drop(timeout(Duration::from_millis(5), ended).await);
         }
         for entry in page {
             assert_eq!(entry.seq, seen.len() as u64 + 1);
@@ -122,10 +125,10 @@ async fn attack(processes: Vec<World>, writers: usize, messages: usize, way: Way
     let members: Vec<_> = users.iter().map(String::as_str).collect();
     let room = tenant.group(&members).await;
 
-    let done = Arc::new(AtomicBool::new(false));
+    let (done, watched) = watch::channel(false);
     let mut following = JoinSet::new();
     for process in [&tenant.world, &processes[0]] {
-        let (tenant, done) = (tenant.at(process), Arc::clone(&done));
+        let (tenant, done) = (tenant.at(process), watched.clone());
         following.spawn(follow(tenant, room.clone(), users[0].clone(), done));
     }
     let mut writing = JoinSet::new();
@@ -142,7 +145,7 @@ async fn attack(processes: Vec<World>, writers: usize, messages: usize, way: Way
     }
     intruding.join_all().await;
     let told = writing.join_all().await;
-    done.store(true, Ordering::SeqCst);
+    done.send(true).unwrap();
     let followed = following.join_all().await;
 
     // Its seqs are 1 to n.

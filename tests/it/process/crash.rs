@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -201,7 +200,7 @@ fn twenty_kills_under_load_lose_nothing_and_repeat_nothing() {
             if kill % 4 == 0 {
                 // And once more, somewhere in its start.
                 let mut process = start.again().launch();
-                std::thread::sleep(Duration::from_millis(dice.below(80) as u64));
+                process.started_as_far_as(dice.below(24));
                 process.kill();
             }
             runner = start.run();

@@ -7,30 +7,21 @@ use std::thread::ScopedJoinHandle;
 use serde_json::json;
 
 use super::http::{Client, Connection, Said};
-use super::runner::{MASTER_KEY, Runner, Start, Tenant};
+use super::runner::{Runner, Start, Tenant};
 
 const WRITERS: usize = 8;
 const MESSAGES: usize = 10;
 
 /// A runner that serves its store, and the first tenant in it.
 fn owner() -> (Runner, Tenant) {
-    let start = Start::new().master_key(MASTER_KEY);
-    let owner = start.with(["--memory", "--aws-port", "0"]).run();
+    let owner = Start::new().sharing().run();
     let tenant = owner.busy_tenant();
     (owner, tenant)
 }
 
 /// A runner without a store of its own.
 fn guest(owner: &Runner) -> Runner {
-    let url = owner.aws_url();
-    let endpoints = [
-        "--memory",
-        "--dynamodb-endpoint",
-        &url,
-        "--sqs-endpoint",
-        &url,
-    ];
-    Start::new().master_key(MASTER_KEY).with(endpoints).run()
+    Start::new().guest_of(owner).run()
 }
 
 /// Sends through one connection; the seq of each content that was acknowledged.

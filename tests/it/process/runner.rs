@@ -106,6 +106,21 @@ impl Start {
         self
     }
 
+    /// Keeping nothing, and serving its store to [`Start::guest_of`] it.
+    pub fn sharing(self) -> Self {
+        let shared = self.master_key(MASTER_KEY);
+        shared.with(["--memory", "--aws-port", "0"])
+    }
+
+    /// Without a store of its own: on that of `owner`.
+    pub fn guest_of(self, owner: &Runner) -> Self {
+        let url = owner.aws_url();
+        let endpoints = ["--dynamodb-endpoint", &url, "--sqs-endpoint", &url];
+        self.master_key(MASTER_KEY)
+            .with(["--memory"])
+            .with(endpoints)
+    }
+
     /// The folder it starts in.
     pub fn home(&self) -> PathBuf {
         self.home.path().to_owned()
@@ -276,6 +291,16 @@ impl Process {
             stdout: self.stdout.all(),
             stderr: self.stderr.all(),
         }
+    }
+
+    /// Waits until it has `count` files open, or is ready: somewhere in its start.
+    pub fn started_as_far_as(&self, count: usize) {
+        let files = format!("/proc/{}/fd", self.child.id());
+        until("a start under way", || {
+            // Where there is no such folder, the beginning is far enough.
+            let open = std::fs::read_dir(&files).map_or(usize::MAX, Iterator::count);
+            (open >= count || self.stdout.text().contains("curl -s")).then_some(())
+        });
     }
 
     pub fn kill(&mut self) {

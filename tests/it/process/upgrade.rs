@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::http::{Client, said};
-use super::runner::{MASTER_KEY, Runner, Start, Tenant};
+use super::runner::{Runner, Start, Tenant};
 
 /// How many messages each version sends while both are there.
 const MESSAGES: usize = 60;
@@ -108,26 +108,15 @@ fn two_versions_share_a_log_without_a_gap_or_a_duplicate() {
     for is_owner_old in [true, false] {
         let start = |is_old: bool| {
             let start = Start::new();
-            let start = if is_old {
+            if is_old {
                 start.program(&previous)
             } else {
                 start
-            };
-            start.master_key(MASTER_KEY)
+            }
         };
-        let owner = start(is_owner_old)
-            .with(["--memory", "--aws-port", "0"])
-            .run();
+        let owner = start(is_owner_old).sharing().run();
         let tenant = owner.busy_tenant();
-        let url = owner.aws_url();
-        let endpoints = [
-            "--memory",
-            "--dynamodb-endpoint",
-            &url,
-            "--sqs-endpoint",
-            &url,
-        ];
-        let guest = start(!is_owner_old).with(endpoints).run();
+        let guest = start(!is_owner_old).guest_of(&owner).run();
         let both = [owner.user(&tenant, "alice"), guest.user(&tenant, "alice")];
         let room = both[0].group(&["alice"]);
         let messages = format!("/rooms/{room}/messages");
@@ -161,18 +150,9 @@ fn two_versions_share_a_log_without_a_gap_or_a_duplicate() {
 #[test]
 fn what_one_version_changes_the_other_shows() {
     let Some(previous) = previous() else { return };
-    let owner = Start::new().program(&previous).master_key(MASTER_KEY);
-    let owner = owner.with(["--memory", "--aws-port", "0"]).run();
+    let owner = Start::new().program(&previous).sharing().run();
     let tenant = owner.busy_tenant();
-    let url = owner.aws_url();
-    let endpoints = [
-        "--memory",
-        "--dynamodb-endpoint",
-        &url,
-        "--sqs-endpoint",
-        &url,
-    ];
-    let guest = Start::new().master_key(MASTER_KEY).with(endpoints).run();
+    let guest = Start::new().guest_of(&owner).run();
     let room = furnish(&guest, &tenant);
     assert_eq!(seen(&owner, &tenant, &room), seen(&guest, &tenant, &room));
 

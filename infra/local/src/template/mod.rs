@@ -128,6 +128,13 @@ pub struct StreamMapping {
 #[derive(Debug)]
 pub struct TemplateError(String);
 
+impl TemplateError {
+    /// Because of `reason`.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "template.yaml: {}", self.0)
