@@ -4,7 +4,7 @@ use parlance::{
     app::{IssuedKey, NewTenant},
     domain::{
         Error,
-        delivery::{DeadLetter, Subject},
+        delivery::{DeadLetter, Letter},
         tenant::{RateLimit, Tenant, TenantPatch},
         text::Name,
     },
@@ -177,7 +177,7 @@ impl From<&[DeadLetter]> for DeadLetters {
             let (attempts, error) = (letter.attempts, letter.error.clone());
             let last_attempt_at = letter.last_attempt_at.to_string();
             match &letter.subject {
-                Subject::Message { id, user, room } => shown.failed_messages.push(FailedMessage {
+                Letter::Message { id, user, room } => shown.failed_messages.push(FailedMessage {
                     message_id: id.to_string(),
                     user_id: user.to_string(),
                     room_id: room.to_string(),
@@ -185,7 +185,7 @@ impl From<&[DeadLetter]> for DeadLetters {
                     last_attempt_at,
                     error,
                 }),
-                Subject::Notification { id, topic } => {
+                Letter::Notification { id, topic } => {
                     shown.failed_notifications.push(FailedNotification {
                         notification_id: id.to_string(),
                         topic: topic.as_str().to_owned(),

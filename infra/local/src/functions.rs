@@ -1,4 +1,4 @@
-//! The functions: whose routes make the API, and who consumes which stream.
+//! The functions: whose routes make the API, and who consumes which stream and which queue.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -9,8 +9,9 @@ use parlance::http::edge::edge;
 use parlance::http::surface::ChatApi;
 use parlance::queue::PoisonQueue;
 
+use crate::queues::{self, Queue};
 use crate::streams::{Source, poll};
-use crate::template::StreamMapping;
+use crate::template::{QueueMapping, StreamMapping};
 
 /// The API: what API Gateway does with the template's routes.
 pub fn router(app: &App) -> Router {
@@ -27,6 +28,9 @@ pub fn router(app: &App) -> Router {
     edge::<ChatApi>(routes, app)
 }
 
+/// A task of the runner.
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The consumer of the stream that `mapping` names; `None` for a function that is not known.
 pub(crate) fn consumer(
     app: &App,
@@ -34,7 +38,7 @@ pub(crate) fn consumer(
     poison: PoisonQueue,
     mapping: StreamMapping,
     checkpoints: PathBuf,
-) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+) -> Option<Task> {
     let app = app.clone();
     match mapping.function.as_str() {
         "HeadsFunction" => Some(Box::pin(async move {
@@ -43,6 +47,33 @@ pub(crate) fn consumer(
                 async move { heads::handle(&app, &poison, event).await }
             };
             poll(source, mapping, &checkpoints, handler).await;
+        })),
+        "FanoutFunction" => Some(Box::pin(async move {
+            let handler = move |event| {
+                let (app, poison) = (app.clone(), poison.clone());
+                async move { fanout::handle(&app, &poison, event).await }
+            };
+            poll(source, mapping, &checkpoints, handler).await;
+        })),
+        _ => None,
+    }
+}
+
+/// The consumer of the queue that `mapping` names; `None` for a function that is not known.
+pub(crate) fn queue_consumer(
+    app: &App,
+    queue: Queue,
+    poison: PoisonQueue,
+    mapping: QueueMapping,
+) -> Option<Task> {
+    let app = app.clone();
+    match mapping.function.as_str() {
+        "LiveFunction" => Some(Box::pin(async move {
+            let handler = move |event| {
+                let (app, poison) = (app.clone(), poison.clone());
+                async move { live::handle(&app, &poison, event).await }
+            };
+            queues::poll(queue, mapping, handler).await;
         })),
         _ => None,
     }

@@ -1,10 +1,10 @@
-//! Parlance on one machine: the API, its functions, the stream pollers, and an embedded DynamoDB
-//! and SQS in one process.
+//! Parlance on one machine: the API, its functions, the pollers of streams and queues, and an embedded
+//! DynamoDB and SQS in one process.
 //!
 //! ```text
 //! client ── gateway ── functions ── AWS SDK ── connector ── DynamoDB, SQS (or --…-endpoint)
-//!                                                             │ streams
-//!                          functions ◀── stream poller ◀──────┘
+//!                                                             │ streams, queues
+//!                          functions ◀──── pollers ◀──────────┘
 //! ```
 //!
 //! The functions are the very code that Lambda runs, and the tables, queues and streams are those
@@ -24,6 +24,7 @@ pub mod gateway;
 pub mod housekeeping;
 mod options;
 pub mod provision;
+pub mod queues;
 mod running;
 pub mod sqs;
 mod stores;

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use parlance::app::{App, Settings};
-use parlance::queue::PoisonQueue;
+use parlance::app::{App, Means, Settings};
+use parlance::queue::{Jobs, PoisonQueue};
 use parlance::store::usage::metered;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use crate::gateway;
 use crate::housekeeping::Housekeeping;
 use crate::options::Options;
 use crate::provision::{Provisioned, provision};
+use crate::queues::Queue;
 use crate::stores::Stores;
 use crate::streams::{Poison, Retention, Source};
 use crate::template::Stack;
@@ -79,39 +80,25 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         aws_listener.is_some(),
     )?;
     // Calls are counted where lines of requests are wanted. Units are not: answers that tell them take longer.
-    let app = App::new(&settings, &metered(&stores.dynamodb, false));
+    let means = Means {
+        jobs: Jobs::new(stores.sqs.clone(), settings.queues.clone()),
+        ..Means::default()
+    };
+    let app = App::with(&settings, &metered(&stores.dynamodb, false), means);
     let api = functions::router(&app);
 
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut keeping = JoinSet::new();
-    let retention = stores
-        .embedded_dynamodb
-        .clone()
-        .map(|dynamodb| Retention::new(dynamodb, &stack.streams));
-    for mapping in &stack.streams {
-        let queue_url = provisioned
-            .queue_urls
-            .get(POISON)
-            .cloned()
-            .unwrap_or_default();
-        let source = Source {
-            client: stores.streams.clone(),
-            stream_arn: provisioned
-                .stream_arns
-                .get(&mapping.table)
-                .cloned()
-                .unwrap_or_default(),
-            wake: stores.wake(),
-            poison: Poison::new(stores.sqs.clone(), queue_url.clone()),
-            retention: retention.clone(),
-            stop: stopping.clone(),
-        };
-        let poison = PoisonQueue::new(stores.sqs.clone(), queue_url);
-        let consumer = functions::consumer(&app, source, poison, mapping.clone(), data.streams())
-            .ok_or_else(|| StartError::UnknownFunction(mapping.function.clone()))?;
-        tasks.spawn(consumer);
-    }
+    let pollers = Pollers {
+        app: &app,
+        stack: &stack,
+        stores: &stores,
+        provisioned: &provisioned,
+        stop: &stopping,
+    };
+    pollers.of_streams(&mut tasks, &data)?;
+    pollers.of_queues(&mut tasks).await?;
     let (dynamodb, sqs) = (
         stores.embedded_dynamodb.clone(),
         stores.embedded_sqs.clone(),
@@ -142,6 +129,73 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         stores,
         _data: data,
     })
+}
+
+/// What feeds the functions that nobody calls.
+struct Pollers<'a> {
+    app: &'a App,
+    stack: &'a Stack,
+    stores: &'a Stores,
+    provisioned: &'a Provisioned,
+    stop: &'a watch::Receiver<bool>,
+}
+
+impl Pollers<'_> {
+    /// Has every stream read by the functions that consume it.
+    fn of_streams(&self, tasks: &mut JoinSet<()>, data: &DataFolder) -> Result<(), StartError> {
+        let embedded = self.stores.embedded_dynamodb.clone();
+        let retention = embedded.map(|dynamodb| Retention::new(dynamodb, &self.stack.streams));
+        for mapping in &self.stack.streams {
+            let arn = self.provisioned.stream_arns.get(&mapping.table);
+            let source = Source {
+                client: self.stores.streams.clone(),
+                stream_arn: arn.cloned().unwrap_or_default(),
+                wake: self.stores.wake(),
+                poison: Poison::new(self.stores.sqs.clone(), self.url(POISON)),
+                retention: retention.clone(),
+                stop: self.stop.clone(),
+            };
+            let consumer = functions::consumer(
+                self.app,
+                source,
+                self.poison(),
+                mapping.clone(),
+                data.streams(),
+            );
+            let unknown = || StartError::UnknownFunction(mapping.function.clone());
+            tasks.spawn(consumer.ok_or_else(unknown)?);
+        }
+        Ok(())
+    }
+
+    /// Has every queue read by the function that consumes it.
+    async fn of_queues(&self, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+        for mapping in &self.stack.consumers {
+            if let Some(sqs) = &self.stores.embedded_sqs {
+                let released = sqs.release(&mapping.queue).await;
+                released.map_err(StartError::Store)?;
+            }
+            let queue = Queue {
+                client: self.stores.sqs.clone(),
+                url: self.url(&mapping.queue),
+                stop: self.stop.clone(),
+            };
+            let consumer =
+                functions::queue_consumer(self.app, queue, self.poison(), mapping.clone());
+            let unknown = || StartError::UnknownFunction(mapping.function.clone());
+            tasks.spawn(consumer.ok_or_else(unknown)?);
+        }
+        Ok(())
+    }
+
+    fn poison(&self) -> PoisonQueue {
+        PoisonQueue::new(self.stores.sqs.clone(), self.url(POISON))
+    }
+
+    fn url(&self, queue: &str) -> String {
+        let url = self.provisioned.queue_urls.get(queue);
+        url.cloned().unwrap_or_default()
+    }
 }
 
 impl Running {

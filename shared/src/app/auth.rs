@@ -142,7 +142,7 @@ impl App {
         let key = key.ok_or(Error::Unauthenticated(
             "Missing master key. Send it as X-Master-Key",
         ))?;
-        match &self.0.master {
+        match &self.0.means.master {
             Some(master) if master.opens(key, moment.now).await? => Ok(Operator::authenticated()),
             Some(_) | None => Err(Error::Unauthenticated("Invalid master key")),
         }

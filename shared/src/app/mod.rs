@@ -1,6 +1,7 @@
 //! Use cases: what an operation does, in domain words.
 
 mod acks;
+mod audience;
 pub mod auth;
 mod dead_letters;
 mod heads;
@@ -24,7 +25,7 @@ pub use self::{
     settings::{BadSettings, Settings},
     tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
 };
-use crate::{providers::operator_key::OperatorKey, store::Stores};
+use crate::{providers::operator_key::OperatorKey, queue::Jobs, store::Stores};
 
 /// The service: what every function's routes are given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,30 +34,37 @@ pub struct App(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     stores: Stores,
-    master: Option<Arc<dyn OperatorKey>>,
+    means: Means,
     sessions: Sessions,
     quotas: Quotas,
     probe: Probe,
     started: Instant,
 }
 
+/// What the service reaches besides its tables: each function has what its work needs, and no more.
+#[derive(Debug, Default)]
+pub struct Means {
+    /// Who knows the operator's key; without it, whoever knows the one of the settings.
+    pub master: Option<Arc<dyn OperatorKey>>,
+    /// The queues that jobs are sent to.
+    pub jobs: Jobs,
+}
+
 impl App {
     /// The service over the tables that `settings` names, reached by `dynamodb`, with the operator's key of
     /// `settings`.
     pub fn new(settings: &Settings, dynamodb: &Client) -> Self {
-        let master = settings.master.map(|hash| Arc::new(hash) as _);
-        Self::with_operator(settings, dynamodb, master)
+        Self::with(settings, dynamodb, Means::default())
     }
 
-    /// The same, where `master` knows the operator's key.
-    pub fn with_operator(
-        settings: &Settings,
-        dynamodb: &Client,
-        master: Option<Arc<dyn OperatorKey>>,
-    ) -> Self {
+    /// The same with `means`.
+    pub fn with(settings: &Settings, dynamodb: &Client, mut means: Means) -> Self {
+        if means.master.is_none() {
+            means.master = settings.master.map(|hash| Arc::new(hash) as _);
+        }
         Self(Arc::new(Inner {
             stores: Stores::new(dynamodb, &settings.tables, settings.single_writer),
-            master,
+            means,
             sessions: Sessions::default(),
             quotas: Quotas::default(),
             probe: Probe::default(),
@@ -66,5 +74,10 @@ impl App {
 
     fn stores(&self) -> &Stores {
         &self.0.stores
+    }
+
+    /// The queues that jobs are sent to.
+    pub fn jobs(&self) -> &Jobs {
+        &self.0.means.jobs
     }
 }

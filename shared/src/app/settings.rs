@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use crate::{domain::secret::SecretHash, store::Tables};
+use crate::{domain::secret::SecretHash, queue::QueueUrls, store::Tables};
 
 /// A function's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The tables.
     pub tables: Tables,
+    /// The queues.
+    pub queues: QueueUrls,
     /// The hash of the master key; without it nobody is the operator.
     pub master: Option<SecretHash>,
     /// Whether this is the only process that writes the tables, as the one-machine runner is.
@@ -35,8 +37,8 @@ impl std::error::Error for BadSettings {}
 
 impl Settings {
     /// Reads the settings through `get`: `TENANTS_TABLE`, `KEYS_TABLE`, `ROOMS_TABLE`,
-    /// `MESSAGES_TABLE`, `EVENTS_TABLE`, `DELIVERIES_TABLE`, `GUARDS_TABLE`, and optionally
-    /// `MASTER_API_KEY` and `SINGLE_WRITER=1`.
+    /// `MESSAGES_TABLE`, `EVENTS_TABLE`, `DELIVERIES_TABLE`, `GUARDS_TABLE`, `FANOUT_QUEUE`, `DELIVERY_QUEUE`,
+    /// and optionally `MASTER_API_KEY` and `SINGLE_WRITER=1`.
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, BadSettings> {
         let mut variables = Variables::new(get);
         let settings = Self::read(&mut variables);
@@ -71,16 +73,23 @@ impl Settings {
 
     fn read<F: Fn(&str) -> Option<String>>(variables: &mut Variables<F>) -> Self {
         let mut table = |name| variables.need(name, "a table name", is_table);
+        let tables = Tables {
+            tenants: table("TENANTS_TABLE"),
+            keys: table("KEYS_TABLE"),
+            rooms: table("ROOMS_TABLE"),
+            messages: table("MESSAGES_TABLE"),
+            events: table("EVENTS_TABLE"),
+            deliveries: table("DELIVERIES_TABLE"),
+            guards: table("GUARDS_TABLE"),
+        };
+        let mut queue = |name| variables.need(name, "a queue URL", is_url);
+        let queues = QueueUrls {
+            fanout: queue("FANOUT_QUEUE"),
+            deliveries: queue("DELIVERY_QUEUE"),
+        };
         Self {
-            tables: Tables {
-                tenants: table("TENANTS_TABLE"),
-                keys: table("KEYS_TABLE"),
-                rooms: table("ROOMS_TABLE"),
-                messages: table("MESSAGES_TABLE"),
-                events: table("EVENTS_TABLE"),
-                deliveries: table("DELIVERIES_TABLE"),
-                guards: table("GUARDS_TABLE"),
-            },
+            tables,
+            queues,
             master: variables
                 .text("MASTER_API_KEY")
                 .map(|key| SecretHash::of(key.as_bytes())),
@@ -159,11 +168,14 @@ mod tests {
         "GUARDS_TABLE",
     ];
 
+    const QUEUE: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/Poison";
+
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let refused = Settings::of_consumer(|name| match name {
             "KEYS_TABLE" => Some("a name".to_owned()),
             "ROOMS_TABLE" => Some(String::new()),
+            "FANOUT_QUEUE" => Some(QUEUE.to_owned()),
             "POISON_QUEUE" => Some("Poison".to_owned()),
             name if TABLES[3..].contains(&name) => Some("Table".to_owned()),
             _ => None,
@@ -171,7 +183,7 @@ mod tests {
         assert_eq!(
             refused.unwrap_err().to_string(),
             "environment variables: TENANTS_TABLE is not set, KEYS_TABLE is not a table name, \
-             ROOMS_TABLE is not set, POISON_QUEUE is not a queue URL"
+             ROOMS_TABLE is not set, DELIVERY_QUEUE is not set, POISON_QUEUE is not a queue URL"
         );
     }
 
@@ -179,6 +191,9 @@ mod tests {
     fn the_operators_function_needs_the_operators_key_in_either_way() {
         let with = |given: &'static str| {
             Settings::of_operator(move |name| {
+                if name.contains("QUEUE") {
+                    return Some(QUEUE.to_owned());
+                }
                 let is_given = name == given || TABLES.contains(&name);
                 is_given.then(|| "a-value".to_owned())
             })
@@ -198,16 +213,15 @@ mod tests {
     #[test]
     fn a_table_is_a_name_or_an_arn_and_a_queue_is_a_url() {
         let table = "arn:aws:dynamodb:eu-west-1:123456789012:table/Keys";
-        let queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/Poison";
         let get = |name: &str| match name {
-            "POISON_QUEUE" => Some(queue.to_owned()),
+            "POISON_QUEUE" | "FANOUT_QUEUE" | "DELIVERY_QUEUE" => Some(QUEUE.to_owned()),
             "KEYS_TABLE" => Some(table.to_owned()),
             name => TABLES.contains(&name).then(|| "parlance-1.x_Y".to_owned()),
         };
         let (settings, poison) = Settings::of_consumer(get).unwrap();
         assert_eq!(
             (settings.tables.keys.as_str(), poison.as_str()),
-            (table, queue)
+            (table, QUEUE)
         );
         assert!(settings.master.is_none() && !settings.single_writer);
     }

@@ -1,12 +1,143 @@
-//! Deliveries that failed for good.
+//! Deliveries: what happened is told to one user, or to a tenant's endpoints, or ends as a dead letter.
 
-use super::{MessageId, NotificationId, RoomId, Timestamp, UserId, subscription::Topic};
+use std::{fmt, str::FromStr};
+
+use super::{
+    DeliveryId, EventId, MessageId, NotificationId, RoomId, TenantId, Timestamp, UserId,
+    subscription::Topic,
+};
+
+/// What happened.
+///
+/// Its text names it within its tenant, in jobs and rows: `room_…/msg_…:created`,
+/// `room_…/msg_…:edited@1765627200123456`, `room_…/msg_…:deleted`, `notif_…`, `evt_…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A message was written.
+    MessageCreated {
+        /// To which room.
+        room: RoomId,
+        /// Which.
+        id: MessageId,
+    },
+    /// A message was changed.
+    MessageEdited {
+        /// In which room.
+        room: RoomId,
+        /// Which.
+        id: MessageId,
+        /// When: each edit is told on its own, though what is told is the message as it is by then.
+        at: Timestamp,
+    },
+    /// A message was taken back.
+    MessageDeleted {
+        /// From which room.
+        room: RoomId,
+        /// Which.
+        id: MessageId,
+    },
+    /// A notification was sent.
+    Notification(NotificationId),
+    /// Something else happened.
+    Event(EventId),
+}
+
+impl Subject {
+    /// The id of what it is about: a message's creation, its edits and its deletion are about that message.
+    pub fn about(&self) -> String {
+        match self {
+            Self::MessageCreated { id, .. }
+            | Self::MessageEdited { id, .. }
+            | Self::MessageDeleted { id, .. } => id.to_string(),
+            Self::Notification(id) => id.to_string(),
+            Self::Event(id) => id.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MessageCreated { room, id } => write!(f, "{room}/{id}:created"),
+            Self::MessageEdited { room, id, at } => {
+                write!(f, "{room}/{id}:edited@{}", at.micros())
+            }
+            Self::MessageDeleted { room, id } => write!(f, "{room}/{id}:deleted"),
+            Self::Notification(id) => id.fmt(f),
+            Self::Event(id) => id.fmt(f),
+        }
+    }
+}
+
+/// The text names no subject.
+#[derive(Debug, Clone, Copy)]
+pub struct InvalidSubject;
+
+impl fmt::Display for InvalidSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a subject of deliveries")
+    }
+}
+
+impl std::error::Error for InvalidSubject {}
+
+impl FromStr for Subject {
+    type Err = InvalidSubject;
+
+    /// Accepts only the form that `Display` writes.
+    fn from_str(text: &str) -> Result<Self, InvalidSubject> {
+        let subject = match text.split_once('/') {
+            Some((room, message)) => of_message(room, message),
+            None => text
+                .parse()
+                .map(Self::Notification)
+                .or_else(|_| text.parse().map(Self::Event))
+                .ok(),
+        };
+        subject
+            .filter(|subject| subject.to_string() == text)
+            .ok_or(InvalidSubject)
+    }
+}
+
+fn of_message(room: &str, message: &str) -> Option<Subject> {
+    let (id, what) = message.split_once(':')?;
+    let (room, id) = (room.parse().ok()?, id.parse().ok()?);
+    match (what, what.strip_prefix("edited@")) {
+        ("created", _) => Some(Subject::MessageCreated { room, id }),
+        ("deleted", _) => Some(Subject::MessageDeleted { room, id }),
+        (_, Some(micros)) => Some(Subject::MessageEdited {
+            room,
+            id,
+            at: Timestamp::from_micros(micros.parse().ok()?),
+        }),
+        (_, None) => None,
+    }
+}
+
+/// A delivery to be made: what a queue carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What is told.
+    pub subject: Subject,
+    /// To whom; nobody in particular where only the tenant's endpoints are told.
+    pub user: Option<UserId>,
+}
+
+impl Job {
+    /// The delivery that this job and its copies are about.
+    pub fn id(&self) -> DeliveryId {
+        DeliveryId::of(self.tenant, &self.subject, self.user.as_ref())
+    }
+}
 
 /// A delivery whose attempts are used up.
 #[derive(Debug)]
 pub struct DeadLetter {
     /// What could not be delivered.
-    pub subject: Subject,
+    pub subject: Letter,
     /// How often it was tried.
     pub attempts: u32,
     /// When it was last tried.
@@ -17,7 +148,7 @@ pub struct DeadLetter {
 
 /// What a delivery carries.
 #[derive(Debug)]
-pub enum Subject {
+pub enum Letter {
     /// A message of a room, to one of its members.
     Message {
         /// Which.
@@ -34,4 +165,95 @@ pub enum Subject {
         /// About what.
         topic: Topic,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> (TenantId, RoomId, MessageId) {
+        let hex = format!("{:032x}", 7);
+        (
+            format!("tenant_{hex}").parse().unwrap(),
+            format!("room_{hex}").parse().unwrap(),
+            format!("msg_{hex}").parse().unwrap(),
+        )
+    }
+
+    fn subjects() -> [Subject; 5] {
+        let (_, room, id) = ids();
+        let at = Timestamp::from_micros(1_765_627_200_123_456);
+        [
+            Subject::MessageCreated { room, id },
+            Subject::MessageEdited { room, id, at },
+            Subject::MessageDeleted { room, id },
+            Subject::Notification(format!("notif_{:032x}", 7).parse().unwrap()),
+            Subject::Event(format!("evt_{:032x}", 7).parse().unwrap()),
+        ]
+    }
+
+    #[test]
+    fn a_subject_is_read_back_as_it_was_written() {
+        for subject in subjects() {
+            let text = subject.to_string();
+            assert_eq!(text.parse::<Subject>().unwrap(), subject, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_subject_has_one_spelling() {
+        let hex = format!("{:032x}", 7);
+        for bad in [
+            String::new(),
+            "/".to_owned(),
+            format!("msg_{hex}:created"),
+            format!("room_{hex}/msg_{hex}"),
+            format!("room_{hex}/msg_{hex}:"),
+            format!("room_{hex}/msg_{hex}:read"),
+            format!("room_{hex}/msg_{hex}:edited"),
+            format!("room_{hex}/msg_{hex}:edited@"),
+            format!("room_{hex}/msg_{hex}:edited@007"),
+            format!("room_{hex}/msg_{hex}:edited@+7"),
+            format!("room_{hex}/msg_{hex}:created "),
+            format!("tenant_{hex}"),
+            format!("NOTIF_{hex}"),
+        ] {
+            assert!(bad.parse::<Subject>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn deliveries_of_different_subjects_or_users_have_different_ids() {
+        let (tenant, ..) = ids();
+        let users = [None, Some("a"), Some("b")];
+        let mut seen = Vec::new();
+        for subject in subjects() {
+            for user in users {
+                let user = user.map(|user| UserId::stored(user.to_owned()));
+                let id = Job {
+                    tenant,
+                    subject,
+                    user,
+                }
+                .id();
+                assert!(!seen.contains(&id), "{id}");
+                seen.push(id);
+            }
+        }
+    }
+
+    #[test]
+    fn a_delivery_has_the_same_id_each_time() {
+        let (tenant, ..) = ids();
+        let job = Job {
+            tenant,
+            subject: subjects()[0],
+            user: Some(UserId::stored("alice".to_owned())),
+        };
+        assert_eq!(job.id(), job.clone().id());
+        assert_eq!(
+            job.id().to_string().parse::<DeliveryId>().unwrap(),
+            job.id()
+        );
+    }
 }

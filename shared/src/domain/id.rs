@@ -1,14 +1,14 @@
 //! Ids: a prefix that names the kind, and 32 hex digits.
 //!
 //! Ids of things sort by the time they were made (UUIDv7), except [`MessageId`], which starts with
-//! its message's seq (UUIDv8), and [`SubscriptionId`], which is computed from what it names.
+//! its message's seq (UUIDv8), and [`SubscriptionId`] and [`DeliveryId`], which are computed from what they name.
 
 use std::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use super::{Moment, message::Seq};
+use super::{Moment, UserId, delivery::Subject, message::Seq};
 
 /// The text is not an id of the expected kind.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +96,10 @@ id! {
     /// without an index; the rest is random, so it cannot be guessed from the seq.
     MessageId, "msg"
 }
+id! {
+    /// Names the delivery of one subject to one user, or to nobody in particular.
+    DeliveryId, "dlv"
+}
 timed!(RequestId);
 timed!(TenantId);
 timed!(RoomId);
@@ -122,16 +126,31 @@ impl SubscriptionId {
     /// The one id that `user`'s subscription to `topic` can have, so that subscribing twice is one
     /// subscription by construction.
     pub fn of(tenant: TenantId, user: &str, topic: &str) -> Self {
-        let mut hash = Sha256::new();
-        for part in [tenant.to_string().as_str(), user, topic] {
-            // The length keeps ("ab", "c") and ("a", "bc") apart.
-            hash.update(part.len().to_be_bytes());
-            hash.update(part);
-        }
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.finalize()[..16]);
-        Self(Builder::from_custom_bytes(bytes).into_uuid())
+        Self(computed(&[&tenant.to_string(), user, topic]))
     }
+}
+
+impl DeliveryId {
+    /// The one id that the delivery of `subject` to `user` can have, so that copies of its job meet in one row.
+    pub fn of(tenant: TenantId, subject: &Subject, user: Option<&UserId>) -> Self {
+        let (tenant, subject) = (tenant.to_string(), subject.to_string());
+        // No user's id is empty.
+        let user = user.map_or("", UserId::as_str);
+        Self(computed(&[&tenant, &subject, user]))
+    }
+}
+
+/// The id of what `parts` name.
+fn computed(parts: &[&str]) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 #[cfg(test)]

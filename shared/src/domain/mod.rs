@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod live;
 pub mod message;
 pub mod moment;
 pub mod notification;
@@ -20,7 +21,9 @@ pub mod user;
 
 pub use caller::{Actor, Auditor, Operator};
 pub use error::Error;
-pub use id::{EventId, MessageId, NotificationId, RequestId, RoomId, SubscriptionId, TenantId};
+pub use id::{
+    DeliveryId, EventId, MessageId, NotificationId, RequestId, RoomId, SubscriptionId, TenantId,
+};
 pub use moment::Moment;
 pub use once::{Done, Once};
 pub use page::{Cursor, Page};

@@ -19,4 +19,4 @@ pub use failure::Failure;
 pub use params::Params;
 pub use path::Path;
 pub use reply::{Reply, Show};
-pub use request::{Now, entropy};
+pub use request::{Now, entropy, moment};

@@ -35,18 +35,8 @@ pub struct Request {
 impl Request {
     /// A request that begins now.
     pub(super) fn begin(address: Option<IpAddr>) -> Result<Self, Error> {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_err(Error::internal)?;
-        let micros = i64::try_from(since.as_micros()).map_err(Error::internal)?;
-        let mut seed = [0; 16];
-        getrandom::fill(&mut seed).map_err(Error::internal)?;
         Ok(Self {
-            moment: Moment {
-                now: Timestamp::from_micros(micros),
-                deadline: Instant::now() + PATIENCE,
-                seed: u128::from_be_bytes(seed),
-            },
+            moment: moment(PATIENCE)?,
             address,
             quota: Arc::default(),
             tenant: Arc::default(),
@@ -71,6 +61,25 @@ impl Request {
             .cloned()
             .ok_or_else(|| Error::internal("the route has no edge").into())
     }
+}
+
+/// The moment of something that begins now and is given up after `patience`.
+///
+/// # Errors
+///
+/// [`Error::Internal`] if the clock or the source of randomness fails.
+pub fn moment(patience: Duration) -> Result<Moment, Error> {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(Error::internal)?;
+    let micros = i64::try_from(since.as_micros()).map_err(Error::internal)?;
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(Error::internal)?;
+    Ok(Moment {
+        now: Timestamp::from_micros(micros),
+        deadline: Instant::now() + patience,
+        seed: u128::from_be_bytes(seed),
+    })
 }
 
 /// 256 random bits, for a secret.

@@ -8,10 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, edge::edge, surface::Surface, telemetry};
 use crate::{
-    app::{App, BadSettings, Settings},
+    app::{App, BadSettings, Means, Settings},
     domain::Error,
     providers::aws::Aws,
-    queue::PoisonQueue,
+    queue::{Jobs, PoisonQueue},
     store::usage::metered,
 };
 
@@ -58,15 +58,16 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
     let aws = Aws::from_env();
     let (settings, secret) = started(Settings::of_operator(variable))?;
     let dynamodb = counted(&aws);
-    let app = match secret {
-        Some(id) => App::with_operator(&settings, &dynamodb, Some(Arc::new(aws.operator_key(id)))),
-        None => App::new(&settings, &dynamodb),
+    let means = Means {
+        master: secret.map(|id| Arc::new(aws.operator_key(id)) as _),
+        ..Means::default()
     };
+    let app = App::with(&settings, &dynamodb, means);
     until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
 }
 
-/// What a function that consumes a stream works with: the service as its environment describes it, and the
-/// queue of what it cannot read, `POISON_QUEUE`.
+/// What a function that consumes a stream or a queue works with: the service as its environment describes
+/// it, with the queues, and the queue of what it cannot read, `POISON_QUEUE`.
 ///
 /// # Errors
 ///
@@ -74,7 +75,11 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
 pub fn consumer() -> Result<(App, PoisonQueue), lambda_http::Error> {
     let aws = Aws::from_env();
     let (settings, poison) = started(Settings::of_consumer(variable))?;
-    let app = App::new(&settings, &counted(&aws));
+    let means = Means {
+        jobs: Jobs::new(aws.sqs(), settings.queues.clone()),
+        ..Means::default()
+    };
+    let app = App::with(&settings, &counted(&aws), means);
     Ok((app, PoisonQueue::new(aws.sqs(), poison)))
 }
 

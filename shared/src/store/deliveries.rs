@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::{
     Cursor, Error, Page, TenantId, Timestamp, UserId,
-    delivery::{DeadLetter, Subject},
+    delivery::{DeadLetter, Letter},
     subscription::Topic,
 };
 
@@ -113,12 +113,12 @@ fn position(Cursor(at): &Cursor) -> Result<&str, Error> {
 
 fn from_item(item: &Item) -> Result<DeadLetter, Error> {
     let subject = match item.text("kind")? {
-        "message" => Subject::Message {
+        "message" => Letter::Message {
             id: item.parse("message")?,
             user: UserId::stored(item.text("user")?.to_owned()),
             room: item.parse("room")?,
         },
-        "notification" => Subject::Notification {
+        "notification" => Letter::Notification {
             id: item.parse("notification")?,
             topic: Topic::stored(item.text("topic")?.to_owned()),
         },

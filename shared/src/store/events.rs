@@ -14,15 +14,18 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Backoff,
-    aws::settle,
+    aws::{fault, settle},
     guards::{Claim, Claimed},
-    item::{Item, NewItem, Read},
+    item::{Item, NewItem, Read, malformed, s, take},
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    Done, Error, NotificationId, TenantId,
+    Done, Error, NotificationId, TenantId, UserId,
+    delivery::Subject,
     event::{Event, EventKind, RETENTION_SECONDS},
-    notification::{Notification, Notified},
+    message::Json,
+    notification::{Notification, Notified, Targets},
+    subscription::Topic,
 };
 
 /// The `events` table.
@@ -122,6 +125,24 @@ impl EventStore {
         Ok(Stored::Refused)
     }
 
+    /// A notification, as long as it is kept.
+    pub async fn notification(
+        &self,
+        tenant: TenantId,
+        id: NotificationId,
+    ) -> Result<Option<Notification>, Error> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("pk", s(format!("{tenant}#{id}")))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(fault(&self.table))?;
+        found.item.map(|item| notification_of(id, item)).transpose()
+    }
+
     async fn put_alone(&self, item: Item, race: &mut Backoff) -> Result<(), Error> {
         let put = self
             .client
@@ -162,4 +183,40 @@ fn notification_item(tenant: TenantId, notification: &Notification) -> Item {
         )
         .n("ttl", notification.created_at.seconds() + RETENTION_SECONDS)
         .build()
+}
+
+fn notification_of(id: NotificationId, mut item: Item) -> Result<Notification, Error> {
+    let payload = take(&mut item, "payload")?.ok_or_else(|| malformed("payload"))?;
+    let users = item.texts("users")?.into_iter();
+    Ok(Notification {
+        id,
+        topic: Topic::stored(item.text("topic")?.to_owned()),
+        payload: Json::stored(payload),
+        targets: Targets {
+            users: users.map(|user| UserId::stored(user.to_owned())).collect(),
+            room: item
+                .text_opt("room")?
+                .map(|room| room.parse().map_err(|_| malformed("room")))
+                .transpose()?,
+            topic_subscribers: item.text_opt("topic_subscribers")?.is_some(),
+        },
+        sender: UserId::stored(item.text("actor")?.to_owned()),
+        created_at: item.parse("at")?,
+    })
+}
+
+/// What a record of the table's stream tells. `text` gives the string attributes of its new image.
+///
+/// # Errors
+///
+/// [`Error::Internal`] if it is not an event's.
+pub fn told_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(TenantId, Subject), Error> {
+    let (tenant, id) = text("pk")
+        .and_then(|pk| pk.split_once('#'))
+        .ok_or_else(|| malformed("pk"))?;
+    let subject = match id.parse() {
+        Ok(notification) => Subject::Notification(notification),
+        Err(_) => Subject::Event(id.parse().map_err(|_| malformed("pk"))?),
+    };
+    Ok((tenant.parse().map_err(|_| malformed("pk"))?, subject))
 }

@@ -24,7 +24,8 @@ use super::{
     turns::Turns,
 };
 use crate::domain::{
-    Done, Error, MessageId, Thread, Timestamp, UserId,
+    Done, Error, MessageId, TenantId, Thread, Timestamp, UserId,
+    delivery::Subject,
     message::{Content, Draft, Json, Message, Range, Sent, Seq, Stretch},
 };
 
@@ -462,6 +463,28 @@ fn from_item(mut item: Item) -> Result<Message, Error> {
     })
 }
 
+/// What a record of the table's stream tells: a message was written, changed or taken back. `text` gives the
+/// string attributes of its new image.
+///
+/// # Errors
+///
+/// [`Error::Internal`] if it is not a message's.
+pub fn told_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(TenantId, Subject), Error> {
+    let Thread { tenant, room } = thread_of(&text)?;
+    let id = text("id").ok_or_else(|| malformed("id"))?;
+    let id = id.parse().map_err(|_| malformed("id"))?;
+    let subject = match (text("deleted_at"), text("edited_at")) {
+        (Some(_), _) => Subject::MessageDeleted { room, id },
+        (None, Some(at)) => Subject::MessageEdited {
+            room,
+            id,
+            at: at.parse().map_err(|_| malformed("edited_at"))?,
+        },
+        (None, None) => Subject::MessageCreated { room, id },
+    };
+    Ok((tenant, subject))
+}
+
 /// What a record of the table's stream says of a message that was appended.
 #[derive(Debug, Clone, Copy)]
 pub struct Appended {
@@ -471,19 +494,24 @@ pub struct Appended {
     pub created_at: Timestamp,
 }
 
+/// The log that an item is of.
+fn thread_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<Thread, Error> {
+    let (tenant, room) = text("pk")
+        .and_then(|pk| pk.split_once('#'))
+        .ok_or_else(|| malformed("pk"))?;
+    Ok(Thread {
+        tenant: tenant.parse().map_err(|_| malformed("pk"))?,
+        room: room.parse().map_err(|_| malformed("pk"))?,
+    })
+}
+
 /// Reads the new image of an inserted item, whose string attributes `text` gives.
 ///
 /// # Errors
 ///
 /// [`Error::Internal`] if it is not a message's.
 pub fn appended<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(Thread, Appended), Error> {
-    let (tenant, room) = text("pk")
-        .and_then(|pk| pk.split_once('#'))
-        .ok_or_else(|| malformed("pk"))?;
-    let thread = Thread {
-        tenant: tenant.parse().map_err(|_| malformed("pk"))?,
-        room: room.parse().map_err(|_| malformed("pk"))?,
-    };
+    let thread = thread_of(&text)?;
     let parse = |name| text(name).ok_or_else(|| malformed(name));
     Ok((
         thread,

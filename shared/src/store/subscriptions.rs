@@ -112,6 +112,28 @@ impl SubscriptionStore {
         Ok(Page::new(items, more, |last| last.id.to_string()))
     }
 
+    /// Who subscribed to a topic, in the order of their ids.
+    pub async fn to(
+        &self,
+        tenant: TenantId,
+        topic: &Topic,
+        slice: &Slice,
+    ) -> Result<Page<UserId>, Error> {
+        let partition = Partition {
+            client: &self.client,
+            table: &self.table,
+            pk: by_topic(tenant, topic),
+            begins_with: None,
+        };
+        let after = slice.after.clone().map(|Cursor(after)| after);
+        let (items, more) = partition.slice(after, slice).await?;
+        let users = items
+            .iter()
+            .map(|item| Ok(UserId::stored(item.text("user")?.to_owned())))
+            .collect::<Result<Vec<_>, Error>>()?;
+        Ok(Page::new(users, more, ToString::to_string))
+    }
+
     /// Ends a user's subscription. `false` if it is not theirs or not there.
     pub async fn delete(
         &self,

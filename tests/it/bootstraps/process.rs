@@ -11,6 +11,8 @@ use crate::support::{World, deployed::Deployed, world_over};
 const START: Duration = Duration::from_secs(10);
 /// What Lambda gives a process to end, if an extension has registered.
 const GRACE: Duration = Duration::from_secs(2);
+/// Those that are fed by a stream or a queue.
+const CONSUMERS: [&str; 3] = ["FanoutFunction", "HeadsFunction", "LiveFunction"];
 
 fn functions(world: &World) -> Vec<Function> {
     let Deployed { lambda, .. } = world.deployed.as_ref().unwrap();
@@ -80,9 +82,9 @@ async fn a_function_names_all_settings_that_it_misses_and_does_not_start() {
         "GUARDS_TABLE",
     ];
     let mut missing: Vec<_> = tables.iter().map(|name| (*name, None)).collect();
-    missing.push(("POISON_QUEUE", None));
+    missing.extend(["FANOUT_QUEUE", "DELIVERY_QUEUE", "POISON_QUEUE"].map(|name| (name, None)));
     for (function, log) in refusals(&missing).await {
-        let is_consumer = function == "HeadsFunction";
+        let is_consumer = CONSUMERS.contains(&function.as_str());
         for (name, _) in &missing {
             let expected = is_consumer || *name != "POISON_QUEUE";
             let says = log.contains(&format!("{name} is not set"));
@@ -102,6 +104,7 @@ async fn a_function_names_all_settings_that_are_malformed_and_does_not_start() {
         assert!(log.contains("KEYS_TABLE is not a table name"), "{log}");
         assert!(log.contains("GUARDS_TABLE is not a table name"), "{log}");
         let says = log.contains("POISON_QUEUE is not a queue URL");
-        assert_eq!(says, function == "HeadsFunction", "{function}: {log}");
+        let is_consumer = CONSUMERS.contains(&function.as_str());
+        assert_eq!(says, is_consumer, "{function}: {log}");
     }
 }

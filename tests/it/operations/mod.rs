@@ -17,7 +17,7 @@ use parlance::{
     http::telemetry::Lines,
     store::usage::metered,
 };
-use parlance_local::{clients::embedded_dynamodb, functions, template::Stack};
+use parlance_local::{clients::embedded_dynamodb, functions};
 use serde_json::Value;
 use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
 
@@ -98,8 +98,7 @@ fn function_over(dynamodb: &DynamoDb) -> Router {
 }
 
 fn settings() -> Settings {
-    let environment = Stack::compiled_in().unwrap().environment;
-    let mut settings = Settings::from_env(|name| environment.get(name).cloned()).unwrap();
+    let mut settings = crate::support::settings();
     settings.master = Some(SecretHash::of(MASTER_KEY.as_bytes()));
     settings
 }

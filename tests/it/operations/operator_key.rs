@@ -6,7 +6,7 @@ use aws_config::Region;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use parlance::{
-    app::App,
+    app::{App, Means},
     domain::{Error, Timestamp},
     providers::{
         aws::Aws,
@@ -176,7 +176,7 @@ async fn the_key_is_kept_as_a_hash_alone() {
 async fn operator(manager: &SecretsManager) -> Client {
     let key = aws(manager.http_client()).operator_key(NAME.to_owned());
     let dynamodb = world().await.dynamodb;
-    let app = App::with_operator(&settings(), &dynamodb, Some(Arc::new(key)));
+    let app = kept_by(&dynamodb, key);
     Client::new(functions::router(&app)).with("x-master-key", OLD)
 }
 
@@ -193,14 +193,18 @@ async fn the_operator_is_let_in_with_the_secret() {
         .assert_error(401, "AUTHENTICATION_ERROR", None);
 }
 
+fn kept_by(dynamodb: &aws_sdk_dynamodb::Client, key: RotatingKey) -> App {
+    let means = Means {
+        master: Some(Arc::new(key)),
+        ..Means::default()
+    };
+    App::with(&settings(), dynamodb, means)
+}
+
 async fn operator_api(manager: &SecretsManager) -> axum::Router {
     let key = aws(manager.http_client()).operator_key(NAME.to_owned());
     let dynamodb = world().await.dynamodb;
-    functions::router(&App::with_operator(
-        &settings(),
-        &dynamodb,
-        Some(Arc::new(key)),
-    ))
+    functions::router(&kept_by(&dynamodb, key))
 }
 
 /// Why a key could not be read, and what a line says of it.

@@ -184,6 +184,11 @@ pub fn settings() -> Settings {
     let stack = Stack::compiled_in().unwrap();
     Settings::from_env(|name| match name {
         "MASTER_API_KEY" => Some(MASTER_KEY.to_owned()),
+        // The embedded queues' URLs are made of their names.
+        "FANOUT_QUEUE" | "DELIVERY_QUEUE" => {
+            let queue = stack.environment.get(name)?;
+            Some(format!("http://embedded/000000000000/{queue}"))
+        }
         name => stack.environment.get(name).cloned(),
     })
     .unwrap()

@@ -29,7 +29,8 @@ fn every_function_is_told_the_settings_that_all_read_and_no_others() {
     let read = RefCell::new(BTreeSet::new());
     let settings = Settings::from_env(|name| {
         read.borrow_mut().insert(name.to_owned());
-        Some("told".to_owned())
+        let is_queue = name.ends_with("_QUEUE");
+        Some(if is_queue { "https://told" } else { "told" }.to_owned())
     });
     assert!(settings.is_ok());
     let mut read = read.into_inner();
@@ -76,7 +77,7 @@ fn only_who_needs_a_setting_of_its_own_has_one() {
         let own: Vec<_> = variables(&function["Properties"]).into_iter().collect();
         let wanted: &[&str] = match binary_of(&function) {
             "admin" => &["MASTER_API_KEY_SECRET"],
-            "heads" => &["POISON_QUEUE"],
+            "heads" | "fanout" | "live" => &["POISON_QUEUE"],
             _ => &[],
         };
         assert_eq!(own, wanted, "{}", binary_of(&function));

@@ -61,6 +61,8 @@ const SCHEMA: &str = "
         WHERE dedup IS NOT NULL;
     CREATE INDEX IF NOT EXISTS fifo_messages_by_group ON messages (queue, group_id, visible)
         WHERE dedup IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS messages_by_group ON messages (queue, group_id, visible)
+        WHERE dedup IS NULL AND group_id IS NOT NULL;
     CREATE TABLE IF NOT EXISTS duplicates (
         queue TEXT NOT NULL,
         dedup TEXT NOT NULL,

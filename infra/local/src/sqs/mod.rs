@@ -19,6 +19,7 @@ mod batch;
 mod characters;
 mod connector;
 mod database;
+mod fair;
 mod fault;
 mod listing;
 mod md5;
@@ -119,6 +120,20 @@ impl Sqs {
             },
             Err(fault) => refusal(operation, &fault),
         }
+    }
+
+    /// Gives back at once what was received from the queue called `name` and not deleted: for a runner that
+    /// starts, since whoever had it in hand died with the one before.
+    ///
+    /// # Errors
+    ///
+    /// What the database says, in words for a log.
+    pub async fn release(&self, name: &str) -> Result<(), String> {
+        let name = name::QueueName::parse(name).map_err(|fault| fault.message)?;
+        let released = self
+            .database
+            .turn(move |turn| receive::release(turn, &name));
+        released.await.map_err(|fault| fault.message)
     }
 
     /// Forgets messages past their queue's retention. Returns at once; the work is done between

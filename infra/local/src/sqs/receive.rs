@@ -6,6 +6,7 @@
 
 use super::attributes::MessageAttributes;
 use super::database::Turn;
+use super::fair;
 use super::fault::Fault;
 use super::md5;
 use super::name::QueueName;
@@ -17,6 +18,17 @@ use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Gives back what was received from a queue and not deleted, by readers that are gone.
+pub(super) fn release(turn: &mut Turn<'_>, name: &QueueName) -> Result<(), Fault> {
+    turn.db
+        .prepare_cached(
+            "UPDATE messages SET visible = ?2 WHERE queue = ?1 AND visible > ?2 AND receives > 0",
+        )?
+        .execute(params![name, turn.now])?;
+    turn.wake(name);
+    Ok(())
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -162,10 +174,18 @@ fn candidates(turn: &Turn<'_>, queue: &Queue, most: i64) -> rusqlite::Result<Vec
          WHERE queue = ?1 AND visible <= ?2 AND sent > ?3 ORDER BY visible, seq LIMIT ?4"
     };
     let horizon = queue.horizon(turn.now);
-    turn.db
+    let first: Vec<Stored> = turn
+        .db
         .prepare_cached(sql)?
         .query_map(params![queue.name, turn.now, horizon, most], Stored::read)?
-        .collect()
+        .collect::<Result<_, _>>()?;
+    // Where all that waits is given out, nobody waits for anybody.
+    let most = usize::try_from(most).unwrap_or_default();
+    let is_grouped = first.iter().all(|message| message.group.is_some());
+    if queue.name.is_fifo() || first.len() < most || !is_grouped {
+        return Ok(first);
+    }
+    Ok(fair::choose(turn, queue, most)?.unwrap_or(first))
 }
 
 fn next_visible(turn: &Turn<'_>, queue: &Queue) -> rusqlite::Result<Option<Duration>> {
@@ -177,7 +197,7 @@ fn next_visible(turn: &Turn<'_>, queue: &Queue) -> rusqlite::Result<Option<Durat
 }
 
 /// A message's row.
-struct Stored {
+pub(super) struct Stored {
     seq: i64,
     receives: i64,
     sent: i64,
@@ -192,7 +212,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: row.get("seq")?,
             receives: row.get("receives")?,

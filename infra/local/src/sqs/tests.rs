@@ -1187,3 +1187,70 @@ async fn a_sweep_leaves_messages_within_retention_alone() {
 
     assert_eq!(it.counts().await, [1, 0, 0]);
 }
+
+/// Sends to a group of a standard queue.
+async fn send_for(fixture: &Fixture, group: &str, body: &str) {
+    fixture
+        .client
+        .send_message()
+        .queue_url(&fixture.url)
+        .message_body(body)
+        .message_group_id(group)
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_group_of_a_standard_queue_with_a_backlog_waits_alone() {
+    let fixture = Fixture::standard().await;
+    for n in 0..30 {
+        send_for(&fixture, "noisy", &format!("noisy {n}")).await;
+    }
+    assert_eq!(fixture.receive().await.len(), 10);
+    for n in 0..2 {
+        send_for(&fixture, "quiet", &format!("quiet {n}")).await;
+    }
+    let next = fixture.receive().await;
+    let bodies: Vec<_> = next.iter().map(|it| it.body().unwrap()).collect();
+    assert_eq!(bodies.len(), 10);
+    assert_eq!(&bodies[..3], ["quiet 0", "quiet 1", "noisy 10"]);
+}
+
+#[tokio::test]
+async fn a_batch_of_a_queue_with_a_backlog_holds_messages_of_many_groups() {
+    let fixture = Fixture::standard().await;
+    for group in 0..4 {
+        for n in 0..10 {
+            send_for(&fixture, &format!("group-{group}"), &format!("{group} {n}")).await;
+        }
+    }
+    let received = fixture
+        .client
+        .receive_message()
+        .queue_url(&fixture.url)
+        .max_number_of_messages(8)
+        .send()
+        .await
+        .unwrap();
+    let mut bodies: Vec<_> = received
+        .messages()
+        .iter()
+        .map(|it| it.body().unwrap().to_owned())
+        .collect();
+    bodies.sort();
+    assert_eq!(
+        bodies,
+        ["0 0", "0 1", "1 0", "1 1", "2 0", "2 1", "3 0", "3 1"]
+    );
+}
+
+#[tokio::test]
+async fn what_a_dead_reader_held_is_given_back() {
+    let fixture = Fixture::standard().await;
+    fixture.send("held").await;
+    fixture.receive().await;
+    assert!(fixture.receive().await.is_empty());
+    fixture.sqs.release("work").await.unwrap();
+    assert_eq!(fixture.receive().await.len(), 1);
+}

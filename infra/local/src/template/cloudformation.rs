@@ -89,6 +89,24 @@ fn usual_batch_size() -> usize {
     100
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct QueueEvent {
+    pub(super) queue: Value,
+    #[serde(default = "usual_queue_batch_size")]
+    pub(super) batch_size: usize,
+}
+
+fn usual_queue_batch_size() -> usize {
+    10
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ScheduleEvent {
+    pub(super) schedule_expression: String,
+}
+
 fn in_order<'de, D: serde::Deserializer<'de>>(
     input: D,
 ) -> Result<Vec<(String, Resource)>, D::Error> {

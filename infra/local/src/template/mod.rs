@@ -13,7 +13,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use yaml_serde::Value;
 
-use cloudformation::{FunctionProperties, StreamEvent, TableProperties, Template};
+use cloudformation::{
+    FunctionProperties, QueueEvent, ScheduleEvent, StreamEvent, TableProperties, Template,
+};
 
 /// The template of this repository.
 const TEMPLATE: &str = include_str!("../../../../template.yaml");
@@ -27,6 +29,10 @@ pub struct Stack {
     pub queues: Vec<Queue>,
     /// Which function consumes which stream.
     pub streams: Vec<StreamMapping>,
+    /// Which function consumes which queue.
+    pub consumers: Vec<QueueMapping>,
+    /// Which function runs how often.
+    pub schedules: Vec<Schedule>,
     /// What every function finds in its environment.
     pub environment: BTreeMap<String, String>,
 }
@@ -124,6 +130,26 @@ pub struct StreamMapping {
     pub window: Duration,
 }
 
+/// A function that consumes a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueMapping {
+    /// The function's logical id.
+    pub function: String,
+    /// The queue.
+    pub queue: String,
+    /// The most messages it gets at once.
+    pub batch_size: usize,
+}
+
+/// A function that runs by the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The function's logical id.
+    pub function: String,
+    /// How often.
+    pub every: Duration,
+}
+
 /// Why a template could not be read, in one line.
 #[derive(Debug)]
 pub struct TemplateError(String);
@@ -156,6 +182,8 @@ impl Stack {
             tables: Vec::new(),
             queues: Vec::new(),
             streams: Vec::new(),
+            consumers: Vec::new(),
+            schedules: Vec::new(),
             environment: BTreeMap::new(),
         };
         for (name, resource) in template.resources {
@@ -164,7 +192,7 @@ impl Stack {
                 "AWS::DynamoDB::Table" => stack.tables.push(table(name, properties)?),
                 "AWS::SQS::Queue" => stack.queues.push(queue(name, properties)?),
                 "AWS::Serverless::Function" => {
-                    stack.streams.extend(stream_mappings(&name, properties)?);
+                    stack.function(&name, properties)?;
                 }
                 // APIs, log groups, roles: AWS's own.
                 _ => {}
@@ -195,6 +223,23 @@ impl Stack {
             stack.environment.insert(name, value);
         }
         Ok(stack)
+    }
+}
+
+impl Stack {
+    /// Notes what feeds a function.
+    fn function(&mut self, name: &str, properties: Value) -> Result<(), TemplateError> {
+        let properties: FunctionProperties = typed(name, properties)?;
+        for source in properties.events.into_values() {
+            match source.kind.as_str() {
+                "DynamoDB" => self.streams.push(stream_mapping(name, source.properties)?),
+                "SQS" => self.consumers.push(queue_mapping(name, source.properties)?),
+                "ScheduleV2" => self.schedules.push(schedule(name, source.properties)?),
+                // Routes are the gateway's.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -267,29 +312,58 @@ fn redrive(queue: &str, policy: &Value) -> Result<Redrive, TemplateError> {
     })
 }
 
-fn stream_mappings(function: &str, properties: Value) -> Result<Vec<StreamMapping>, TemplateError> {
-    let properties: FunctionProperties = typed(function, properties)?;
-    let mut mappings = Vec::new();
-    for source in properties
-        .events
-        .into_values()
-        .filter(|source| source.kind == "DynamoDB")
-    {
-        let event: StreamEvent = typed(function, source.properties)?;
-        let table = tagged(&event.stream, "GetAtt").and_then(|it| it.strip_suffix(".StreamArn"));
-        let table = table.ok_or_else(|| {
-            error(format!(
-                "a stream of {function} is not `!GetAtt Table.StreamArn`"
-            ))
-        })?;
-        mappings.push(StreamMapping {
-            function: function.to_owned(),
-            table: table.to_owned(),
-            batch_size: event.batch_size,
-            window: Duration::from_secs(event.maximum_batching_window_in_seconds),
-        });
-    }
-    Ok(mappings)
+fn stream_mapping(function: &str, properties: Value) -> Result<StreamMapping, TemplateError> {
+    let event: StreamEvent = typed(function, properties)?;
+    let table = tagged(&event.stream, "GetAtt").and_then(|it| it.strip_suffix(".StreamArn"));
+    let table = table.ok_or_else(|| {
+        error(format!(
+            "a stream of {function} is not `!GetAtt Table.StreamArn`"
+        ))
+    })?;
+    Ok(StreamMapping {
+        function: function.to_owned(),
+        table: table.to_owned(),
+        batch_size: event.batch_size,
+        window: Duration::from_secs(event.maximum_batching_window_in_seconds),
+    })
+}
+
+fn queue_mapping(function: &str, properties: Value) -> Result<QueueMapping, TemplateError> {
+    let event: QueueEvent = typed(function, properties)?;
+    let queue = tagged(&event.queue, "GetAtt").and_then(|it| it.strip_suffix(".Arn"));
+    let queue =
+        queue.ok_or_else(|| error(format!("a queue of {function} is not `!GetAtt Queue.Arn`")))?;
+    Ok(QueueMapping {
+        function: function.to_owned(),
+        queue: queue.to_owned(),
+        batch_size: event.batch_size,
+    })
+}
+
+/// `rate(1 minute)`, `rate(5 minutes)`, and so for hours.
+fn schedule(function: &str, properties: Value) -> Result<Schedule, TemplateError> {
+    let event: ScheduleEvent = typed(function, properties)?;
+    let read = || {
+        let rate = event.schedule_expression.strip_prefix("rate(")?;
+        let (count, unit) = rate.strip_suffix(')')?.split_once(' ')?;
+        let unit = match unit.trim_end_matches('s') {
+            "minute" => 60,
+            "hour" => 3_600,
+            _ => return None,
+        };
+        let count: u64 = count.parse().ok()?;
+        Some(Duration::from_secs(count * unit))
+    };
+    let every = read().ok_or_else(|| {
+        let expression = &event.schedule_expression;
+        error(format!(
+            "the schedule {expression} of {function} is not a rate"
+        ))
+    })?;
+    Ok(Schedule {
+        function: function.to_owned(),
+        every,
+    })
 }
 
 fn typed<T: DeserializeOwned>(resource: &str, value: Value) -> Result<T, TemplateError> {
@@ -365,23 +439,55 @@ mod tests {
     }
 
     #[test]
-    fn the_repositorys_template_names_its_queue_its_stream_and_its_settings() {
+    fn the_repositorys_template_names_its_queues_their_consumers_and_its_settings() {
         let stack = Stack::compiled_in().unwrap();
-        assert_eq!(stack.queues[0].name, "Poison");
+        let poison = stack.queues.iter().find(|queue| queue.name == "Poison");
         assert_eq!(
-            stack.queues[0].attributes["MessageRetentionPeriod"],
+            poison.unwrap().attributes["MessageRetentionPeriod"],
             "1209600"
         );
+        let stream = |function: &str, table: &str, batch_size, window| StreamMapping {
+            function: function.to_owned(),
+            table: table.to_owned(),
+            batch_size,
+            window: Duration::from_secs(window),
+        };
         assert_eq!(
             stack.streams,
-            [StreamMapping {
-                function: "HeadsFunction".to_owned(),
-                table: "Messages".to_owned(),
-                batch_size: 1000,
-                window: Duration::from_secs(1),
-            }]
+            [
+                stream("HeadsFunction", "Messages", 1000, 1),
+                stream("FanoutFunction", "Events", 100, 0),
+                stream("FanoutFunction", "Messages", 100, 0),
+            ]
         );
+        let consumer = QueueMapping {
+            function: "LiveFunction".to_owned(),
+            queue: "FanoutQueue".to_owned(),
+            batch_size: 10,
+        };
+        assert!(stack.consumers.contains(&consumer));
         assert_eq!(stack.environment["MESSAGES_TABLE"], "Messages");
+        assert_eq!(stack.environment["FANOUT_QUEUE"], "FanoutQueue");
+    }
+
+    #[test]
+    fn a_function_that_runs_by_the_clock_has_a_rate() {
+        let stack = |expression: &str| {
+            Stack::parse(&format!(
+                "
+                Resources:
+                  Clock:
+                    Type: AWS::Serverless::Function
+                    Properties:
+                      Events:
+                        Tick: {{ Type: ScheduleV2, Properties: {{ ScheduleExpression: '{expression}' }} }}
+                "
+            ))
+        };
+        let every = |expression| stack(expression).unwrap().schedules[0].every;
+        assert_eq!(every("rate(1 minute)"), Duration::from_mins(1));
+        assert_eq!(every("rate(2 hours)"), Duration::from_hours(2));
+        assert!(stack("cron(0 12 * * ? *)").is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The line of a batch that a function takes from a stream.
+//! The line of a batch that a function takes from a stream or a queue.
 
 use std::{
     sync::Arc,
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub records: usize,
     /// How many heads it moved forward.
     pub advanced: usize,
+    /// How many jobs it sent.
+    pub sent: usize,
     /// How many records could not be read, and will not be tried again.
     pub put_aside: usize,
     /// How many failed and will be tried again.
@@ -50,7 +52,8 @@ impl Observed {
         tracing::info!(
             target: BATCH,
             records = outcome.records,
-            advanced = outcome.advanced,
+            advanced = seldom(outcome.advanced),
+            sent = seldom(outcome.sent),
             put_aside = seldom(outcome.put_aside),
             failed = seldom(outcome.failed),
             duration_ms = millis(self.started),

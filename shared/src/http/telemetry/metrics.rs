@@ -44,6 +44,7 @@ const MEASURES: [Measures; 2] = [
         metrics: &[
             ("duration_ms", MILLISECONDS),
             ("records", None),
+            ("sent", None),
             ("put_aside", None),
             ("failed", None),
             ("iterator_age_ms", MILLISECONDS),

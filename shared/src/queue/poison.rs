@@ -1,12 +1,10 @@
-//! SQS: what leaves the service through a queue.
+//! Where what cannot be read is put aside.
 
 use aws_sdk_sqs::Client;
 use serde_json::{Value, json};
 
+use super::VERSION;
 use crate::domain::Error;
-
-/// The version of the payloads, for the reader that will have to tell two of them apart.
-const VERSION: u32 = 1;
 
 /// The queue of what cannot be read: it raises an alarm, and nobody retries it.
 #[derive(Debug, Clone)]

@@ -1,0 +1,126 @@
+//! Makes a job of everything that happened: of each message that was written, changed or taken back, of each
+//! notification and event.
+//!
+//! The streams are the outbox: a record is done with once its job is in the queue, or in the queue of what
+//! cannot be read. It may be sent twice, which does no harm; whom it reaches is the job's question, so that a
+//! large room does not hold up the stream.
+
+use std::{panic::catch_unwind, time::SystemTime};
+
+use aws_lambda_events::{
+    dynamodb::{Event, EventRecord},
+    streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
+};
+use parlance::{
+    app::App,
+    domain::Error,
+    http::telemetry::batch::{Observed, Outcome},
+    queue::{Audience, Fanout, PoisonQueue},
+    store::{events, messages},
+};
+
+/// Sends the jobs of a batch, in its order, and names the first record whose job was not sent: the stream is
+/// read again from there, for as long as it takes.
+pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEventResponse {
+    let observed = Observed::begin();
+    let mut outcome = Outcome {
+        records: event.records.len(),
+        newest: event.records.iter().map(written).max(),
+        ..Outcome::default()
+    };
+    let failed = observed.of(send(app, poison, event, &mut outcome)).await;
+    outcome.failed = usize::from(failed.is_some());
+    observed.end(&outcome);
+    let mut response = DynamoDbEventResponse::default();
+    response
+        .batch_item_failures
+        .extend(failed.map(|sequence| failure(&sequence)));
+    response
+}
+
+fn written(record: &EventRecord) -> SystemTime {
+    record.change.approximate_creation_date_time.into()
+}
+
+/// The sequence number of the first record that is not done with.
+async fn send(
+    app: &App,
+    poison: &PoisonQueue,
+    event: Event,
+    outcome: &mut Outcome,
+) -> Option<String> {
+    let mut unread = None;
+    let (mut jobs, mut sequences) = (Vec::new(), Vec::new());
+    for record in event.records {
+        let sequence = record.change.sequence_number.clone().unwrap_or_default();
+        // Whatever a record makes us do, it holds up nobody else.
+        let job = catch_unwind(|| job(&record))
+            .unwrap_or_else(|_| Err(Error::internal("reading the record panicked")));
+        match job {
+            Ok(None) => {}
+            Ok(Some(job)) => {
+                jobs.push(job);
+                sequences.push(sequence);
+            }
+            Err(error) => {
+                if let Err(error) = put_aside(poison, &record, &error).await {
+                    tracing::warn!(
+                        sequence,
+                        cause = error.why(),
+                        "a poison record was not put aside"
+                    );
+                    unread = Some(sequence);
+                    break;
+                }
+                outcome.put_aside += 1;
+            }
+        }
+    }
+    let Err(unsent) = app.jobs().fan_out(&jobs, 0).await else {
+        outcome.sent = jobs.len();
+        return unread;
+    };
+    outcome.sent = unsent.first;
+    let sequence = sequences.get(unsent.first).cloned();
+    tracing::warn!(sequence, cause = unsent.error.why(), "jobs were not sent");
+    sequence
+}
+
+async fn put_aside(poison: &PoisonQueue, record: &EventRecord, why: &Error) -> Result<(), Error> {
+    let reason = why.why().unwrap_or_else(|| why.to_string());
+    tracing::error!(
+        sequence = record.change.sequence_number,
+        reason,
+        "a record is poison"
+    );
+    let record = serde_json::to_value(record).map_err(Error::internal)?;
+    poison.put_aside("fanout", record, &reason).await
+}
+
+fn failure(sequence: &str) -> DynamoDbBatchItemFailure {
+    let mut failure = DynamoDbBatchItemFailure::default();
+    failure.item_identifier = Some(sequence.to_owned());
+    failure
+}
+
+/// What a record makes to do; nothing for an item that is gone.
+fn job(record: &EventRecord) -> Result<Option<Fanout>, Error> {
+    if record.event_name == "REMOVE" {
+        return Ok(None);
+    }
+    let text = |name: &str| match record.change.new_image.get(name) {
+        Some(serde_dynamo::AttributeValue::S(text)) => Some(text.as_str()),
+        Some(_) | None => None,
+    };
+    // Of the two tables, only the log has a sort key.
+    let (tenant, subject) = if text("sk").is_some() {
+        messages::told_of(text)?
+    } else {
+        events::told_of(text)?
+    };
+    Ok(Some(Fanout::Tell {
+        tenant,
+        subject,
+        audience: Audience::All,
+    }))
+}

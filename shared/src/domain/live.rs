@@ -1,0 +1,115 @@
+//! Connections: who hears of things as they happen.
+
+use std::fmt;
+
+use super::{TenantId, Timestamp, UserId, secret::SecretHash};
+
+/// How long API Gateway keeps a connection, in seconds.
+pub const LIFETIME_SECONDS: i64 = 2 * 3_600;
+/// How long a connection that said nothing is pending, in seconds: nothing can be posted to it before its
+/// `$connect` was answered.
+pub const PENDING_SECONDS: i64 = 1;
+/// So long after its last connection a user is still online, in seconds: a page that is loaded anew is nobody leaving.
+pub const GRACE_SECONDS: i64 = 5;
+/// In its first seconds a connection that is not found may not be there yet.
+pub const YOUNG_SECONDS: i64 = 5;
+
+/// Names a connection, in the gateway's words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(String);
+
+impl ConnectionId {
+    /// The longest id, in characters. API Gateway's have 16.
+    pub const MAX: usize = 128;
+
+    /// Reads what the gateway gave; `None` for what no gateway gives.
+    pub fn parse(text: &str) -> Option<Self> {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_id = visible && !text.is_empty() && text.len() <= Self::MAX;
+        is_id.then(|| Self(text.to_owned()))
+    }
+
+    /// The id as the gateway gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A connection of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Which.
+    pub id: ConnectionId,
+    /// Whose tenant's.
+    pub tenant: TenantId,
+    /// Whose.
+    pub user: UserId,
+    /// Since when.
+    pub connected_at: Timestamp,
+}
+
+impl Connection {
+    /// Whether it is so new that the gateway may not know it yet.
+    pub fn is_young(&self, now: Timestamp) -> bool {
+        now < self.connected_at.plus_seconds(YOUNG_SECONDS)
+    }
+}
+
+/// A connection as its own frames find it.
+#[derive(Debug, Clone)]
+pub struct Socket {
+    /// The connection.
+    pub connection: Connection,
+    /// The API key it was made with, or that its token was made with: its frames are charged as that key's requests.
+    pub key: SecretHash,
+    /// Until when nothing is pumped to it.
+    pub ready_at: Timestamp,
+}
+
+/// How far a live delivery has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Somebody at a connection of the user's has it.
+    Reached,
+    /// The user has no connection.
+    Offline,
+    /// Not yet, and it is not known to fail: come back in about a second.
+    Later,
+}
+
+impl Reach {
+    /// What has become of a user of whose connections one came so far as `self` and another as `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Later, _) | (_, Self::Later) => Self::Later,
+            (Self::Reached, _) | (_, Self::Reached) => Self::Reached,
+            (Self::Offline, Self::Offline) => Self::Offline,
+        }
+    }
+}
+
+/// Whether a user is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// At a connection.
+    Online,
+    /// At none, for longer than [`GRACE_SECONDS`].
+    Offline,
+}
+
+impl Presence {
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The payloads of the fan-out queue: something happened, and its audience is to be found.
+
+use std::{fmt::Display, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::VERSION;
+use crate::domain::{
+    Error, RoomId, TenantId, Timestamp, UserId, delivery::Subject, live::ConnectionId,
+};
+
+/// Which part of an audience a job is about. A large audience is done page by page: each page's job sends
+/// the next one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// All of it, from its first page on.
+    All,
+    /// The users that a notification names, from this one on.
+    Users(usize),
+    /// The members of the room, from the one after this user on.
+    Members(Option<UserId>),
+    /// The subscribers of a notification's topic, from the one after this user on.
+    Subscribers(Option<UserId>),
+    /// These alone, at most 100: those who could not be reached a moment ago.
+    Only(Vec<UserId>),
+}
+
+/// Something happened that somebody is to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fanout {
+    /// To members of a room, to the targets of a notification, to webhooks.
+    Tell {
+        /// Whose.
+        tenant: TenantId,
+        /// What happened.
+        subject: Subject,
+        /// Who is told by this job.
+        audience: Audience,
+    },
+    /// A connection said what it has of some logs: it is brought up to date.
+    CatchUp {
+        /// Whose.
+        tenant: TenantId,
+        /// Which connection.
+        connection: ConnectionId,
+        /// Which rooms, at most 100.
+        rooms: Vec<RoomId>,
+    },
+    /// A user's first connection was made.
+    PresenceCame {
+        /// Whose.
+        tenant: TenantId,
+        /// Who.
+        user: UserId,
+    },
+    /// A user's last connection ended; is it still so?
+    PresenceGone {
+        /// Whose.
+        tenant: TenantId,
+        /// Who.
+        user: UserId,
+        /// When it ended.
+        at: Timestamp,
+    },
+}
+
+/// A job as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Wire {
+    v: u32,
+    tenant: String,
+    #[serde(flatten)]
+    body: Body,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Body {
+    Tell {
+        subject: String,
+        audience: To,
+    },
+    CatchUp {
+        connection: String,
+        rooms: Vec<String>,
+    },
+    PresenceCame {
+        user: String,
+    },
+    PresenceGone {
+        user: String,
+        at: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum To {
+    All,
+    Users(usize),
+    Members(Option<String>),
+    Subscribers(Option<String>),
+    Only(Vec<String>),
+}
+
+impl Fanout {
+    /// Whose job it is: the message group of the queue.
+    pub const fn tenant(&self) -> TenantId {
+        match self {
+            Self::Tell { tenant, .. }
+            | Self::CatchUp { tenant, .. }
+            | Self::PresenceCame { tenant, .. }
+            | Self::PresenceGone { tenant, .. } => *tenant,
+        }
+    }
+
+    /// The job as it is sent.
+    pub fn to_text(&self) -> Result<String, Error> {
+        let body = match self {
+            Self::Tell {
+                subject, audience, ..
+            } => Body::Tell {
+                subject: subject.to_string(),
+                audience: match audience {
+                    Audience::All => To::All,
+                    Audience::Users(done) => To::Users(*done),
+                    Audience::Members(after) => To::Members(after.as_ref().map(text)),
+                    Audience::Subscribers(after) => To::Subscribers(after.as_ref().map(text)),
+                    Audience::Only(users) => To::Only(users.iter().map(text).collect()),
+                },
+            },
+            Self::CatchUp {
+                connection, rooms, ..
+            } => Body::CatchUp {
+                connection: text(connection),
+                rooms: rooms.iter().map(text).collect(),
+            },
+            Self::PresenceCame { user, .. } => Body::PresenceCame { user: text(user) },
+            Self::PresenceGone { user, at, .. } => Body::PresenceGone {
+                user: text(user),
+                at: text(at),
+            },
+        };
+        let wire = Wire {
+            v: VERSION,
+            tenant: self.tenant().to_string(),
+            body,
+        };
+        serde_json::to_string(&wire).map_err(Error::internal)
+    }
+
+    /// Reads a job back.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is no job of this version, which is for the poison queue.
+    pub fn parse(job: &str) -> Result<Self, String> {
+        super::known_version(job)?;
+        let wire: Wire = serde_json::from_str(job).map_err(|error| error.to_string())?;
+        let tenant = read(&wire.tenant)?;
+        Ok(match wire.body {
+            Body::Tell { subject, audience } => Self::Tell {
+                tenant,
+                subject: read(&subject)?,
+                audience: match audience {
+                    To::All => Audience::All,
+                    To::Users(done) => Audience::Users(done),
+                    To::Members(after) => Audience::Members(after.map(UserId::stored)),
+                    To::Subscribers(after) => Audience::Subscribers(after.map(UserId::stored)),
+                    To::Only(users) => {
+                        Audience::Only(users.into_iter().map(UserId::stored).collect())
+                    }
+                },
+            },
+            Body::CatchUp { connection, rooms } => Self::CatchUp {
+                tenant,
+                connection: ConnectionId::parse(&connection)
+                    .ok_or_else(|| "not the id of a connection".to_owned())?,
+                rooms: rooms
+                    .iter()
+                    .map(|room| read(room))
+                    .collect::<Result<_, _>>()?,
+            },
+            Body::PresenceCame { user } => Self::PresenceCame {
+                tenant,
+                user: UserId::stored(user),
+            },
+            Body::PresenceGone { user, at } => Self::PresenceGone {
+                tenant,
+                user: UserId::stored(user),
+                at: read(&at)?,
+            },
+        })
+    }
+}
+
+fn text(value: &impl ToString) -> String {
+    value.to_string()
+}
+
+pub(super) fn read<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant() -> TenantId {
+        read(&format!("tenant_{:032x}", 7)).unwrap()
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::stored(name.to_owned())
+    }
+
+    #[test]
+    fn a_job_is_read_back_as_it_was_sent() {
+        let (tenant, room): (_, RoomId) = (tenant(), read(&format!("room_{:032x}", 8)).unwrap());
+        let tell = |audience| Fanout::Tell {
+            tenant,
+            subject: read(&format!("notif_{:032x}", 9)).unwrap(),
+            audience,
+        };
+        let jobs = [
+            tell(Audience::All),
+            tell(Audience::Users(100)),
+            tell(Audience::Members(None)),
+            tell(Audience::Members(Some(user("a#b")))),
+            tell(Audience::Subscribers(Some(user("z")))),
+            tell(Audience::Only(vec![user("a"), user("b")])),
+            Fanout::CatchUp {
+                tenant,
+                connection: ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap(),
+                rooms: vec![room],
+            },
+            Fanout::PresenceCame {
+                tenant,
+                user: user("a"),
+            },
+            Fanout::PresenceGone {
+                tenant,
+                user: user("a"),
+                at: Timestamp::from_micros(1_765_627_200_123_456),
+            },
+        ];
+        for job in jobs {
+            let text = job.to_text().unwrap();
+            assert_eq!(Fanout::parse(&text).as_ref(), Ok(&job), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_job_of_this_version_is_refused_with_the_reason() {
+        let other = r#"{"v":1,"tenant":"room_1","kind":"presence_came","user":"a"}"#;
+        for (text, reason) in [
+            (r#"{"v":2,"all":"new"}"#, "version 2 is not known"),
+            (other, "not an id of the form tenant_…"),
+        ] {
+            assert_eq!(Fanout::parse(text), Err(reason.to_owned()));
+        }
+        for text in ["", "{}", r#"{"v":1}"#, r#"{"v":1,"kind":"new"}"#] {
+            assert!(Fanout::parse(text).is_err(), "{text}");
+        }
+    }
+}
