@@ -119,11 +119,12 @@ def package(binaries, s3):
                 archive.writestr(info, bootstrap(binaries, name))
             s3.put_object(Bucket=BUCKET, Key=f"{name}.zip", Body=code.getvalue())
             resource["Properties"]["Code"] = {"S3Bucket": BUCKET, "S3Key": f"{name}.zip"}
-    for policy in template["Resources"]["AdminRole"]["Properties"]["Policies"]:
-        for statement in policy["PolicyDocument"]["Statement"]:
-            if statement["Action"] == ["secretsmanager:GetSecretValue"]:
-                arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:${{MasterKey}}-*"
-                statement["Resource"] = {"Fn::Sub": arn}
+    for role, secret in (("AdminRole", "MasterKey"), ("WebhooksRole", "SealingKey")):
+        for policy in template["Resources"][role]["Properties"]["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if statement["Action"] == ["secretsmanager:GetSecretValue"]:
+                    arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:${{{secret}}}-*"
+                    statement["Resource"] = {"Fn::Sub": arn}
     # Not made here (`Watch=false`), and its file is nowhere to be fetched from.
     del template["Resources"]["Operations"]
     for name in ("AlarmTopic", "Dashboard"):

@@ -183,7 +183,7 @@ def fixed():
         ["what", "how many", "$ a month"],
         ["alarms (`Watch`)", f"{alarms}, over {series + queries} series or more", f"{(series + queries) * ALARM:.2f}"],
         ["the topic's key (`Watch`)", "1", f"{KEY:.2f}"],
-        ["the master key's secret", "1", f"{SECRET:.2f}"],
+        ["the secrets of the master key and of sealing", "2", f"{2 * SECRET:.2f}"],
         ["metrics of our own", f"at most {metrics}, those of idle functions not", f"{metrics * METRIC:.2f}"],
         ["dashboard", "1 of the 3 that are free", "0.00"],
         ["tables, queues, functions, API", "", "0.00"],

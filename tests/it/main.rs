@@ -10,8 +10,10 @@
 mod bootstraps;
 mod budgets;
 mod chatapi;
+mod deliveries;
 mod floors;
 mod gateway;
+mod live;
 mod log;
 mod openapi;
 mod operations;

@@ -19,6 +19,8 @@ fn document() -> Value {
         messages::Doc::openapi(),
         acks::Doc::openapi(),
         notify::Doc::openapi(),
+        webhooks::Doc::openapi(),
+        sockets::Doc::openapi(),
         health::Doc::openapi(),
         admin::Doc::openapi(),
     ] {
@@ -43,6 +45,8 @@ fn document() -> Value {
             "Messages",
             "Delivery & Acknowledgments",
             "Notifications",
+            "Webhooks",
+            "Live",
             "Health & Monitoring",
             "Admin"
         ]

@@ -17,7 +17,10 @@ use parlance::{
     },
 };
 
-use self::wire::{DeadLetters, KeyIssued, TenantCreated, TenantIn, TenantOut, TenantPatchIn};
+use self::wire::{
+    DeadLetters, DiscardIn, Discarded, KeyIssued, RedriveIn, Redriven, TenantCreated, TenantIn,
+    TenantOut, TenantPatchIn,
+};
 
 /// The most dead letters of one answer.
 const MAX_DEAD_LETTERS: usize = 1_000;
@@ -25,7 +28,8 @@ const MAX_DEAD_LETTERS: usize = 1_000;
 /// The routes of the `admin` function.
 pub fn routes() -> Router<App> {
     Router::new()
-        .route("/admin/dead-letters", get(dead_letters))
+        .route("/admin/dead-letters", get(dead_letters).delete(discard))
+        .route("/admin/dead-letters/redrive", post(redrive))
         .route("/admin/tenants", post(create).get(list))
         .route("/admin/tenants/{tenant_id}", get(one).patch(change))
         .route("/admin/tenants/{tenant_id}/keys/rotate", post(rotate))
@@ -33,7 +37,7 @@ pub fn routes() -> Router<App> {
 
 /// What this function adds to the API's description.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(dead_letters, create, list, one, change, rotate))]
+#[openapi(paths(dead_letters, redrive, discard, create, list, one, change, rotate))]
 pub struct Doc;
 
 /// List dead letters
@@ -75,8 +79,68 @@ async fn dead_letters(
         ("tenant_id", tenant.to_string()),
         ("limit", limit.to_string()),
     ];
-    let shown = DeadLetters::from(page.items.as_slice());
-    Ok(Show::ok(shown).next("/admin/dead-letters", &link, page.next.as_ref()))
+    let show = Show::ok(DeadLetters::from(page.items));
+    Ok(show.next("/admin/dead-letters", &link, page.next.as_ref()))
+}
+
+/// Redrive dead letters
+///
+/// Has dead letters tried again, each with a fresh set of attempts: one, or all to which everything that is named
+/// applies, or all of the tenant; 1,000 in one request. `more` says that the same request goes on. What is not dead any
+/// more stays as it is, so it may be sent twice. Those in the SQS dead-letter queue may be moved back as well, before or
+/// after: each is delivered once.
+#[utoipa::path(
+    post,
+    path = "/admin/dead-letters/redrive",
+    tag = "Admin",
+    security(("master_key" = []), ("api_key" = [], "user_id" = [])),
+    request_body = RedriveIn,
+    responses(
+        (status = 202, description = "They are queued", body = Redriven),
+        (status = 400, description = "A field breaks a rule", body = ErrorOut),
+        (status = 403, description = "Another tenant's", body = ErrorOut),
+        (status = 404, description = "The one that is named is not there", body = ErrorOut),
+    ),
+)]
+async fn redrive(
+    State(app): State<App>,
+    Caller(auditor): Caller<ChatApiAuditor>,
+    Now(moment): Now,
+    Body(body, _): Body<RedriveIn>,
+) -> Reply<Redriven> {
+    let (tenant, selected) = body.parse()?;
+    let swept = app.redrive(&auditor, tenant, &selected, &moment).await?;
+    Ok(Show::accepted(Redriven::from(swept)))
+}
+
+/// Discard dead letters
+///
+/// Gives dead letters up for a reason, chosen as for a redrive. They are listed no more, and no copy of them is ever
+/// delivered. Who did it, when and why is kept for 16 days.
+#[utoipa::path(
+    delete,
+    path = "/admin/dead-letters",
+    tag = "Admin",
+    security(("master_key" = []), ("api_key" = [], "user_id" = [])),
+    request_body = DiscardIn,
+    responses(
+        (status = 200, description = "They are given up", body = Discarded),
+        (status = 400, description = "A field breaks a rule", body = ErrorOut),
+        (status = 403, description = "Another tenant's", body = ErrorOut),
+        (status = 404, description = "The one that is named is not there", body = ErrorOut),
+    ),
+)]
+async fn discard(
+    State(app): State<App>,
+    Caller(auditor): Caller<ChatApiAuditor>,
+    Now(moment): Now,
+    Body(body, _): Body<DiscardIn>,
+) -> Reply<Discarded> {
+    let (tenant, selected, reason) = body.parse()?;
+    let swept = app
+        .discard(&auditor, tenant, &selected, &reason, &moment)
+        .await?;
+    Ok(Show::ok(Discarded::from(swept)))
 }
 
 /// Create a tenant

@@ -1,13 +1,17 @@
 //! What goes over the wire.
 
+use std::str::FromStr;
+
 use parlance::{
-    app::{IssuedKey, NewTenant},
+    app::{Filter, IssuedKey, NewTenant, Selected, Swept},
     domain::{
-        Error,
-        delivery::{DeadLetter, Letter},
-        tenant::{RateLimit, Tenant, TenantPatch},
+        Error, TenantId, Timestamp,
+        delivery::{Delivery, Reason, Subject},
+        subscription::Topic,
+        tenant::{RateLimit, RetryPatch, RetrySchedule, Tenant, TenantPatch},
         text::Name,
     },
+    http::Object,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -40,6 +44,7 @@ pub(crate) struct TenantCreated {
     /// Requests per second.
     #[schema(example = 100)]
     rate_limit: u32,
+    retry: RetryOut,
     #[schema(example = "2025-12-13T12:00:00.000000Z", format = "date-time")]
     created_at: String,
 }
@@ -51,6 +56,7 @@ impl From<&NewTenant> for TenantCreated {
             api_key: new.key.expose().to_owned(),
             name: new.tenant.name.as_str().to_owned(),
             rate_limit: new.tenant.rate_limit.per_second(),
+            retry: RetryOut::from(new.tenant.retry),
             created_at: new.tenant.created_at.to_string(),
         }
     }
@@ -66,8 +72,33 @@ pub(crate) struct TenantOut {
     /// Requests per second.
     #[schema(example = 100)]
     rate_limit: u32,
+    retry: RetryOut,
     #[schema(example = "2025-12-13T12:00:00.000000Z", format = "date-time")]
     created_at: String,
+}
+
+/// How deliveries that failed are tried again.
+#[derive(Debug, Serialize, ToSchema)]
+struct RetryOut {
+    /// How often a delivery is tried before it is a dead letter.
+    #[schema(example = 5)]
+    attempts: u32,
+    /// Seconds between the first two attempts.
+    #[schema(example = 30)]
+    interval_seconds: u32,
+    /// `fixed`: all waits are alike. `exponential`: each is twice the one before, 12 hours at most.
+    #[schema(example = "fixed")]
+    backoff: &'static str,
+}
+
+impl From<RetrySchedule> for RetryOut {
+    fn from(schedule: RetrySchedule) -> Self {
+        Self {
+            attempts: schedule.attempts(),
+            interval_seconds: schedule.interval_seconds(),
+            backoff: schedule.backoff().name(),
+        }
+    }
 }
 
 impl From<&Tenant> for TenantOut {
@@ -76,6 +107,7 @@ impl From<&Tenant> for TenantOut {
             tenant_id: tenant.id.to_string(),
             name: tenant.name.as_str().to_owned(),
             rate_limit: tenant.rate_limit.per_second(),
+            retry: RetryOut::from(tenant.retry),
             created_at: tenant.created_at.to_string(),
         }
     }
@@ -90,6 +122,32 @@ pub(crate) struct TenantPatchIn {
     /// Requests per second, 1 to 1,000,000.
     #[schema(example = 100, minimum = 1, maximum = 1_000_000)]
     rate_limit: Option<i64>,
+    #[schema(value_type = Option<RetryIn>)]
+    retry: Option<Object<RetryIn>>,
+}
+
+/// What to change of how deliveries that failed are tried again.
+#[derive(Debug, Deserialize, ToSchema)]
+struct RetryIn {
+    /// How often a delivery is tried before it is a dead letter, 1 to 10.
+    #[schema(example = 5, minimum = 1, maximum = 10)]
+    attempts: Option<i64>,
+    /// Seconds between the first two attempts, 1 to 43200.
+    #[schema(example = 30, minimum = 1, maximum = 43_200)]
+    interval_seconds: Option<i64>,
+    /// `fixed` or `exponential`.
+    #[schema(example = "exponential")]
+    backoff: Option<String>,
+}
+
+impl RetryIn {
+    fn parse(&self) -> Result<RetryPatch, Error> {
+        RetryPatch::parse(
+            self.attempts,
+            self.interval_seconds,
+            self.backoff.as_deref(),
+        )
+    }
 }
 
 impl TenantPatchIn {
@@ -98,6 +156,10 @@ impl TenantPatchIn {
         Ok(TenantPatch {
             name: self.name.map(Name::parse).transpose()?,
             rate_limit: self.rate_limit.map(RateLimit::parse).transpose()?,
+            retry: match self.retry {
+                Some(Object(retry)) => retry.parse()?,
+                None => RetryPatch::default(),
+            },
         })
     }
 }
@@ -129,21 +191,26 @@ impl From<&IssuedKey> for KeyIssued {
 }
 
 /// What could not be delivered.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the seed names them")]
 pub(crate) struct DeadLetters {
     failed_messages: Vec<FailedMessage>,
     failed_notifications: Vec<FailedNotification>,
+    failed_events: Vec<FailedEvent>,
 }
 
 /// A message that did not reach a member.
 #[derive(Debug, Serialize, ToSchema)]
 struct FailedMessage {
+    #[schema(example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
+    delivery_id: String,
     #[schema(example = "msg_00000000002b8d1f9c3e5a7b9d1f3c5e")]
     message_id: String,
     #[schema(example = "user1")]
     user_id: String,
     #[schema(example = "room_0193c1a27b0c7f3e8a6d5c4b3a291807")]
     room_id: String,
+    /// How often it was tried, redrives included.
     #[schema(example = 5)]
     attempts: u32,
     #[schema(example = "2025-12-13T12:20:00.000000Z", format = "date-time")]
@@ -155,10 +222,16 @@ struct FailedMessage {
 /// A notification that did not reach someone.
 #[derive(Debug, Serialize, ToSchema)]
 struct FailedNotification {
+    #[schema(example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
+    delivery_id: String,
     #[schema(example = "notif_0193c1a27b0c7f3e8a6d5c4b3a291807")]
     notification_id: String,
+    /// Whom it did not reach.
+    #[schema(example = "user1")]
+    user_id: Option<String>,
     #[schema(example = "order.shipped")]
     topic: String,
+    /// How often it was tried, redrives included.
     #[schema(example = 3)]
     attempts: u32,
     #[schema(example = "2025-12-13T12:25:00.000000Z", format = "date-time")]
@@ -167,35 +240,231 @@ struct FailedNotification {
     error: String,
 }
 
-impl From<&[DeadLetter]> for DeadLetters {
-    fn from(letters: &[DeadLetter]) -> Self {
-        let mut shown = Self {
-            failed_messages: Vec::new(),
-            failed_notifications: Vec::new(),
-        };
+/// Something else that happened and that an endpoint did not take.
+#[derive(Debug, Serialize, ToSchema)]
+struct FailedEvent {
+    #[schema(example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
+    delivery_id: String,
+    #[schema(example = "message.edited")]
+    event: String,
+    #[schema(example = "room_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    room_id: Option<String>,
+    /// The message that was edited or deleted.
+    #[schema(example = "msg_00000000002b8d1f9c3e5a7b9d1f3c5e")]
+    message_id: Option<String>,
+    /// How often it was tried, redrives included.
+    #[schema(example = 5)]
+    attempts: u32,
+    #[schema(example = "2025-12-13T12:20:00.000000Z", format = "date-time")]
+    last_attempt_at: String,
+    #[schema(example = "HTTP 500")]
+    error: String,
+}
+
+impl From<Vec<Delivery>> for DeadLetters {
+    fn from(letters: Vec<Delivery>) -> Self {
+        let mut shown = Self::default();
         for letter in letters {
-            let (attempts, error) = (letter.attempts, letter.error.clone());
-            let last_attempt_at = letter.last_attempt_at.to_string();
-            match &letter.subject {
-                Letter::Message { id, user, room } => shown.failed_messages.push(FailedMessage {
+            shown.add(letter);
+        }
+        shown
+    }
+}
+
+impl DeadLetters {
+    fn add(&mut self, letter: Delivery) {
+        let delivery_id = letter.id.to_string();
+        let last_attempt_at = letter.last_attempt_at.unwrap_or(letter.created_at);
+        let last_attempt_at = last_attempt_at.to_string();
+        let (attempts, error) = (letter.attempts, letter.error.unwrap_or_default());
+        let message_id = match (letter.subject, letter.user) {
+            (Subject::MessageCreated { room, id }, Some(user)) => {
+                self.failed_messages.push(FailedMessage {
+                    delivery_id,
                     message_id: id.to_string(),
                     user_id: user.to_string(),
                     room_id: room.to_string(),
                     attempts,
                     last_attempt_at,
                     error,
-                }),
-                Letter::Notification { id, topic } => {
-                    shown.failed_notifications.push(FailedNotification {
-                        notification_id: id.to_string(),
-                        topic: topic.as_str().to_owned(),
-                        attempts,
-                        last_attempt_at,
-                        error,
-                    });
-                }
+                });
+                return;
             }
+            (Subject::Notification(id), user) => {
+                let topic = letter.about.topic.as_ref().map(Topic::as_str);
+                self.failed_notifications.push(FailedNotification {
+                    delivery_id,
+                    notification_id: id.to_string(),
+                    user_id: user.map(|user| user.to_string()),
+                    topic: topic.unwrap_or_default().to_owned(),
+                    attempts,
+                    last_attempt_at,
+                    error,
+                });
+                return;
+            }
+            (
+                Subject::MessageCreated { id, .. }
+                | Subject::MessageEdited { id, .. }
+                | Subject::MessageDeleted { id, .. },
+                _,
+            ) => Some(id),
+            (Subject::Event(_), _) => None,
+        };
+        self.failed_events.push(FailedEvent {
+            delivery_id,
+            event: letter.about.event,
+            room_id: letter.about.room.map(|room| room.to_string()),
+            message_id: message_id.map(|id| id.to_string()),
+            attempts,
+            last_attempt_at,
+            error,
+        });
+    }
+}
+
+/// Which dead letters of a tenant are to be tried again.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct RedriveIn {
+    #[schema(example = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    tenant_id: String,
+    /// This one; nothing else may be named then.
+    #[schema(example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
+    delivery_id: Option<String>,
+    /// Notifications about this topic.
+    #[schema(example = "order.shipped")]
+    topic: Option<String>,
+    /// What happened in this room.
+    #[schema(example = "room_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    room_id: Option<String>,
+    /// Last tried before this time.
+    #[schema(example = "2025-12-13T12:00:00Z", format = "date-time")]
+    older_than: Option<String>,
+    /// Last tried after this time.
+    #[schema(example = "2025-12-12T12:00:00Z", format = "date-time")]
+    newer_than: Option<String>,
+}
+
+impl RedriveIn {
+    /// The same in domain words.
+    pub(crate) fn parse(self) -> Result<(TenantId, Selected), Error> {
+        let tenant = id("tenant_id", &self.tenant_id)?;
+        let filter = Filter {
+            topic: self.topic.map(Topic::parse).transpose()?,
+            room: self.room_id.map(|room| id("room_id", &room)).transpose()?,
+            older_than: time("older_than", self.older_than.as_deref())?,
+            newer_than: time("newer_than", self.newer_than.as_deref())?,
+        };
+        let Some(delivery) = self.delivery_id else {
+            return Ok((tenant, Selected::All(filter)));
+        };
+        if filter != Filter::default() {
+            return Err(Error::invalid(
+                "delivery_id",
+                "Invalid delivery_id. Name nothing else beside it",
+            ));
         }
-        shown
+        Ok((tenant, Selected::One(id("delivery_id", &delivery)?)))
+    }
+}
+
+fn id<T: FromStr>(field: &'static str, text: &str) -> Result<T, Error> {
+    text.parse()
+        .map_err(|_| Error::invalid(field, format!("Invalid {field}")))
+}
+
+fn time(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Error> {
+    /// Of the year 9999, after which a time has five digits more.
+    const LAST: i64 = 253_370_764_800;
+    let time = text.map(|text| {
+        let at = text.parse::<Timestamp>().ok();
+        at.filter(|at| (0..LAST).contains(&at.seconds()))
+            .ok_or_else(|| {
+                let rule = format!("Invalid {field}. It is a time as in ISO 8601, from 1970 on");
+                Error::invalid(field, rule)
+            })
+    });
+    time.transpose()
+}
+
+/// What became of dead letters that were to be tried again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Redriven {
+    /// How many are queued.
+    #[schema(example = 12)]
+    redriven: usize,
+    /// Whether there may be more: the same request goes on.
+    #[schema(example = false)]
+    more: bool,
+}
+
+impl From<Swept> for Redriven {
+    fn from(swept: Swept) -> Self {
+        Self {
+            redriven: swept.count,
+            more: swept.more,
+        }
+    }
+}
+
+/// Which dead letters of a tenant are given up, and why.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct DiscardIn {
+    /// 1 to 256 bytes.
+    #[schema(example = "The customer left", max_length = 256)]
+    reason: String,
+    #[schema(example = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    tenant_id: String,
+    /// This one; nothing else may be named then.
+    #[schema(example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
+    delivery_id: Option<String>,
+    /// Notifications about this topic.
+    #[schema(example = "order.shipped")]
+    topic: Option<String>,
+    /// What happened in this room.
+    #[schema(example = "room_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    room_id: Option<String>,
+    /// Last tried before this time.
+    #[schema(example = "2025-12-13T12:00:00Z", format = "date-time")]
+    older_than: Option<String>,
+    /// Last tried after this time.
+    #[schema(example = "2025-12-12T12:00:00Z", format = "date-time")]
+    newer_than: Option<String>,
+}
+
+impl DiscardIn {
+    /// The same in domain words.
+    pub(crate) fn parse(self) -> Result<(TenantId, Selected, Reason), Error> {
+        // Not flattened: serde would not say which field it could not read.
+        let which = RedriveIn {
+            tenant_id: self.tenant_id,
+            delivery_id: self.delivery_id,
+            topic: self.topic,
+            room_id: self.room_id,
+            older_than: self.older_than,
+            newer_than: self.newer_than,
+        };
+        let (tenant, selected) = which.parse()?;
+        Ok((tenant, selected, Reason::parse(self.reason)?))
+    }
+}
+
+/// What became of dead letters that were to be given up.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Discarded {
+    /// How many are given up.
+    #[schema(example = 12)]
+    discarded: usize,
+    /// Whether there may be more: the same request goes on.
+    #[schema(example = false)]
+    more: bool,
+}
+
+impl From<Swept> for Discarded {
+    fn from(swept: Swept) -> Self {
+        Self {
+            discarded: swept.count,
+            more: swept.more,
+        }
     }
 }

@@ -3,9 +3,13 @@
 //!
 //! The streams are the outbox: a record is done with once its job is in the queue, or in the queue of what
 //! cannot be read. It may be sent twice, which does no harm; whom it reaches is the job's question, so that a
-//! large room does not hold up the stream.
+//! large room does not hold up the stream. What happens in a tenant that nobody listens to makes no job.
 
-use std::{panic::catch_unwind, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    panic::catch_unwind,
+    time::{Duration, SystemTime},
+};
 
 use aws_lambda_events::{
     dynamodb::{Event, EventRecord},
@@ -13,11 +17,17 @@ use aws_lambda_events::{
 };
 use parlance::{
     app::App,
-    domain::Error,
-    http::telemetry::batch::{Observed, Outcome},
+    domain::{Error, delivery::Subject},
+    http::{
+        moment,
+        telemetry::batch::{Observed, Outcome},
+    },
     queue::{Audience, Fanout, PoisonQueue},
     store::{events, messages},
 };
+
+/// How long it is asked who listens.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends the jobs of a batch, in its order, and names the first record whose job was not sent: the stream is
 /// read again from there, for as long as it takes.
@@ -76,6 +86,17 @@ async fn send(
             }
         }
     }
+    let sequences = match drop_unheard(app, &mut jobs, sequences).await {
+        Ok(sequences) => sequences,
+        Err((first, error)) => {
+            tracing::warn!(
+                sequence = first,
+                cause = error.why(),
+                "who listens is not known"
+            );
+            return first;
+        }
+    };
     let Err(unsent) = app.jobs().fan_out(&jobs, 0).await else {
         outcome.sent = jobs.len();
         return unread;
@@ -84,6 +105,49 @@ async fn send(
     let sequence = sequences.get(unsent.first).cloned();
     tracing::warn!(sequence, cause = unsent.error.why(), "jobs were not sent");
     sequence
+}
+
+/// Drops the jobs of tenants that nobody listens to. A notification is told to its targets in any case: one that
+/// reaches nobody must be seen. The sequence numbers of the jobs that are left; or the first of all, and why it failed.
+async fn drop_unheard(
+    app: &App,
+    jobs: &mut Vec<Fanout>,
+    sequences: Vec<String>,
+) -> Result<Vec<String>, (Option<String>, Error)> {
+    let quiet = |job: &Fanout| {
+        !matches!(
+            job,
+            Fanout::Tell {
+                subject: Subject::Notification(_),
+                ..
+            }
+        )
+    };
+    let tenants: BTreeSet<_> = jobs
+        .iter()
+        .filter(|job| quiet(job))
+        .map(Fanout::tenant)
+        .collect();
+    if tenants.is_empty() {
+        return Ok(sequences);
+    }
+    let listened = async {
+        let moment = moment(PATIENCE)?;
+        app.listened(&tenants, &moment).await
+    };
+    let listened = match listened.await {
+        Ok(listened) => listened,
+        Err(error) => return Err((sequences.into_iter().next(), error)),
+    };
+    let heard = |job: &Fanout| !quiet(job) || listened.contains(&job.tenant());
+    let left = jobs
+        .iter()
+        .zip(sequences)
+        .filter(|(job, _)| heard(job))
+        .map(|(_, sequence)| sequence)
+        .collect();
+    jobs.retain(heard);
+    Ok(left)
 }
 
 async fn put_aside(poison: &PoisonQueue, record: &EventRecord, why: &Error) -> Result<(), Error> {

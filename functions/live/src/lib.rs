@@ -172,12 +172,25 @@ async fn act(app: &App, what: What, moment: &Moment) -> Result<(), Error> {
         What::Tell(tenant, subjects, audience) => {
             app.tell(tenant, &subjects, &audience, moment).await
         }
-        What::Other(
-            Fanout::Tell { .. }
-            | Fanout::CatchUp { .. }
-            | Fanout::PresenceCame { .. }
-            | Fanout::PresenceGone { .. },
-        ) => Ok(()),
+        What::Other(Fanout::Tell {
+            tenant,
+            subject,
+            audience,
+        }) => app.tell(tenant, &[subject], &audience, moment).await,
+        What::Other(Fanout::CatchUp {
+            tenant,
+            connection,
+            rooms,
+        }) => {
+            app.bring_up_to_date(tenant, &connection, &rooms, moment)
+                .await
+        }
+        What::Other(Fanout::PresenceCame { tenant, user }) => {
+            app.presence_came(tenant, &user, moment).await
+        }
+        What::Other(Fanout::PresenceGone { tenant, user, at }) => {
+            app.presence_gone(tenant, &user, at, moment).await
+        }
     }
 }
 

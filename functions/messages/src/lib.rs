@@ -14,7 +14,11 @@ use parlance::{
         message::{Range, Seq, Stretch},
         page::Slice,
     },
-    http::{Body, Caller, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut},
+    http::{
+        Body, Caller, Now, Params, Path, Reply, Show,
+        surface::ChatApi,
+        wire::{DeliveryOut, ErrorOut},
+    },
 };
 
 use self::wire::{MessageIn, MessageOut, MessageSent};
@@ -27,11 +31,15 @@ pub fn routes() -> Router<App> {
             "/rooms/{room_id}/messages/{message_id}",
             get(one).put(edit).delete(remove),
         )
+        .route(
+            "/rooms/{room_id}/messages/{message_id}/deliveries",
+            get(deliveries),
+        )
 }
 
 /// What this function adds to the API's description.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(send, list, one, edit, remove))]
+#[openapi(paths(send, list, one, edit, remove, deliveries))]
 pub struct Doc;
 
 /// Send a message
@@ -221,4 +229,43 @@ async fn remove(
 ) -> Reply<()> {
     app.delete_message(&actor, room, id, &moment).await?;
     Ok(Show::nothing())
+}
+
+/// List a message's deliveries
+///
+/// What became of telling the message, its edits and its deletion to webhooks, about a second behind. Who is
+/// connected, or reads the room, needs no delivery and has none here; neither has anybody without an endpoint.
+#[utoipa::path(
+    get,
+    path = "/rooms/{room_id}/messages/{message_id}/deliveries",
+    tag = "Messages",
+    params(
+        ("room_id" = String, Path),
+        ("message_id" = String, Path),
+        ("limit" = Option<u64>, Query, description = "1 to 100, default 50"),
+        ("offset" = Option<u64>, Query, description = "How many to pass over, at most 1000"),
+        ("cursor" = Option<String>, Query, description = "From the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The deliveries", body = Vec<DeliveryOut>),
+        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
+        (status = 403, description = "Not a member", body = ErrorOut),
+        (status = 404, description = "No such room or message", body = ErrorOut),
+    ),
+)]
+async fn deliveries(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    Path((room, id)): Path<(RoomId, MessageId)>,
+    Now(moment): Now,
+    params: Params,
+) -> Reply<Vec<DeliveryOut>> {
+    let slice = params.slice()?;
+    let page = app
+        .message_deliveries(&actor, room, id, &slice, &moment)
+        .await?;
+    let limit = ("limit", slice.limit.to_string());
+    let path = format!("/rooms/{room}/messages/{id}/deliveries");
+    let shown = page.items.into_iter().map(DeliveryOut::from).collect();
+    Ok(Show::ok(shown).next(&path, &[limit], page.next.as_ref()))
 }

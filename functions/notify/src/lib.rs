@@ -5,27 +5,30 @@ mod wire;
 use axum::{
     Router,
     extract::State,
-    routing::{delete, post},
+    routing::{delete, get, post},
 };
 use parlance::{
     app::App,
-    domain::SubscriptionId,
+    domain::{NotificationId, SubscriptionId},
     http::{Body, Caller, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut},
 };
 
-use self::wire::{NotificationIn, Notified, SubscriptionIn, SubscriptionOut, Subscriptions};
+use self::wire::{
+    NotificationIn, NotificationStatus, Notified, SubscriptionIn, SubscriptionOut, Subscriptions,
+};
 
 /// The routes of the `notify` function.
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/notify", post(notify))
+        .route("/notifications/{notification_id}", get(status))
         .route("/subscriptions", post(subscribe).get(list))
         .route("/subscriptions/{subscription_id}", delete(unsubscribe))
 }
 
 /// What this function adds to the API's description.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(notify, subscribe, list, unsubscribe))]
+#[openapi(paths(notify, status, subscribe, list, unsubscribe))]
 pub struct Doc;
 
 /// Send a notification
@@ -57,6 +60,40 @@ async fn notify(
         .notify(&actor, topic, payload, targets, once.as_ref(), &moment)
         .await?;
     Ok(Show::accepted(Notified::from(&done.value)).replayed(done.replayed))
+}
+
+/// Get what became of a notification
+///
+/// Its deliveries, one for each person it is for, about a second behind. Only its sender may, for seven days.
+#[utoipa::path(
+    get,
+    path = "/notifications/{notification_id}",
+    tag = "Notifications",
+    params(
+        ("notification_id" = String, Path),
+        ("limit" = Option<u64>, Query, description = "1 to 100, default 50"),
+        ("offset" = Option<u64>, Query, description = "How many to pass over, at most 1000"),
+        ("cursor" = Option<String>, Query, description = "From the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The notification and a page of its deliveries", body = NotificationStatus),
+        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
+        (status = 404, description = "The caller has sent no such notification, or it is older", body = ErrorOut),
+    ),
+)]
+async fn status(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    Path(id): Path<NotificationId>,
+    Now(moment): Now,
+    params: Params,
+) -> Reply<NotificationStatus> {
+    let slice = params.slice()?;
+    let (notification, page) = app.notification(&actor, id, &slice, &moment).await?;
+    let limit = ("limit", slice.limit.to_string());
+    let path = format!("/notifications/{id}");
+    let show = Show::ok(NotificationStatus::new(&notification, page.items));
+    Ok(show.next(&path, &[limit], page.next.as_ref()))
 }
 
 /// Subscribe to a topic

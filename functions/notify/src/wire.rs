@@ -3,11 +3,12 @@
 use parlance::{
     domain::{
         Error, UserId,
+        delivery::Delivery,
         message::Json,
-        notification::{self, MAX_PAYLOAD, Targets},
+        notification::{self, MAX_PAYLOAD, Notification, Targets},
         subscription::{Subscription, Topic},
     },
-    http::Object,
+    http::{Object, wire::DeliveryOut},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -73,6 +74,30 @@ impl From<&notification::Notified> for Notified {
         Self {
             notification_id: told.id.to_string(),
             created_at: told.created_at.to_string(),
+        }
+    }
+}
+
+/// What became of a notification.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NotificationStatus {
+    #[schema(example = "notif_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    notification_id: String,
+    #[schema(example = "order.shipped")]
+    topic: String,
+    #[schema(example = "2025-12-13T12:15:00.000000Z", format = "date-time")]
+    created_at: String,
+    /// One for each person, of whom more may follow on the next page.
+    deliveries: Vec<DeliveryOut>,
+}
+
+impl NotificationStatus {
+    pub(crate) fn new(notification: &Notification, deliveries: Vec<Delivery>) -> Self {
+        Self {
+            notification_id: notification.id.to_string(),
+            topic: notification.topic.as_str().to_owned(),
+            created_at: notification.created_at.to_string(),
+            deliveries: deliveries.into_iter().map(DeliveryOut::from).collect(),
         }
     }
 }

@@ -45,10 +45,15 @@ macro_rules! fixed_endpoint {
     };
 }
 
-fixed_endpoint!(aws_sdk_dynamodb, aws_sdk_dynamodbstreams, aws_sdk_sqs);
+fixed_endpoint!(
+    aws_sdk_apigatewaymanagement,
+    aws_sdk_dynamodb,
+    aws_sdk_dynamodbstreams,
+    aws_sdk_sqs
+);
 
 macro_rules! embedded {
-    ($sdk:ident, $http_client:expr) => {
+    ($sdk:ident, $http_client:expr, $attempts:literal) => {
         $sdk::Client::from_conf(
             $sdk::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
@@ -57,7 +62,7 @@ macro_rules! embedded {
                 .endpoint_resolver(Fixed)
                 .allow_no_auth()
                 .identity_cache(IdentityCache::no_cache())
-                .retry_config(RetryConfig::standard().with_max_attempts(2))
+                .retry_config(RetryConfig::standard().with_max_attempts($attempts))
                 .timeout_config(TimeoutConfig::disabled())
                 .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
                 .build(),
@@ -67,17 +72,23 @@ macro_rules! embedded {
 
 /// A DynamoDB client over the connector of the embedded store.
 pub fn embedded_dynamodb(http_client: SharedHttpClient) -> aws_sdk_dynamodb::Client {
-    embedded!(aws_sdk_dynamodb, http_client)
+    embedded!(aws_sdk_dynamodb, http_client, 2)
 }
 
 /// A DynamoDB Streams client over the connector of the embedded store.
 pub fn embedded_streams(http_client: SharedHttpClient) -> aws_sdk_dynamodbstreams::Client {
-    embedded!(aws_sdk_dynamodbstreams, http_client)
+    embedded!(aws_sdk_dynamodbstreams, http_client, 2)
 }
 
 /// An SQS client over the connector of the embedded store.
 pub fn embedded_sqs(http_client: SharedHttpClient) -> aws_sdk_sqs::Client {
-    embedded!(aws_sdk_sqs, http_client)
+    embedded!(aws_sdk_sqs, http_client, 2)
+}
+
+/// A client of connections over the connector of this process's gateway.
+pub fn embedded_sockets(http_client: SharedHttpClient) -> aws_sdk_apigatewaymanagement::Client {
+    // What is not taken is tried again by whoever posts.
+    embedded!(aws_sdk_apigatewaymanagement, http_client, 1)
 }
 
 /// The clients of a DynamoDB elsewhere.

@@ -4,6 +4,7 @@
 //! |--------------|--------------------------------------------------------------|
 //! | `lock`       | nothing; who holds its lock owns the folder                  |
 //! | `master.key` | the operator's key, unless `MASTER_API_KEY` is set           |
+//! | `sealing.key`| the key of sealed secrets, unless `SEALING_KEY` is set       |
 //! | `dynamodb.db`| the embedded DynamoDB                                        |
 //! | `sqs.db`     | the embedded SQS                                             |
 //! | `streams/`   | how far each function has consumed its stream                |
@@ -54,8 +55,8 @@ pub enum DataError {
     InUse(PathBuf),
     /// The file system refuses.
     Io(PathBuf, io::Error),
-    /// A key that is too short to be one.
-    ShortKey(String),
+    /// A key that is too short to be one: which, and where it is.
+    ShortKey(&'static str, String),
 }
 
 impl fmt::Display for DataError {
@@ -67,10 +68,10 @@ impl fmt::Display for DataError {
                 path.display()
             ),
             Self::Io(path, error) => write!(f, "cannot use {}: {error}", path.display()),
-            Self::ShortKey(place) => {
+            Self::ShortKey(which, place) => {
                 write!(
                     f,
-                    "the master key in {place} has fewer than {SHORTEST_KEY} characters"
+                    "the {which} in {place} has fewer than {SHORTEST_KEY} characters"
                 )
             }
         }
@@ -155,44 +156,82 @@ impl DataFolder {
         self.path.join("streams")
     }
 
-    /// The key that was `given`, or else the one in the folder, which is made when missing.
+    /// The operator's key: the one that was `given`, or else the one in the folder, which is made when missing.
     pub fn master_key(&self, given: Option<String>) -> Result<MasterKey, DataError> {
+        let (secret, file) = self.key(&MASTER, given)?;
+        Ok(MasterKey { secret, file })
+    }
+
+    /// The key that seals tenants' secrets: the one that was `given`, or else the one in the folder, which is made when
+    /// missing. Without it what it sealed is lost.
+    pub fn sealing_key(&self, given: Option<String>) -> Result<String, DataError> {
+        self.key(&SEALING, given).map(|(secret, _)| secret)
+    }
+
+    /// The secret, and the file that holds it if there is one.
+    fn key(
+        &self,
+        key: &Key,
+        given: Option<String>,
+    ) -> Result<(String, Option<PathBuf>), DataError> {
         if let Some(secret) = given {
-            return master_key(secret, "MASTER_API_KEY", None);
+            return Ok((key.checked(secret, key.variable)?, None));
         }
-        let file = self.path.join("master.key");
+        let file = self.path.join(key.file);
         match fs::read_to_string(&file) {
             Ok(secret) => {
                 let place = file.display().to_string();
-                master_key(secret.trim().to_owned(), &place, Some(file))
+                let secret = key.checked(secret.trim().to_owned(), &place)?;
+                Ok((secret, Some(file)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let secret = new_secret().and_then(|secret| {
+                let secret = new_secret(key.prefix).and_then(|secret| {
                     write_private(&file, &secret)?;
                     Ok(secret)
                 });
                 let secret = secret.map_err(|error| DataError::Io(file.clone(), error))?;
-                Ok(MasterKey {
-                    secret,
-                    file: Some(file),
-                })
+                Ok((secret, Some(file)))
             }
             Err(error) => Err(DataError::Io(file, error)),
         }
     }
 }
 
-fn master_key(secret: String, place: &str, file: Option<PathBuf>) -> Result<MasterKey, DataError> {
-    if secret.len() < SHORTEST_KEY {
-        return Err(DataError::ShortKey(place.to_owned()));
-    }
-    Ok(MasterKey { secret, file })
+/// A key that the folder holds, or else the environment.
+struct Key {
+    called: &'static str,
+    variable: &'static str,
+    file: &'static str,
+    prefix: &'static str,
 }
 
-fn new_secret() -> io::Result<String> {
+const MASTER: Key = Key {
+    called: "master key",
+    variable: "MASTER_API_KEY",
+    file: "master.key",
+    prefix: "mk_",
+};
+
+const SEALING: Key = Key {
+    called: "sealing key",
+    variable: "SEALING_KEY",
+    file: "sealing.key",
+    prefix: "seal_",
+};
+
+impl Key {
+    fn checked(&self, secret: String, place: &str) -> Result<String, DataError> {
+        if secret.len() < SHORTEST_KEY {
+            return Err(DataError::ShortKey(self.called, place.to_owned()));
+        }
+        Ok(secret)
+    }
+}
+
+fn new_secret(prefix: &str) -> io::Result<String> {
     let mut random = [0; 24];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
-    Ok(format!("mk_{}", hex::encode(random)))
+    Ok(format!("{prefix}{}", hex::encode(random)))
 }
 
 /// Writes beside `file` first: a runner that is killed meanwhile leaves no half a key.
@@ -245,6 +284,21 @@ mod tests {
         assert_eq!(folder.master_key(None).unwrap(), made);
         assert_eq!(mode(folder.path()), 0o700);
         assert_eq!(mode(made.file.as_deref().unwrap()), 0o600);
+    }
+
+    #[test]
+    fn the_sealing_key_is_made_once_and_is_another_one() {
+        let folder = DataFolder::temporary().unwrap();
+        let made = folder.sealing_key(None).unwrap();
+        assert!(made.starts_with("seal_") && made.len() == 53);
+        assert_eq!(folder.sealing_key(None).unwrap(), made);
+        assert_eq!(mode(&folder.path().join("sealing.key")), 0o600);
+        assert_ne!(folder.master_key(None).unwrap().secret[3..], made[5..]);
+        let short = folder.sealing_key(Some("short".to_owned())).unwrap_err();
+        assert_eq!(
+            short.to_string(),
+            "the sealing key in SEALING_KEY has fewer than 24 characters"
+        );
     }
 
     #[test]

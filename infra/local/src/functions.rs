@@ -8,10 +8,13 @@ use parlance::app::App;
 use parlance::http::edge::edge;
 use parlance::http::surface::ChatApi;
 use parlance::queue::PoisonQueue;
+use tokio::sync::watch;
 
+use crate::clock::every;
 use crate::queues::{self, Queue};
+use crate::sockets::Handler;
 use crate::streams::{Source, poll};
-use crate::template::{QueueMapping, StreamMapping};
+use crate::template::{QueueMapping, Schedule, StreamMapping};
 
 /// The API: what API Gateway does with the template's routes.
 pub fn router(app: &App) -> Router {
@@ -21,11 +24,22 @@ pub fn router(app: &App) -> Router {
         .merge(acks::routes())
         .merge(notify::routes())
         .merge(admin::routes())
+        .merge(::sockets::routes())
+        .merge(webhooks::routes())
         .merge(health::routes())
         .merge(::edge::routes())
         .fallback(::edge::unrouted)
         .method_not_allowed_fallback(::edge::unrouted);
     edge::<ChatApi>(routes, app)
+}
+
+/// Whoever takes the events of connections.
+pub fn socket_handler(app: &App) -> Handler {
+    let app = app.clone();
+    Handler::new(move |event| {
+        let app = app.clone();
+        Box::pin(async move { ::sockets::handle(&app, event).await })
+    })
 }
 
 /// A task of the runner.
@@ -75,6 +89,32 @@ pub(crate) fn queue_consumer(
             };
             queues::poll(queue, mapping, handler).await;
         })),
+        "DeliverFunction" => Some(Box::pin(async move {
+            let handler = move |event| {
+                let (app, poison) = (app.clone(), poison.clone());
+                async move { deliver::handle(&app, &poison, event).await }
+            };
+            queues::poll(queue, mapping, handler).await;
+        })),
+        _ => None,
+    }
+}
+
+/// The function that runs as `schedule` says; `None` for one that is not known.
+pub(crate) fn scheduled(
+    app: &App,
+    schedule: &Schedule,
+    stop: watch::Receiver<bool>,
+) -> Option<Task> {
+    let (app, period) = (app.clone(), schedule.every);
+    match schedule.function.as_str() {
+        "ReconcileFunction" => Some(Box::pin(every(period, stop, move || {
+            let app = app.clone();
+            async move {
+                // It has said in its own line what failed, and is run again.
+                drop(reconcile::handle(&app).await);
+            }
+        }))),
         _ => None,
     }
 }

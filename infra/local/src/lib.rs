@@ -15,6 +15,7 @@
 pub mod aws_port;
 mod cause;
 pub mod clients;
+pub mod clock;
 pub mod data;
 pub mod dynamodb;
 mod error;
@@ -26,6 +27,7 @@ mod options;
 pub mod provision;
 pub mod queues;
 mod running;
+pub mod sockets;
 pub mod sqs;
 mod stores;
 pub mod streams;
@@ -33,5 +35,5 @@ pub mod template;
 
 pub use error::StartError;
 pub use first_start::FirstTenant;
-pub use options::{Log, Options};
+pub use options::{Log, Options, WebhookTargets};
 pub use running::{Running, start};

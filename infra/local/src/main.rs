@@ -18,9 +18,9 @@ const QUIET: &str = "info,parlance::request=warn,parlance::batch=warn";
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    options.master_key = std::env::var("MASTER_API_KEY")
-        .ok()
-        .filter(|key| !key.is_empty());
+    let key = |variable| std::env::var(variable).ok().filter(|key| !key.is_empty());
+    options.master_key = key("MASTER_API_KEY");
+    options.sealing_key = key("SEALING_KEY");
     match options.log {
         Log::Text => log_as_text(),
         Log::Json => telemetry::start_on_one_machine(),

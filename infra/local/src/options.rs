@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use axum::http::Uri;
 use clap::{Parser, ValueEnum};
+use parlance::domain::webhook::Targets;
 
 use crate::dynamodb::Sync;
 
@@ -52,6 +53,15 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     pub log: Log,
 
+    /// Where webhooks may go. `public`: over https to addresses of the public Internet. `any`: to this machine and private
+    /// networks too, and over http.
+    #[arg(long, value_enum, default_value_t)]
+    pub webhook_targets: WebhookTargets,
+
+    /// The key that seals tenants' secrets: `main` takes it from `SEALING_KEY`.
+    #[arg(skip)]
+    pub sealing_key: Option<String>,
+
     /// The operator's key. Not an argument, which every user of the machine could read: `main`
     /// takes it from `MASTER_API_KEY`.
     #[arg(skip)]
@@ -67,6 +77,24 @@ pub enum Log {
     Json,
 }
 
+/// Where webhooks may go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the option says what they are")]
+pub enum WebhookTargets {
+    #[default]
+    Public,
+    Any,
+}
+
+impl From<WebhookTargets> for Targets {
+    fn from(targets: WebhookTargets) -> Self {
+        match targets {
+            WebhookTargets::Public => Self::Public,
+            WebhookTargets::Any => Self::Any,
+        }
+    }
+}
+
 impl Options {
     /// Free ports, no data kept: what a test wants.
     pub fn ephemeral() -> Self {
@@ -80,6 +108,8 @@ impl Options {
             sqs_endpoint: None,
             aws_port: None,
             log: Log::Text,
+            webhook_targets: WebhookTargets::Public,
+            sealing_key: None,
             master_key: None,
         }
     }

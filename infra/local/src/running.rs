@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use parlance::app::{App, Means, Settings};
+use parlance::app::{App, Means, Settings, Webhooks};
+use parlance::domain::secret::SecretHash;
+use parlance::providers::{sealing::Sealing, webhook::Sender};
 use parlance::queue::{Jobs, PoisonQueue};
 use parlance::store::usage::metered;
 use tokio::net::TcpListener;
@@ -13,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::aws_port;
+use crate::clients::embedded_sockets;
 use crate::data::{DataFolder, MasterKey};
 use crate::error::StartError;
 use crate::first_start::{FirstTenant, first_tenant};
@@ -22,6 +25,7 @@ use crate::housekeeping::Housekeeping;
 use crate::options::Options;
 use crate::provision::{Provisioned, provision};
 use crate::queues::Queue;
+use crate::sockets::Sockets;
 use crate::stores::Stores;
 use crate::streams::{Poison, Retention, Source};
 use crate::template::Stack;
@@ -47,6 +51,8 @@ pub struct Running {
     /// The operator's key.
     pub master_key: MasterKey,
     api: Router,
+    /// The connections that clients have to this process.
+    pub sockets: Sockets,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     keeping: JoinSet<()>,
@@ -68,6 +74,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         DataFolder::open(&options.data)
     }?;
     let master_key = data.master_key(options.master_key.clone())?;
+    let sealing_key = data.sealing_key(options.sealing_key.clone())?;
     let stores = Stores::open(&options, &data).await?;
     let stack = Stack::compiled_in()?;
     let provisioned = provision(&stack, &stores.dynamodb, &stores.sqs).await?;
@@ -79,9 +86,16 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         &master_key,
         aws_listener.is_some(),
     )?;
+    let sockets = Sockets::default();
     // Calls are counted where lines of requests are wanted. Units are not: answers that tell them take longer.
+    let sealing = Sealing::Given(SecretHash::of(sealing_key.as_bytes()));
+    let sender = Sender::new(options.webhook_targets.into());
     let means = Means {
         jobs: Jobs::new(stores.sqs.clone(), settings.queues.clone()),
+        sockets: Some(parlance::providers::sockets::Sockets::new(
+            embedded_sockets(sockets.http_client()),
+        )),
+        webhooks: Some(Webhooks::new(sealing, sender)),
         ..Means::default()
     };
     let app = App::with(&settings, &metered(&stores.dynamodb, false), means);
@@ -99,6 +113,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     };
     pollers.of_streams(&mut tasks, &data)?;
     pollers.of_queues(&mut tasks).await?;
+    pollers.of_the_clock(&mut tasks)?;
     let (dynamodb, sqs) = (
         stores.embedded_dynamodb.clone(),
         stores.embedded_sqs.clone(),
@@ -114,7 +129,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         None => None,
     };
     let base_url = url(&listener)?;
-    tasks.spawn(gateway::serve(listener, api.clone(), stopping));
+    let served = sockets.router(functions::socket_handler(&app), api.clone());
+    tasks.spawn(gateway::serve(listener, served, stopping));
     Ok(Running {
         base_url,
         aws_url,
@@ -123,6 +139,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         provisioned,
         master_key,
         api,
+        sockets,
         stop,
         tasks,
         keeping,
@@ -188,6 +205,16 @@ impl Pollers<'_> {
         Ok(())
     }
 
+    /// Runs what runs by the clock.
+    fn of_the_clock(&self, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+        for schedule in &self.stack.schedules {
+            let scheduled = functions::scheduled(self.app, schedule, self.stop.clone());
+            let unknown = || StartError::UnknownFunction(schedule.function.clone());
+            tasks.spawn(scheduled.ok_or_else(unknown)?);
+        }
+        Ok(())
+    }
+
     fn poison(&self) -> PoisonQueue {
         PoisonQueue::new(self.stores.sqs.clone(), self.url(POISON))
     }
@@ -208,6 +235,8 @@ impl Running {
 
     /// Answers what is in flight, ends the pollers, and closes the stores.
     pub async fn stop(mut self) {
+        // While their ends can still be noted.
+        self.sockets.shut_down().await;
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(FAREWELL, ended).await.is_err() {

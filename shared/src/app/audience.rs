@@ -8,16 +8,22 @@
 use super::App;
 use crate::{
     domain::{
-        Cursor, Error, Moment, NotificationId, TenantId, Thread, UserId,
+        ConnectionId, Cursor, Error, MessageId, Moment, NotificationId, Reach, RoomId, TenantId,
+        Thread, UserId,
         delivery::{Job, Subject},
+        message::{Message, Seq},
         page::Slice,
+        webhook::EventType,
     },
+    providers::frames,
     queue::{Audience, Fanout},
     store::{Backoff, rooms::Freshness},
 };
 
 /// How many people are told by one job.
 const PAGE: usize = 100;
+/// Who could not be told is tried again so many seconds later.
+const SOON: u16 = 1;
 
 impl App {
     /// Tells what happened to `audience`, or queues that. Several `subjects` are messages that were written to
@@ -37,12 +43,163 @@ impl App {
             return Ok(());
         };
         match *first {
+            Subject::MessageCreated { room, .. } => {
+                let thread = Thread { tenant, room };
+                self.tell_written(thread, subjects, audience, moment).await
+            }
+            Subject::MessageEdited { room, id, .. } | Subject::MessageDeleted { room, id } => {
+                let thread = Thread { tenant, room };
+                let Some(message) = self.stores().messages.get(thread, id).await? else {
+                    return Ok(());
+                };
+                self.tell_changed(thread, first, &message, audience, moment)
+                    .await
+            }
             Subject::Notification(id) => self.tell_targets(tenant, id, audience, moment).await,
-            Subject::MessageCreated { .. }
-            | Subject::MessageEdited { .. }
-            | Subject::MessageDeleted { .. }
-            | Subject::Event(_) => Ok(()),
+            Subject::Event(id) => {
+                let Some(event) = self.stores().events.happened(tenant, id).await? else {
+                    return Ok(());
+                };
+                // Not all that happens is told to webhooks.
+                match event.kind.parse() {
+                    Ok(kind) => self.tell_webhooks(tenant, first, kind).await,
+                    Err(_) => Ok(()),
+                }
+            }
         }
+    }
+
+    /// Brings a connection that said where it stands up to date, or has that done in a moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::tell`].
+    pub async fn bring_up_to_date(
+        &self,
+        tenant: TenantId,
+        connection: &ConnectionId,
+        rooms: &[RoomId],
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        match self.catch_up(tenant, connection, rooms, moment).await? {
+            Reach::Reached | Reach::Offline => Ok(()),
+            Reach::Later => {
+                let again = Fanout::CatchUp {
+                    tenant,
+                    connection: connection.clone(),
+                    rooms: rooms.to_vec(),
+                };
+                self.jobs()
+                    .fan_out(&[again], SOON)
+                    .await
+                    .map_err(Error::from)
+            }
+        }
+    }
+
+    /// Messages were written: members who are connected are brought up to the last of them; webhooks hear of
+    /// those who are not.
+    async fn tell_written(
+        &self,
+        thread: Thread,
+        subjects: &[Subject],
+        audience: &Audience,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        let page = self.members_of(thread, audience, moment).await?;
+        let messages = || {
+            subjects.iter().filter_map(|subject| match subject {
+                Subject::MessageCreated { id, .. } => Some(*id),
+                Subject::MessageEdited { .. }
+                | Subject::MessageDeleted { .. }
+                | Subject::Notification(_)
+                | Subject::Event(_) => None,
+            })
+        };
+        let last = messages().map(MessageId::seq).max().unwrap_or(Seq::ZERO);
+        let reached = self.pump_room(thread, last, &page.users, moment).await?;
+        let (mut offline, mut later) = (Vec::new(), Vec::new());
+        for (user, reach) in reached {
+            match reach {
+                Reach::Reached => {}
+                Reach::Offline => offline.push(user),
+                Reach::Later => later.push(user),
+            }
+        }
+        let tenant = thread.tenant;
+        if !offline.is_empty() && self.wants(tenant, EventType::MessageCreated).await? {
+            let mut jobs = Vec::new();
+            for (subject, id) in subjects.iter().zip(messages()) {
+                let Some(message) = self.stores().messages.get(thread, id).await? else {
+                    continue;
+                };
+                let others = offline.iter().filter(|user| **user != message.author);
+                jobs.extend(others.map(|user| Job {
+                    tenant,
+                    subject: *subject,
+                    user: Some(user.clone()),
+                }));
+            }
+            self.jobs().deliver(&jobs, 0).await?;
+        }
+        let tell = |audience: Audience| {
+            let jobs = subjects.iter().map(move |subject| Fanout::Tell {
+                tenant,
+                subject: *subject,
+                audience: audience.clone(),
+            });
+            jobs.collect::<Vec<_>>()
+        };
+        if !later.is_empty() {
+            self.jobs()
+                .fan_out(&tell(Audience::Only(later)), SOON)
+                .await?;
+        }
+        if let Some(next) = page.next {
+            self.jobs().fan_out(&tell(next), 0).await?;
+        }
+        Ok(())
+    }
+
+    /// A message was changed or taken back: members who have it are told, and webhooks once.
+    async fn tell_changed(
+        &self,
+        thread: Thread,
+        subject: &Subject,
+        message: &Message,
+        audience: &Audience,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        let tenant = thread.tenant;
+        let page = self.members_of(thread, audience, moment).await?;
+        // What it has become since then is what is told.
+        let (frame, kind) = if message.deleted_at.is_some() {
+            let frame = frames::message_deleted(thread.room, message)?;
+            (frame, EventType::MessageDeleted)
+        } else {
+            let frame = frames::message_edited(thread.room, message)?;
+            (frame, EventType::MessageEdited)
+        };
+        let told = self
+            .post_change(thread, message.seq, &page.users, &frame, moment)
+            .await?;
+        let later = told.into_iter().filter(|(_, reach)| *reach == Reach::Later);
+        let later: Vec<_> = later.map(|(user, _)| user).collect();
+        let is_deletion = matches!(subject, Subject::MessageDeleted { .. });
+        if *audience == Audience::All && is_deletion == (kind == EventType::MessageDeleted) {
+            self.tell_webhooks(tenant, subject, kind).await?;
+        }
+        let tell = |audience| Fanout::Tell {
+            tenant,
+            subject: *subject,
+            audience,
+        };
+        if !later.is_empty() {
+            let later = tell(Audience::Only(later));
+            self.jobs().fan_out(&[later], SOON).await?;
+        }
+        let next: Vec<_> = page.next.map(tell).into_iter().collect();
+        self.jobs().fan_out(&next, 0).await.map_err(Error::from)
     }
 
     /// A notification was stored: a delivery to each of its targets is queued.
@@ -123,6 +280,29 @@ impl App {
                 self.jobs().fan_out(&[next], 0).await.map_err(Error::from)
             }
         }
+    }
+
+    /// Queues the delivery of `subject` to webhooks, if one wants it.
+    async fn tell_webhooks(
+        &self,
+        tenant: TenantId,
+        subject: &Subject,
+        kind: EventType,
+    ) -> Result<(), Error> {
+        if !self.wants(tenant, kind).await? {
+            return Ok(());
+        }
+        let job = Job {
+            tenant,
+            subject: *subject,
+            user: None,
+        };
+        self.jobs().deliver(&[job], 0).await.map_err(Error::from)
+    }
+
+    /// Whether a webhook of the tenant wants events of `kind`.
+    async fn wants(&self, tenant: TenantId, kind: EventType) -> Result<bool, Error> {
+        Ok(!self.endpoints_for(tenant, kind).await?.is_empty())
     }
 
     /// A page of a room's members.

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::App;
 use crate::domain::{
-    Actor, Error, Moment, Operator, TenantId, UserId, secret::SecretHash, tenant::RateLimit,
+    Actor, Error, Moment, Operator, TenantId, TenantKey, UserId, secret::SecretHash,
+    tenant::RateLimit,
 };
 
 /// How long a warm function trusts what it has read of a key. With [`GRACE`] a minute: a revoked key holds
@@ -110,6 +111,22 @@ impl App {
         session.at(moment)
     }
 
+    /// What the key that hashes to `hash` opens at `moment`, as far as this function remembers, or read anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unauthenticated`] if there is no such key, or no longer.
+    pub async fn session_of(&self, hash: SecretHash, moment: &Moment) -> Result<Session, Error> {
+        let session = if let Some(session) = self.0.sessions.get(&hash) {
+            session
+        } else {
+            let session = self.read_session(hash).await?;
+            self.0.sessions.put(hash, session);
+            session
+        };
+        session.at(moment)
+    }
+
     async fn read_session(&self, hash: SecretHash) -> Result<Session, Error> {
         let record = self.stores().keys.get(hash).await?.ok_or(BAD_KEY)?;
         let tenant = self
@@ -130,6 +147,11 @@ impl App {
     /// `user` of the tenant whose key opened `session`: a tenant's server may act for any of its users.
     pub const fn actor(&self, session: &Session, user: UserId) -> Actor {
         Actor::authenticated(session.tenant, user)
+    }
+
+    /// The tenant whose key opened `session`.
+    pub const fn tenant_key(&self, session: &Session) -> TenantKey {
+        TenantKey::authenticated(session.tenant)
     }
 
     /// The holder of the master key.

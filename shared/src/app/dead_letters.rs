@@ -1,7 +1,7 @@
 //! Deliveries that failed for good.
 
 use super::App;
-use crate::domain::{Auditor, Cursor, Error, Page, TenantId, delivery::DeadLetter};
+use crate::domain::{Auditor, Cursor, Error, Page, TenantId, delivery::Delivery};
 
 impl App {
     /// A tenant's dead letters, newest first.
@@ -11,7 +11,7 @@ impl App {
         tenant: TenantId,
         limit: usize,
         after: Option<&Cursor>,
-    ) -> Result<Page<DeadLetter>, Error> {
+    ) -> Result<Page<Delivery>, Error> {
         auditor.may_read(tenant)?;
         self.stores().deliveries.dead(tenant, limit, after).await
     }

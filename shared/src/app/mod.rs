@@ -3,9 +3,13 @@
 mod acks;
 mod audience;
 pub mod auth;
+pub mod connections;
 mod dead_letters;
+mod deliveries;
 mod heads;
 mod health;
+mod listeners;
+pub mod live;
 mod membership;
 mod messages;
 mod notifications;
@@ -14,18 +18,28 @@ mod rooms;
 mod settings;
 mod subscriptions;
 mod tenants;
+mod webhooks;
 
 use std::{sync::Arc, time::Instant};
 
 use aws_sdk_dynamodb::Client;
 
-use self::{auth::Sessions, health::Probe, quota::Quotas};
-pub use self::{
-    health::Health,
-    settings::{BadSettings, Settings},
-    tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
+use self::{
+    auth::Sessions, deliveries::Schedules, health::Probe, listeners::Marks, live::Turns,
+    quota::Quotas, webhooks::Known,
 };
-use crate::{providers::operator_key::OperatorKey, queue::Jobs, store::Stores};
+pub use self::{
+    deliveries::{Filter, Requeued, Selected, Swept, Verdict},
+    health::Health,
+    settings::{BadSettings, SealingSource, Settings, WebhookSettings},
+    tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
+    webhooks::{IssuedSecret, NewEndpoint, Trial, Webhooks},
+};
+use crate::{
+    providers::{operator_key::OperatorKey, sockets::Sockets},
+    queue::Jobs,
+    store::Stores,
+};
 
 /// The service: what every function's routes are given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,7 +51,12 @@ struct Inner {
     means: Means,
     sessions: Sessions,
     quotas: Quotas,
+    endpoints: Known,
+    schedules: Schedules,
     probe: Probe,
+    connections_per_user: usize,
+    turns: Turns,
+    marks: Marks,
     started: Instant,
 }
 
@@ -48,6 +67,10 @@ pub struct Means {
     pub master: Option<Arc<dyn OperatorKey>>,
     /// The queues that jobs are sent to.
     pub jobs: Jobs,
+    /// Sends webhooks; without it none is sent.
+    pub webhooks: Option<Webhooks>,
+    /// Clients' connections.
+    pub sockets: Option<Sockets>,
 }
 
 impl App {
@@ -67,7 +90,12 @@ impl App {
             means,
             sessions: Sessions::default(),
             quotas: Quotas::default(),
+            endpoints: Known::default(),
+            schedules: Schedules::default(),
             probe: Probe::default(),
+            connections_per_user: settings.connections_per_user,
+            turns: Turns::default(),
+            marks: Marks::default(),
             started: Instant::now(),
         }))
     }

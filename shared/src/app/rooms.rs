@@ -295,8 +295,8 @@ fn event(actor: &Actor, room: RoomId, moment: &Moment, part: u128, kind: EventKi
     Event {
         id: EventId::at(&Moment { seed, ..*moment }),
         at: moment.now,
-        actor: actor.user().clone(),
-        room,
+        actor: Some(actor.user().clone()),
+        room: Some(room),
         kind,
     }
 }

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use crate::{domain::secret::SecretHash, queue::QueueUrls, store::Tables};
+use super::connections::CONNECTIONS_PER_USER;
+use crate::{
+    domain::{secret::SecretHash, webhook::Targets},
+    queue::QueueUrls,
+    store::Tables,
+};
 
 /// A function's settings.
 #[derive(Debug, Clone)]
@@ -15,7 +20,41 @@ pub struct Settings {
     pub master: Option<SecretHash>,
     /// Whether this is the only process that writes the tables, as the one-machine runner is.
     pub single_writer: bool,
+    /// How many connections a user may have.
+    pub connections_per_user: usize,
 }
+
+/// Where the key is that seals tenants' secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealingSource {
+    /// In this secret of Secrets Manager.
+    Secret(String),
+    /// It was given: the hash of its secret.
+    Given(SecretHash),
+}
+
+/// What a function is told that sends webhooks.
+#[derive(Debug, Clone)]
+pub struct WebhookSettings {
+    /// Where the key is that seals their secrets.
+    pub sealing: SealingSource,
+    /// Where they may go.
+    pub targets: Targets,
+}
+
+/// What the function is told that makes deliveries.
+#[derive(Debug, Clone)]
+pub struct DelivererSettings {
+    /// The queue of what it cannot read.
+    pub poison: String,
+    /// How it sends webhooks.
+    pub webhooks: WebhookSettings,
+    /// Where connections are reached.
+    pub sockets: String,
+}
+
+/// As few characters as a sealing key may have. A shorter one could be guessed.
+const SHORTEST_KEY: usize = 24;
 
 /// The settings without which the function cannot start: all of them at once, so that they are mended at once.
 pub struct BadSettings(Vec<String>);
@@ -71,6 +110,49 @@ impl Settings {
         variables.found((settings, poison))
     }
 
+    /// The same for a function that sends webhooks: `SEALING_KEY_SECRET`, the secret that holds the key that seals
+    /// their secrets, or else that key itself, `SEALING_KEY`; and `WEBHOOK_TARGETS`, `public` (as without it) or `any`.
+    pub fn of_webhooks(
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, WebhookSettings), BadSettings> {
+        let mut variables = Variables::new(get);
+        let settings = Self::read(&mut variables);
+        let webhooks = WebhookSettings {
+            sealing: variables.sealing(),
+            targets: variables.targets(),
+        };
+        variables.found((settings, webhooks))
+    }
+
+    /// The same for the function that makes deliveries: it consumes a queue, sends webhooks and reaches connections, at
+    /// `SOCKETS_ENDPOINT`.
+    pub fn of_deliverer(
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, DelivererSettings), BadSettings> {
+        let mut variables = Variables::new(get);
+        let settings = Self::read(&mut variables);
+        let deliverer = DelivererSettings {
+            poison: variables.need("POISON_QUEUE", "a queue URL", is_url),
+            webhooks: WebhookSettings {
+                sealing: variables.sealing(),
+                targets: variables.targets(),
+            },
+            sockets: variables.need("SOCKETS_ENDPOINT", "a URL", is_url),
+        };
+        variables.found((settings, deliverer))
+    }
+
+    /// The same for a function that takes connections: their limit for each user, `CONNECTIONS_PER_USER`, and where
+    /// they are reached, `SOCKETS_ENDPOINT`.
+    pub fn of_gateway(get: impl Fn(&str) -> Option<String>) -> Result<(Self, String), BadSettings> {
+        let mut variables = Variables::new(get);
+        let mut settings = Self::read(&mut variables);
+        let limit = variables.need("CONNECTIONS_PER_USER", "a number from 1 to 100", is_limit);
+        settings.connections_per_user = limit.parse().unwrap_or(CONNECTIONS_PER_USER);
+        let endpoint = variables.need("SOCKETS_ENDPOINT", "a URL", is_url);
+        variables.found((settings, endpoint))
+    }
+
     fn read<F: Fn(&str) -> Option<String>>(variables: &mut Variables<F>) -> Self {
         let mut table = |name| variables.need(name, "a table name", is_table);
         let tables = Tables {
@@ -94,6 +176,7 @@ impl Settings {
                 .text("MASTER_API_KEY")
                 .map(|key| SecretHash::of(key.as_bytes())),
             single_writer: variables.text("SINGLE_WRITER").as_deref() == Some("1"),
+            connections_per_user: CONNECTIONS_PER_USER,
         }
     }
 }
@@ -132,6 +215,34 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         }
     }
 
+    fn sealing(&mut self) -> SealingSource {
+        if let Some(secret) = self.text("SEALING_KEY_SECRET") {
+            return SealingSource::Secret(secret);
+        }
+        let key = self.text("SEALING_KEY");
+        match &key {
+            None => self.wrong.push("SEALING_KEY_SECRET is not set".to_owned()),
+            Some(key) if key.len() < SHORTEST_KEY => {
+                let wrong = format!("SEALING_KEY has fewer than {SHORTEST_KEY} characters");
+                self.wrong.push(wrong);
+            }
+            Some(_) => {}
+        }
+        SealingSource::Given(SecretHash::of(key.unwrap_or_default().as_bytes()))
+    }
+
+    fn targets(&mut self) -> Targets {
+        match self.text("WEBHOOK_TARGETS").as_deref() {
+            None | Some("public") => Targets::Public,
+            Some("any") => Targets::Any,
+            Some(_) => {
+                let wrong = "WEBHOOK_TARGETS is neither public nor any";
+                self.wrong.push(wrong.to_owned());
+                Targets::Public
+            }
+        }
+    }
+
     fn found<T>(self, settings: T) -> Result<T, BadSettings> {
         if self.wrong.is_empty() {
             Ok(settings)
@@ -145,6 +256,12 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
 fn is_table(value: &str) -> bool {
     let of_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     value.starts_with("arn:") || (3..=255).contains(&value.len()) && value.chars().all(of_name)
+}
+
+fn is_limit(value: &str) -> bool {
+    value
+        .parse()
+        .is_ok_and(|limit: usize| (1..=100).contains(&limit))
 }
 
 fn is_url(value: &str) -> bool {
@@ -207,6 +324,37 @@ mod tests {
         assert_eq!(
             (settings.master, secret.as_deref()),
             (None, Some("a-value"))
+        );
+    }
+
+    #[test]
+    fn who_sends_webhooks_needs_a_sealing_key_in_either_way() {
+        let with = |given: &'static [(&str, &str)]| {
+            Settings::of_webhooks(move |name| {
+                let table = TABLES.contains(&name).then_some("a-table");
+                let given = given
+                    .iter()
+                    .find(|(it, _)| *it == name)
+                    .map(|(_, value)| *value);
+                table.or(given).map(ToOwned::to_owned)
+            })
+            .map(|(_, webhooks)| (webhooks.sealing, webhooks.targets))
+            .map_err(|error| error.to_string())
+        };
+        let wrong = |what: &str| Err(format!("environment variables: {what}"));
+        assert_eq!(with(&[]), wrong("SEALING_KEY_SECRET is not set"));
+        let short = [("SEALING_KEY", "short"), ("WEBHOOK_TARGETS", "all")];
+        let both =
+            "SEALING_KEY has fewer than 24 characters, WEBHOOK_TARGETS is neither public nor any";
+        assert_eq!(with(Vec::from(short).leak()), wrong(both));
+        let kept = SealingSource::Secret("arn".to_owned());
+        let told = [("SEALING_KEY_SECRET", "arn"), ("WEBHOOK_TARGETS", "any")];
+        assert_eq!(with(Vec::from(told).leak()), Ok((kept, Targets::Any)));
+        let key = "a key of enough characters";
+        let given = SealingSource::Given(SecretHash::of(key.as_bytes()));
+        assert_eq!(
+            with(Vec::from([("SEALING_KEY", key)]).leak()),
+            Ok((given, Targets::Public))
         );
     }
 

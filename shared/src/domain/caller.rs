@@ -27,6 +27,22 @@ impl Actor {
     }
 }
 
+/// A tenant's server, acting for the tenant itself.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantKey(TenantId);
+
+impl TenantKey {
+    /// Only `app::auth` may claim this.
+    pub(crate) const fn authenticated(tenant: TenantId) -> Self {
+        Self(tenant)
+    }
+
+    /// Whose data this caller may see.
+    pub const fn tenant(&self) -> TenantId {
+        self.0
+    }
+}
+
 /// Who runs this deployment: the holder of the master key.
 #[derive(Debug, Clone)]
 pub struct Operator(());

@@ -1,7 +1,7 @@
 //! What happened and is not a message. Written in the same transaction as the change itself, and
 //! told to the outside from the table's stream.
 
-use super::{EventId, RoomId, Timestamp, UserId};
+use super::{EndpointId, EventId, RoomId, Timestamp, UserId};
 
 /// How long an event is kept, in seconds: longer than its stream's 24 hours, so that an operator can
 /// replay the events of a day.
@@ -14,10 +14,10 @@ pub struct Event {
     pub id: EventId,
     /// When it happened.
     pub at: Timestamp,
-    /// Who did it.
-    pub actor: UserId,
-    /// In which room.
-    pub room: RoomId,
+    /// Who did it; `None` for what the service did by itself.
+    pub actor: Option<UserId>,
+    /// In which room; `None` for what happened in none.
+    pub room: Option<RoomId>,
     /// What happened.
     pub kind: EventKind,
 }
@@ -33,6 +33,13 @@ pub enum EventKind {
     MemberJoined(Vec<UserId>),
     /// This user is no longer a member.
     MemberLeft(UserId),
+    /// A webhook endpoint is told nothing any more.
+    WebhookPaused {
+        /// Which.
+        endpoint: EndpointId,
+        /// Why.
+        reason: &'static str,
+    },
 }
 
 impl EventKind {
@@ -43,6 +50,7 @@ impl EventKind {
             Self::RoomUpdated => "room.updated",
             Self::MemberJoined(_) => "member.joined",
             Self::MemberLeft(_) => "member.left",
+            Self::WebhookPaused { .. } => "webhook.paused",
         }
     }
 }

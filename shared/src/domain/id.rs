@@ -88,6 +88,10 @@ id! {
     EventId, "evt"
 }
 id! {
+    /// Names a webhook endpoint within a tenant.
+    EndpointId, "ep"
+}
+id! {
     /// Names one user's subscription to one topic.
     SubscriptionId, "sub"
 }
@@ -105,6 +109,7 @@ timed!(TenantId);
 timed!(RoomId);
 timed!(NotificationId);
 timed!(EventId);
+timed!(EndpointId);
 
 impl MessageId {
     /// The id of the message that takes `seq` in a send drawn with `seed`.
@@ -137,6 +142,11 @@ impl DeliveryId {
         // No user's id is empty.
         let user = user.map_or("", UserId::as_str);
         Self(computed(&[&tenant, &subject, user]))
+    }
+
+    /// Which of `shards` parts of an index it is in.
+    pub fn shard(self, shards: u8) -> u8 {
+        self.0.as_bytes()[15] % shards
     }
 }
 

@@ -29,6 +29,11 @@ impl ConnectionId {
         is_id.then(|| Self(text.to_owned()))
     }
 
+    /// Trusts what our own store gives back.
+    pub(crate) const fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// The id as the gateway gave it.
     pub fn as_str(&self) -> &str {
         &self.0

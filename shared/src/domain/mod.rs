@@ -1,5 +1,6 @@
 //! Rules and types. No AWS, no HTTP, no clock: time and randomness are arguments ([`Moment`]).
 
+pub mod address;
 pub mod caller;
 pub mod delivery;
 pub mod error;
@@ -18,12 +19,15 @@ pub mod tenant;
 pub mod text;
 pub mod timestamp;
 pub mod user;
+pub mod webhook;
 
-pub use caller::{Actor, Auditor, Operator};
+pub use caller::{Actor, Auditor, Operator, TenantKey};
 pub use error::Error;
 pub use id::{
-    DeliveryId, EventId, MessageId, NotificationId, RequestId, RoomId, SubscriptionId, TenantId,
+    DeliveryId, EndpointId, EventId, MessageId, NotificationId, RequestId, RoomId, SubscriptionId,
+    TenantId,
 };
+pub use live::{Connection, ConnectionId, Reach};
 pub use moment::Moment;
 pub use once::{Done, Once};
 pub use page::{Cursor, Page};

@@ -20,9 +20,21 @@ impl SecretHash {
         Self::of(secret).0.ct_eq(&self.0).into()
     }
 
+    /// The hash itself, to derive a key from that is never stored.
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// 64 hex digits: the key under which an API key is stored.
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
+    }
+
+    /// Reads what [`SecretHash::to_hex`] wrote.
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).ok()?;
+        Some(Self(hash))
     }
 }
 
@@ -50,6 +62,35 @@ impl ApiKey {
     /// What is stored of it.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(self.0.as_bytes())
+    }
+}
+
+/// What opens one connection, once and soon, for a browser that must not know the API key.
+pub struct SocketToken(String);
+
+impl SocketToken {
+    /// For how long it holds, in seconds.
+    pub const SECONDS: i64 = 60;
+
+    /// A token of 256 random bits: `wst_` and 64 hex digits.
+    pub fn from_entropy(entropy: [u8; 32]) -> Self {
+        Self(format!("wst_{}", hex::encode(entropy)))
+    }
+
+    /// For the one answer that shows it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is stored of it.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for SocketToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SocketToken(…)")
     }
 }
 

@@ -37,6 +37,144 @@ impl RateLimit {
     }
 }
 
+/// How long to wait before a delivery that failed is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySchedule {
+    attempts: u32,
+    interval_seconds: u32,
+    backoff: Waits,
+}
+
+/// How the waits of a [`RetrySchedule`] grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// They do not: every wait is the interval.
+    Fixed,
+    /// Each is twice the one before, 12 hours at most.
+    Exponential,
+}
+
+impl RetrySchedule {
+    /// The seed's: 5 attempts, 30 seconds apart.
+    pub const DEFAULT: Self = Self {
+        attempts: 5,
+        interval_seconds: 30,
+        backoff: Waits::Fixed,
+    };
+    /// The most attempts.
+    pub const MAX_ATTEMPTS: u32 = 10;
+    /// The longest interval, and the longest wait: 12 hours, in seconds.
+    pub const MAX_INTERVAL_SECONDS: u32 = 12 * 3_600;
+
+    /// Trusts what our own store gives back.
+    pub(crate) const fn stored(attempts: u32, interval_seconds: u32, backoff: Waits) -> Self {
+        Self {
+            attempts,
+            interval_seconds,
+            backoff,
+        }
+    }
+
+    /// How often a delivery is tried before it is a dead letter.
+    pub const fn attempts(self) -> u32 {
+        self.attempts
+    }
+
+    /// The first wait, in seconds.
+    pub const fn interval_seconds(self) -> u32 {
+        self.interval_seconds
+    }
+
+    /// How the waits grow.
+    pub const fn backoff(self) -> Waits {
+        self.backoff
+    }
+
+    /// How many seconds to wait after so many attempts have failed.
+    pub fn wait_after(self, failed: u32) -> u32 {
+        match self.backoff {
+            Waits::Fixed => self.interval_seconds,
+            Waits::Exponential => {
+                let doublings = failed.saturating_sub(1).min(31);
+                let wait = u64::from(self.interval_seconds) << doublings;
+                u32::try_from(wait)
+                    .unwrap_or(u32::MAX)
+                    .min(Self::MAX_INTERVAL_SECONDS)
+            }
+        }
+    }
+
+    /// All waits together, in seconds.
+    pub fn seconds(self) -> i64 {
+        (1..self.attempts)
+            .map(|failed| i64::from(self.wait_after(failed)))
+            .sum()
+    }
+}
+
+impl Waits {
+    /// Its name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Exponential => "exponential",
+        }
+    }
+
+    /// Reads field `retry.backoff`.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        [Self::Fixed, Self::Exponential]
+            .into_iter()
+            .find(|backoff| backoff.name() == name)
+            .ok_or_else(|| {
+                Error::invalid(
+                    "retry.backoff",
+                    "Invalid retry.backoff. Must be one of: fixed, exponential",
+                )
+            })
+    }
+}
+
+/// What an operator changes of a tenant's [`RetrySchedule`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetryPatch {
+    /// Another number of attempts.
+    pub attempts: Option<u32>,
+    /// Another interval, in seconds.
+    pub interval_seconds: Option<u32>,
+    /// Another growth of the waits.
+    pub backoff: Option<Waits>,
+}
+
+impl RetryPatch {
+    /// Reads fields `retry.attempts`, `retry.interval_seconds` and `retry.backoff`.
+    pub fn parse(
+        attempts: Option<i64>,
+        interval_seconds: Option<i64>,
+        backoff: Option<&str>,
+    ) -> Result<Self, Error> {
+        const LONGEST: u32 = RetrySchedule::MAX_INTERVAL_SECONDS;
+        const MOST: u32 = RetrySchedule::MAX_ATTEMPTS;
+        let within = |field: &'static str, number: Option<i64>, max: u32| {
+            let number = number.map(|number| {
+                let number = u32::try_from(number).ok();
+                number
+                    .filter(|number| (1..=max).contains(number))
+                    .ok_or_else(|| {
+                        let rule = format!("Invalid {field}. It is a whole number from 1 to {max}");
+                        Error::invalid(field, rule)
+                    })
+            });
+            number.transpose()
+        };
+        Ok(Self {
+            attempts: within("retry.attempts", attempts, MOST)?,
+            interval_seconds: within("retry.interval_seconds", interval_seconds, LONGEST)?,
+            backoff: backoff.map(Waits::parse).transpose()?,
+        })
+    }
+}
+
 /// A tenant's profile.
 #[derive(Debug, Clone)]
 pub struct Tenant {
@@ -46,6 +184,8 @@ pub struct Tenant {
     pub name: Name,
     /// How many requests it may make.
     pub rate_limit: RateLimit,
+    /// How its deliveries are tried again.
+    pub retry: RetrySchedule,
     /// When it was made.
     pub created_at: Timestamp,
     /// The hash of its current API key, so that a rotation knows which to retire.
@@ -62,6 +202,7 @@ impl Tenant {
             id,
             name,
             rate_limit: RateLimit::DEFAULT,
+            retry: RetrySchedule::DEFAULT,
             created_at,
             key: key.to_hex(),
         }
@@ -75,4 +216,62 @@ pub struct TenantPatch {
     pub name: Option<Name>,
     /// A new limit.
     pub rate_limit: Option<RateLimit>,
+    /// What changes of its retry schedule.
+    pub retry: RetryPatch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_waits_stay_and_exponential_ones_double_up_to_twelve_hours() {
+        let waits = |interval, backoff| {
+            let schedule = RetrySchedule::stored(10, interval, backoff);
+            [1, 2, 3, 9].map(|failed| schedule.wait_after(failed))
+        };
+        assert_eq!(waits(30, Waits::Fixed), [30; 4]);
+        assert_eq!(waits(30, Waits::Exponential), [30, 60, 120, 7_680]);
+        assert_eq!(waits(43_200, Waits::Exponential), [43_200; 4]);
+        assert_eq!(
+            waits(20_000, Waits::Exponential),
+            [20_000, 40_000, 43_200, 43_200]
+        );
+    }
+
+    #[test]
+    fn a_schedule_lasts_as_long_as_its_waits() {
+        assert_eq!(RetrySchedule::DEFAULT.seconds(), 4 * 30);
+        let doubling = RetrySchedule::stored(4, 10, Waits::Exponential);
+        assert_eq!(doubling.seconds(), 10 + 20 + 40);
+        assert_eq!(RetrySchedule::stored(1, 10, Waits::Fixed).seconds(), 0);
+    }
+
+    #[test]
+    fn a_bad_schedule_is_refused_with_its_field() {
+        let field = |patch: Result<RetryPatch, Error>| match patch {
+            Err(Error::Invalid { field, .. }) => field.into_owned(),
+            other => panic!("{other:?}"),
+        };
+        for bad in [0, -1, 11, i64::MAX] {
+            assert_eq!(
+                field(RetryPatch::parse(Some(bad), None, None)),
+                "retry.attempts"
+            );
+        }
+        for bad in [0, -1, 43_201, i64::MIN] {
+            assert_eq!(
+                field(RetryPatch::parse(None, Some(bad), None)),
+                "retry.interval_seconds"
+            );
+        }
+        for bad in ["", "Fixed", "linear"] {
+            assert_eq!(
+                field(RetryPatch::parse(None, None, Some(bad))),
+                "retry.backoff"
+            );
+        }
+        let widest = RetryPatch::parse(Some(10), Some(43_200), Some("exponential")).unwrap();
+        assert_eq!(widest.attempts, Some(10));
+    }
 }

@@ -29,6 +29,12 @@ impl Timestamp {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
+    /// This time and `micros` microseconds more.
+    #[must_use]
+    pub const fn plus_micros(self, micros: i64) -> Self {
+        Self(self.0 + micros)
+    }
+
     /// This time and `seconds` more.
     #[must_use]
     pub const fn plus_seconds(self, seconds: i64) -> Self {

@@ -36,7 +36,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
         let (parts, body) = request.into_parts();
         let bytes = read(body).await?;
         let once = once(&parts.headers, &parts.method, &parts.uri, &bytes)?;
-        Ok(Self(parse(&bytes)?, once))
+        Ok(Self(read_object(&bytes)?, once))
     }
 }
 
@@ -52,6 +52,22 @@ impl<S: Sync> FromRequest<S> for Repeat {
         let bytes = read(body).await?;
         let once = once(&parts.headers, &parts.method, &parts.uri, &bytes)?;
         Ok(Self(once))
+    }
+}
+
+/// The body as a `T` all of whose fields may be left out, and so may the body.
+#[derive(Debug)]
+pub struct OptionalBody<T>(pub T, pub Option<Once>);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: HttpRequest, _: &S) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        let once = once(&parts.headers, &parts.method, &parts.uri, &bytes)?;
+        let object: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        Ok(Self(read_object(object)?, once))
     }
 }
 
@@ -126,7 +142,12 @@ fn once(
     Once::parse(key.to_str().unwrap_or_default(), hash.finalize().into()).map(Some)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+/// Reads a JSON object, which is all that `bytes` holds.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] with the field at which it could not be read.
+pub fn read_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     // serde would read a list as a struct, field by field.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Error::invalid(
@@ -141,9 +162,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         let known = path.trim_end_matches('?').trim_end_matches('.');
         named(if known.is_empty() { "." } else { known }, error.inner())
     })?;
-    json.end()
-        .map_err(|error| named(".", &error))
-        .map(|()| value)
+    json.end().map_err(|error| named(".", &error))?;
+    // serde passes over what it does not want without a look.
+    std::str::from_utf8(bytes).map_err(|_| {
+        Error::invalid(
+            "body",
+            "Invalid request body. It is not valid JSON: not UTF-8",
+        )
+    })?;
+    Ok(value)
 }
 
 /// The error with the field at which reading stopped, and without the position.
@@ -188,7 +215,7 @@ mod tests {
     }
 
     fn fault(body: &str) -> (String, String) {
-        match parse::<In>(body.as_bytes()) {
+        match read_object::<In>(body.as_bytes()) {
             Err(Error::Invalid { field, reason }) => (field.into_owned(), reason),
             other => panic!("{other:?}"),
         }

@@ -150,9 +150,14 @@ fn address(http: &HttpRequest) -> Option<IpAddr> {
             .get::<ConnectInfo<SocketAddr>>()
             .map(|peer| peer.ip()),
     };
+    address.map(network)
+}
+
+/// Which network `address` counts as.
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
-        Some(IpAddr::V6(v6)) => Some(IpAddr::V6((v6.to_bits() & V6_NETWORK).into())),
-        Some(IpAddr::V4(_)) | None => address,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & V6_NETWORK).into()),
+        IpAddr::V4(_) => address,
     }
 }
 

@@ -13,8 +13,9 @@ pub mod surface;
 pub mod telemetry;
 pub mod wire;
 
-pub use body::{Body, Object, Repeat};
+pub use body::{Body, Object, OptionalBody, Repeat, read_object};
 pub use caller::Caller;
+pub use edge::network;
 pub use failure::Failure;
 pub use params::Params;
 pub use path::Path;

@@ -8,7 +8,9 @@ use axum::{
 };
 
 use super::Failure;
-use crate::domain::{Error, MessageId, RoomId, SubscriptionId, TenantId, UserId};
+use crate::domain::{
+    EndpointId, Error, MessageId, NotificationId, RoomId, SubscriptionId, TenantId, UserId,
+};
 
 /// The ids of a path, in its order. What is not an id names nothing: not found.
 #[derive(Debug)]
@@ -33,6 +35,18 @@ impl Segment for RoomId {
 impl Segment for MessageId {
     fn read(segment: &str) -> Result<Self, Error> {
         id(segment, "Message")
+    }
+}
+
+impl Segment for EndpointId {
+    fn read(segment: &str) -> Result<Self, Error> {
+        id(segment, "Webhook endpoint")
+    }
+}
+
+impl Segment for NotificationId {
+    fn read(segment: &str) -> Result<Self, Error> {
+        id(segment, "Notification")
     }
 }
 

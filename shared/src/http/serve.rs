@@ -8,9 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, edge::edge, surface::Surface, telemetry};
 use crate::{
-    app::{App, BadSettings, Means, Settings},
+    app::{App, BadSettings, Means, SealingSource, Settings, WebhookSettings, Webhooks},
     domain::Error,
-    providers::aws::Aws,
+    providers::{aws::Aws, sealing::Sealing, webhook::Sender},
     queue::{Jobs, PoisonQueue},
     store::usage::metered,
 };
@@ -60,10 +60,38 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
     let dynamodb = counted(&aws);
     let means = Means {
         master: secret.map(|id| Arc::new(aws.operator_key(id)) as _),
+        jobs: Jobs::new(aws.sqs(), settings.queues.clone()),
         ..Means::default()
     };
     let app = App::with(&settings, &dynamodb, means);
     until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+}
+
+/// Runs routes that send webhooks as [`serve`] runs others. The key that seals their secrets is in the secret that
+/// `SEALING_KEY_SECRET` names, or else is `SEALING_KEY`; `WEBHOOK_TARGETS` says where they may go.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub async fn serve_webhooks<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    telemetry::start();
+    let aws = Aws::from_env();
+    let (settings, webhooks) = started(Settings::of_webhooks(variable))?;
+    let means = Means {
+        webhooks: Some(sending(&aws, webhooks)),
+        ..Means::default()
+    };
+    let app = App::with(&settings, &counted(&aws), means);
+    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+}
+
+/// What webhooks are sent with, as `settings` say.
+pub fn sending(aws: &Aws, settings: WebhookSettings) -> Webhooks {
+    let sealing = match settings.sealing {
+        SealingSource::Secret(id) => aws.sealing(id),
+        SealingSource::Given(key) => Sealing::Given(key),
+    };
+    Webhooks::new(sealing, Sender::new(settings.targets))
 }
 
 /// What a function that consumes a stream or a queue works with: the service as its environment describes
@@ -81,6 +109,58 @@ pub fn consumer() -> Result<(App, PoisonQueue), lambda_http::Error> {
     };
     let app = App::with(&settings, &counted(&aws), means);
     Ok((app, PoisonQueue::new(aws.sqs(), poison)))
+}
+
+/// What the function that makes deliveries works with: as [`consumer`], with what webhooks are sent with, and
+/// connections.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub fn deliverer() -> Result<(App, PoisonQueue), lambda_http::Error> {
+    let aws = Aws::from_env();
+    let (settings, deliverer) = started(Settings::of_deliverer(variable))?;
+    let means = Means {
+        jobs: Jobs::new(aws.sqs(), settings.queues.clone()),
+        webhooks: Some(sending(&aws, deliverer.webhooks)),
+        sockets: Some(aws.sockets(&deliverer.sockets)),
+        ..Means::default()
+    };
+    let app = App::with(&settings, &counted(&aws), means);
+    Ok((app, PoisonQueue::new(aws.sqs(), deliverer.poison)))
+}
+
+/// What the function behind the WebSocket API works with: the service as its environment describes it, with the
+/// queues, and connections.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub fn gateway() -> Result<App, lambda_http::Error> {
+    let aws = Aws::from_env();
+    let (settings, endpoint) = started(Settings::of_gateway(variable))?;
+    let means = Means {
+        jobs: Jobs::new(aws.sqs(), settings.queues.clone()),
+        sockets: Some(aws.sockets(&endpoint)),
+        ..Means::default()
+    };
+    Ok(App::with(&settings, &counted(&aws), means))
+}
+
+/// What a function that nobody calls and that reads no queue works with: the service as its environment describes
+/// it, with the queues.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub fn sender() -> Result<App, lambda_http::Error> {
+    let aws = Aws::from_env();
+    let settings = started(Settings::from_env(variable))?;
+    let means = Means {
+        jobs: Jobs::new(aws.sqs(), settings.queues.clone()),
+        ..Means::default()
+    };
+    Ok(App::with(&settings, &counted(&aws), means))
 }
 
 /// Runs a function until SIGTERM, which Lambda sends between two invocations: there is nothing to finish.

@@ -13,7 +13,13 @@ use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use super::{credentials::Renewal, operator_key::RotatingKey, secret::Secret};
+use super::{
+    credentials::Renewal,
+    operator_key::RotatingKey,
+    sealing::{KeptKey, Sealing},
+    secret::Secret,
+    sockets::Sockets,
+};
 
 /// The way to AWS. Its clients share credentials and connections.
 #[derive(Debug)]
@@ -84,9 +90,39 @@ impl Aws {
         client!(self, aws_sdk_sqs, "SQS")
     }
 
+    /// The connections of the WebSocket API whose stage is at `endpoint`. A post is tried twice at most: what does not
+    /// pass within 3 s is tried again by whoever wanted it.
+    pub fn sockets(&self, endpoint: &str) -> Sockets {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(1))
+            .operation_attempt_timeout(Duration::from_secs(2))
+            .build();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(2)
+            .with_initial_backoff(Duration::from_millis(100));
+        let config = aws_sdk_apigatewaymanagement::config::Builder::from(&self.config)
+            .endpoint_url(endpoint)
+            .timeout_config(timeouts)
+            .retry_config(retries)
+            .interceptor(self.renewal.clone())
+            .retry_classifier(self.renewal.clone());
+        Sockets::new(aws_sdk_apigatewaymanagement::Client::from_conf(
+            config.build(),
+        ))
+    }
+
     /// The operator's key, kept in the secret of Secrets Manager that `id` names, an ARN or a name.
     pub fn operator_key(&self, id: String) -> RotatingKey {
+        RotatingKey::new(self.secret(id))
+    }
+
+    /// The key that seals tenants' secrets, kept in the secret of Secrets Manager that `id` names.
+    pub fn sealing(&self, id: String) -> Sealing {
+        Sealing::Kept(KeptKey::new(self.secret(id)))
+    }
+
+    fn secret(&self, id: String) -> Secret {
         let client = client!(self, aws_sdk_secretsmanager, "SECRETS_MANAGER");
-        RotatingKey::new(Secret::new(client, id))
+        Secret::new(client, id)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | partition key       | attributes                                                                                  |
 //! |---------------------|---------------------------------------------------------------------------------------------|
-//! | `tenant#evt_…`      | `kind`, `at`, `actor`, `room`, `users?`, `ttl`                                              |
+//! | `tenant#evt_…`      | `kind`, `at`, `actor?`, `room?`, `users?`, `endpoint?`, `reason?`, `ttl`                    |
 //! | `tenant#notif_…`    | `kind` = `notification`, `at`, `actor`, `topic`, `payload` (JSON), `users?`, `room?`, `topic_subscribers?`, `ttl` |
 //!
 //! **Invariant:** an event is written in the transaction of the change it tells of, and never changed.
@@ -20,7 +20,7 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    Done, Error, NotificationId, TenantId, UserId,
+    Done, Error, EventId, NotificationId, RoomId, TenantId, Timestamp, UserId,
     delivery::Subject,
     event::{Event, EventKind, RETENTION_SECONDS},
     message::Json,
@@ -33,6 +33,25 @@ use crate::domain::{
 pub struct EventStore {
     client: Client,
     table: String,
+}
+
+/// An event as it is told: what it does not say is left out.
+#[derive(Debug)]
+pub struct Happened {
+    /// What happened: `room.created` and so on.
+    pub kind: String,
+    /// When.
+    pub at: Timestamp,
+    /// Who did it; `None` for what the service did by itself.
+    pub actor: Option<UserId>,
+    /// In which room.
+    pub room: Option<RoomId>,
+    /// To whom.
+    pub users: Vec<UserId>,
+    /// To which webhook endpoint.
+    pub endpoint: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 /// What came of a try to store a notification.
@@ -59,8 +78,8 @@ impl EventStore {
             .s("pk", format!("{tenant}#{}", event.id))
             .s("kind", event.kind.name())
             .s("at", event.at)
-            .s("actor", &event.actor)
-            .s("room", event.room)
+            .s_opt("actor", event.actor.as_ref())
+            .s_opt("room", event.room)
             .n("ttl", event.at.seconds() + RETENTION_SECONDS);
         item = match &event.kind {
             EventKind::RoomCreated | EventKind::RoomUpdated => item,
@@ -68,6 +87,9 @@ impl EventStore {
                 item.list("users", users.iter().map(ToString::to_string))
             }
             EventKind::MemberLeft(user) => item.list("users", [user.to_string()].into_iter()),
+            EventKind::WebhookPaused { endpoint, reason } => {
+                item.s("endpoint", endpoint).s("reason", reason)
+            }
         };
         self.put(item.build()).map(transaction::put)
     }
@@ -131,16 +153,27 @@ impl EventStore {
         tenant: TenantId,
         id: NotificationId,
     ) -> Result<Option<Notification>, Error> {
+        let item = self.get(format!("{tenant}#{id}")).await?;
+        item.map(|item| notification_of(id, item)).transpose()
+    }
+
+    /// Something else that happened, as long as it is kept.
+    pub async fn happened(&self, tenant: TenantId, id: EventId) -> Result<Option<Happened>, Error> {
+        let item = self.get(format!("{tenant}#{id}")).await?;
+        item.map(|item| happened_of(&item)).transpose()
+    }
+
+    async fn get(&self, pk: String) -> Result<Option<Item>, Error> {
         let found = self
             .client
             .get_item()
             .table_name(&self.table)
-            .key("pk", s(format!("{tenant}#{id}")))
+            .key("pk", s(pk))
             .consistent_read(true)
             .send()
             .await
             .map_err(fault(&self.table))?;
-        found.item.map(|item| notification_of(id, item)).transpose()
+        Ok(found.item)
     }
 
     async fn put_alone(&self, item: Item, race: &mut Backoff) -> Result<(), Error> {
@@ -202,6 +235,23 @@ fn notification_of(id: NotificationId, mut item: Item) -> Result<Notification, E
         },
         sender: UserId::stored(item.text("actor")?.to_owned()),
         created_at: item.parse("at")?,
+    })
+}
+
+fn happened_of(item: &Item) -> Result<Happened, Error> {
+    let text = |name| Ok::<_, Error>(item.text_opt(name)?.map(ToOwned::to_owned));
+    let users = item.texts("users")?.into_iter();
+    Ok(Happened {
+        kind: item.text("kind")?.to_owned(),
+        at: item.parse("at")?,
+        actor: text("actor")?.map(UserId::stored),
+        room: item
+            .text_opt("room")?
+            .map(|room| room.parse().map_err(|_| malformed("room")))
+            .transpose()?,
+        users: users.map(|user| UserId::stored(user.to_owned())).collect(),
+        endpoint: text("endpoint")?,
+        reason: text("reason")?,
     })
 }
 

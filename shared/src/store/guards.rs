@@ -5,6 +5,7 @@
 //! |----------------------|----------------------------------------|---------------------------------------------------|
 //! | idempotency marker   | `tenant#once#operation#caller#key`     | `digest` (hex), `outcome` (map), `ttl`                  |
 //! | rate-limit bucket    | `tenant#rate`                          | `tat` (ns since 1970), `ttl`                      |
+//! | token of a connection | `socket_token#hash` (hex)              | `tenant`, `user`, `key` (hash in hex), `ttl`      |
 //! | health probe         | `health`                               | `at`                                              |
 //!
 //! **Invariant:** a marker is written in the transaction whose outcome it names, so there is a marker
@@ -13,7 +14,10 @@
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem},
+    types::{
+        AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld,
+        TransactWriteItem,
+    },
 };
 
 use super::{
@@ -22,10 +26,14 @@ use super::{
     item::{Item, NewItem, Read, malformed, n, s},
     transaction::{self, Outcome},
 };
-use crate::domain::{Error, Once, TenantId, Timestamp, UserId, text::escape};
+use crate::domain::{Error, Once, TenantId, Timestamp, UserId, secret::SecretHash, text::escape};
 
 /// How long a marker protects, in seconds.
 pub const MARKER_SECONDS: i64 = 24 * 3_600;
+/// What the second sender of a request is told whose answer is not kept.
+pub(super) const SHOWN: Error = Error::Conflict(
+    "This Idempotency-Key was used, and its answer held a secret that is shown only once",
+);
 /// A bucket that nobody used for so long is full, whatever it says.
 const BUCKET_SECONDS: i64 = 3_600;
 
@@ -51,6 +59,21 @@ pub(super) struct Claimed {
     pub(super) outcome: Item,
 }
 
+/// What a token of a connection opens.
+#[derive(Debug)]
+pub struct Opens {
+    /// Whose tenant's connection.
+    pub tenant: TenantId,
+    /// Whose connection.
+    pub user: UserId,
+    /// The API key it was made with.
+    pub key: SecretHash,
+}
+
+fn token_key(token: SecretHash) -> String {
+    format!("socket_token#{}", token.to_hex())
+}
+
 impl GuardStore {
     pub(super) fn new(client: Client, table: String) -> Self {
         Self { client, table }
@@ -71,6 +94,22 @@ impl GuardStore {
                 escape(user.as_str()),
                 escape(once.key())
             ),
+            once,
+            now,
+        )
+    }
+
+    /// A claim of `once` for `operation` by `tenant` itself, made at `now`.
+    pub fn tenant_claim(
+        &self,
+        tenant: TenantId,
+        operation: &'static str,
+        once: &Once,
+        now: Timestamp,
+    ) -> Claim {
+        // No user's id is empty.
+        self.claim_at(
+            format!("{tenant}#once#{operation}##{}", escape(once.key())),
             once,
             now,
         )
@@ -176,6 +215,64 @@ impl GuardStore {
             Some(item) => Ok(Err(item.number_opt("tat")?)),
             None => Ok(Err(None)),
         }
+    }
+
+    /// Keeps what a token of a connection opens, until `expires`.
+    pub async fn keep_token(
+        &self,
+        token: SecretHash,
+        opens: &Opens,
+        expires: Timestamp,
+    ) -> Result<(), Error> {
+        let item = NewItem::new()
+            .s("pk", token_key(token))
+            .s("tenant", opens.tenant)
+            .s("user", &opens.user)
+            .s("key", opens.key.to_hex())
+            .n("ttl", expires.seconds())
+            .build();
+        // Its own name: done twice, it is done once.
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .send()
+            .await
+            .map(drop)
+            .map_err(fault(&self.table))
+    }
+
+    /// Uses a token up, and says what it opens; `None` if there is none, or no longer. Whose answer is lost needs a
+    /// new one.
+    pub async fn take_token(
+        &self,
+        token: SecretHash,
+        now: Timestamp,
+    ) -> Result<Option<Opens>, Error> {
+        let deleted = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(token_key(token)))
+            .condition_expression("#ttl > :now")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":now", n(now.seconds()))
+            .return_values(ReturnValue::AllOld)
+            .send()
+            .await;
+        let item = match deleted {
+            Ok(gone) => gone.attributes.unwrap_or_default(),
+            Err(error) => {
+                return refusal(error, &self.table)
+                    .map(|_| None)
+                    .map_err(Verdict::into_error);
+            }
+        };
+        Ok(Some(Opens {
+            tenant: item.parse("tenant")?,
+            user: UserId::stored(item.text("user")?.to_owned()),
+            key: SecretHash::from_hex(item.text("key")?).ok_or_else(|| malformed("key"))?,
+        }))
     }
 
     /// Whether the store takes a conditional write.

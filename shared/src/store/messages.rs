@@ -260,6 +260,38 @@ impl MessageStore {
         }
     }
 
+    /// The last seq of a log that was sent before `at`. Reads the log backwards from its end.
+    pub async fn last_before(&self, thread: Thread, at: Timestamp) -> Result<Seq, Error> {
+        /// The first page is likely enough: few messages come before somebody looks.
+        const PAGE: i32 = 10;
+        let mut start = None;
+        loop {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .scan_index_forward(false)
+                .limit(if start.is_none() { PAGE } else { 10 * PAGE })
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", s(partition(thread)))
+                .projection_expression("sk, created_at")
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(fault(&self.table))?;
+            for item in page.items() {
+                if item.parse::<Timestamp>("created_at")? < at {
+                    return Ok(Seq::new(item.parse("sk")?));
+                }
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(Seq::ZERO);
+            }
+        }
+    }
+
     /// The message named `id`, if that log has it.
     pub async fn get(&self, thread: Thread, id: MessageId) -> Result<Option<Message>, Error> {
         let found = self

@@ -7,20 +7,25 @@
 
 mod aws;
 mod backoff;
+mod batch;
 mod item;
 mod paging;
 mod transaction;
 mod turns;
 
+pub mod connections;
+pub mod cursors;
 pub mod deliveries;
 pub mod events;
 pub mod guards;
 pub mod keys;
+pub mod listeners;
 pub mod messages;
 pub mod rooms;
 pub mod subscriptions;
 pub mod tenants;
 pub mod usage;
+pub mod webhooks;
 
 pub use backoff::Backoff;
 pub use transaction::Check;
@@ -28,9 +33,10 @@ pub use transaction::Check;
 use aws_sdk_dynamodb::Client;
 
 use self::{
-    deliveries::DeliveryStore, events::EventStore, guards::GuardStore, keys::KeyStore,
+    connections::ConnectionStore, cursors::CursorStore, deliveries::DeliveryStore,
+    events::EventStore, guards::GuardStore, keys::KeyStore, listeners::ListenerStore,
     messages::MessageStore, rooms::RoomStore, subscriptions::SubscriptionStore,
-    tenants::TenantStore,
+    tenants::TenantStore, webhooks::WebhookStore,
 };
 
 /// The tables' names.
@@ -52,11 +58,15 @@ pub struct Tables {
 pub struct Stores {
     pub tenants: TenantStore,
     pub subscriptions: SubscriptionStore,
+    pub webhooks: WebhookStore,
     pub keys: KeyStore,
     pub rooms: RoomStore,
     pub messages: MessageStore,
     pub events: EventStore,
     pub deliveries: DeliveryStore,
+    pub listeners: ListenerStore,
+    pub connections: ConnectionStore,
+    pub cursors: CursorStore,
     pub guards: GuardStore,
 }
 
@@ -69,10 +79,14 @@ impl Stores {
         Self {
             tenants: TenantStore::new(client.clone(), tables.tenants.clone()),
             subscriptions: SubscriptionStore::new(client.clone(), tables.tenants.clone()),
+            webhooks: WebhookStore::new(client.clone(), tables.tenants.clone(), events.clone()),
             keys: KeyStore::new(client.clone(), tables.keys.clone()),
             rooms: RoomStore::new(client.clone(), tables.rooms.clone(), events.clone()),
             messages: MessageStore::new(client.clone(), tables.messages.clone(), single_writer),
             deliveries: DeliveryStore::new(client.clone(), tables.deliveries.clone()),
+            listeners: ListenerStore::new(client.clone(), tables.deliveries.clone()),
+            connections: ConnectionStore::new(client.clone(), tables.deliveries.clone()),
+            cursors: CursorStore::new(client.clone(), tables.deliveries.clone()),
             events,
             guards,
         }

@@ -2,7 +2,7 @@
 //!
 //! | partition key | sort key    | attributes                                         |
 //! |---------------|-------------|----------------------------------------------------|
-//! | `profile`     | `tenant_…`  | `name`, `rate_limit`, `key` (hash), `created_at`   |
+//! | `profile`     | `tenant_…`  | `name`, `rate_limit`, `key` (hash), `created_at`, `retry_attempts?`, `retry_interval?` (s), `retry_backoff?` |
 //!
 //! **Invariant:** `key` names the tenant's current key: it changes in the transaction that writes that key.
 
@@ -14,8 +14,8 @@ use aws_sdk_dynamodb::{
 use super::{
     Backoff,
     aws::{fault, settle},
-    guards::Claim,
-    item::{Item, NewItem, Read, n, s},
+    guards::{Claim, SHOWN},
+    item::{Item, NewItem, Read, malformed, n, s},
     keys::KeyStore,
     paging::Partition,
     transaction::{self, Outcome},
@@ -24,7 +24,7 @@ use crate::domain::{
     Cursor, Error, Page, TenantId, Timestamp,
     page::Slice,
     secret::SecretHash,
-    tenant::{RateLimit, Tenant, TenantPatch},
+    tenant::{RateLimit, RetrySchedule, Tenant, TenantPatch, Waits},
     text::Name,
 };
 
@@ -144,6 +144,18 @@ impl TenantStore {
             sets.push("rate_limit = :rate");
             update = update.expression_attribute_values(":rate", n(rate.per_second()));
         }
+        if let Some(attempts) = patch.retry.attempts {
+            sets.push("retry_attempts = :attempts");
+            update = update.expression_attribute_values(":attempts", n(attempts));
+        }
+        if let Some(interval) = patch.retry.interval_seconds {
+            sets.push("retry_interval = :interval");
+            update = update.expression_attribute_values(":interval", n(interval));
+        }
+        if let Some(backoff) = patch.retry.backoff {
+            sets.push("retry_backoff = :backoff");
+            update = update.expression_attribute_values(":backoff", s(backoff.name()));
+        }
         if sets.is_empty() {
             return self.get(id).await;
         }
@@ -212,11 +224,6 @@ impl TenantStore {
     }
 }
 
-/// A repeated request for a secret.
-const SHOWN: Error = Error::Conflict(
-    "This Idempotency-Key was used, and its answer held a secret that is shown only once",
-);
-
 fn shown_before(
     claim: Option<&Claim>,
     marker: Option<&Option<transaction::Refusal>>,
@@ -251,7 +258,22 @@ fn from_item(item: &Item) -> Result<Tenant, Error> {
         id: item.parse("sk")?,
         name: Name::stored(item.text("name")?.to_owned()),
         rate_limit: RateLimit::stored(item.number("rate_limit")?),
+        retry: retry(item)?,
         created_at: item.parse("created_at")?,
         key: item.text("key")?.to_owned(),
     })
+}
+
+/// What was never changed is not in the profile.
+fn retry(item: &Item) -> Result<RetrySchedule, Error> {
+    let default = RetrySchedule::DEFAULT;
+    let backoff = item.text_opt("retry_backoff")?;
+    let backoff = backoff.map(|name| Waits::parse(name).map_err(|_| malformed("retry_backoff")));
+    Ok(RetrySchedule::stored(
+        item.number_opt("retry_attempts")?
+            .unwrap_or(default.attempts()),
+        item.number_opt("retry_interval")?
+            .unwrap_or(default.interval_seconds()),
+        backoff.transpose()?.unwrap_or(default.backoff()),
+    ))
 }

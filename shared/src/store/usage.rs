@@ -16,6 +16,7 @@ use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata,
     operation::{
         batch_get_item::{BatchGetItemError, BatchGetItemInput, BatchGetItemOutput},
+        delete_item::{DeleteItemError, DeleteItemInput, DeleteItemOutput},
         get_item::{GetItemError, GetItemInput, GetItemOutput},
         put_item::{PutItemError, PutItemInput, PutItemOutput},
         query::{QueryError, QueryInput, QueryOutput},
@@ -154,6 +155,7 @@ operations! {
     BatchGetItemInput, BatchGetItemOutput, BatchGetItemError, Read;
     PutItemInput, PutItemOutput, PutItemError, Write;
     UpdateItemInput, UpdateItemOutput, UpdateItemError, Write;
+    DeleteItemInput, DeleteItemOutput, DeleteItemError, Write;
     TransactWriteItemsInput, TransactWriteItemsOutput, TransactWriteItemsError, Write;
 }
 
@@ -178,7 +180,7 @@ macro_rules! reported {
 }
 
 reported! {
-    one: GetItemOutput, QueryOutput, PutItemOutput, UpdateItemOutput;
+    one: GetItemOutput, QueryOutput, PutItemOutput, UpdateItemOutput, DeleteItemOutput;
     each: BatchGetItemOutput, TransactWriteItemsOutput
 }
 

@@ -12,7 +12,12 @@ const START: Duration = Duration::from_secs(10);
 /// What Lambda gives a process to end, if an extension has registered.
 const GRACE: Duration = Duration::from_secs(2);
 /// Those that are fed by a stream or a queue.
-const CONSUMERS: [&str; 3] = ["FanoutFunction", "HeadsFunction", "LiveFunction"];
+const CONSUMERS: [&str; 4] = [
+    "DeliverFunction",
+    "FanoutFunction",
+    "HeadsFunction",
+    "LiveFunction",
+];
 
 fn functions(world: &World) -> Vec<Function> {
     let Deployed { lambda, .. } = world.deployed.as_ref().unwrap();

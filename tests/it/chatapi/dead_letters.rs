@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 use super::s;
 use crate::support::{Client, Tenant, tenant};
 
-const MESSAGE: &str = "msg_00000000002b8d1f9c3e5a7b9d1f3c5e";
-const ROOM: &str = "room_0193c1a27b0c7f3e8a6d5c4b3a291807";
-const NOTIFICATION: &str = "notif_0193c1a27b0c7f3e8a6d5c4b3a291807";
+pub(super) const MESSAGE: &str = "msg_00000000002b8d1f9c3e5a7b9d1f3c5e";
+pub(super) const ROOM: &str = "room_0193c1a27b0c7f3e8a6d5c4b3a291807";
+const EVENT: &str = "evt_0193c1a27b0c7f3e8a6d5c4b3a291807";
+pub(super) const NOTIFICATION: &str = "notif_0193c1a27b0c7f3e8a6d5c4b3a291807";
 
-/// Plants a row as `store/deliveries.rs` documents it. The `number`th died `number` seconds after noon.
-async fn plant(tenant: &Tenant, number: u32, dead: bool, subject: &[(&str, &str)]) {
-    let id = format!("dlv_{number:032x}");
+/// Plants a row as `store/deliveries` documents it. The `number`th died `number` seconds after noon.
+pub(super) async fn plant(tenant: &Tenant, number: u32, state: &str, subject: &[(&str, &str)]) {
+    let id = delivery(number);
     let at = format!(
         "2025-12-13T12:{:02}:{:02}.000000Z",
         number / 60,
@@ -25,10 +26,17 @@ async fn plant(tenant: &Tenant, number: u32, dead: bool, subject: &[(&str, &str)
         .table_name("Deliveries")
         .item("pk", s(format!("{}#{id}", tenant.id)))
         .item("v", AttributeValue::N("1".to_owned()))
+        .item("writes", AttributeValue::N("10".to_owned()))
+        .item("token", s(format!("{number:032x}")))
+        .item("state", s(state))
         .item("attempts", AttributeValue::N("5".to_owned()))
+        .item("round", AttributeValue::N("5".to_owned()))
+        .item("created_at", s("2025-12-13T11:00:00.000000Z"))
         .item("last_attempt_at", s(&at))
+        .item("ended_at", s(&at))
+        .item("overdue_at", s(&at))
         .item("error", s("connection timeout"));
-    if dead {
+    if state == "dead" {
         put = put
             .item("dead_shard", s(format!("{}#{}", tenant.id, number % 4)))
             .item("dead_at", s(format!("{at}#{id}")));
@@ -39,26 +47,48 @@ async fn plant(tenant: &Tenant, number: u32, dead: bool, subject: &[(&str, &str)
     put.send().await.unwrap();
 }
 
-async fn plant_message(tenant: &Tenant, number: u32, user: &str) {
+/// The id of the `number`th.
+pub(super) fn delivery(number: u32) -> String {
+    format!("dlv_{number:032x}")
+}
+
+pub(super) async fn plant_message(tenant: &Tenant, number: u32, user: &str) {
+    let what = format!("{ROOM}/{MESSAGE}:created");
     let subject = [
-        ("kind", "message"),
-        ("message", MESSAGE),
+        ("what", what.as_str()),
+        ("event", "message.created"),
         ("user", user),
         ("room", ROOM),
     ];
-    plant(tenant, number, true, &subject).await;
+    plant(tenant, number, "dead", &subject).await;
 }
 
-async fn plant_notification(tenant: &Tenant, number: u32) {
+pub(super) async fn plant_notification(tenant: &Tenant, number: u32) {
     let subject = [
-        ("kind", "notification"),
-        ("notification", NOTIFICATION),
+        ("what", NOTIFICATION),
+        ("event", "notification"),
+        ("user", "user1"),
         ("topic", "order.shipped"),
     ];
-    plant(tenant, number, true, &subject).await;
+    plant(tenant, number, "dead", &subject).await;
 }
 
-fn operator(tenant: &Tenant) -> Client {
+async fn plant_edit(tenant: &Tenant, number: u32) {
+    let what = format!("{ROOM}/{MESSAGE}:edited@1765627200000000");
+    let subject = [
+        ("what", what.as_str()),
+        ("event", "message.edited"),
+        ("room", ROOM),
+    ];
+    plant(tenant, number, "dead", &subject).await;
+}
+
+async fn plant_event(tenant: &Tenant, number: u32) {
+    let subject = [("what", EVENT), ("event", "member.joined"), ("room", ROOM)];
+    plant(tenant, number, "dead", &subject).await;
+}
+
+pub(super) fn operator(tenant: &Tenant) -> Client {
     tenant.world.operator().anew()
 }
 
@@ -67,10 +97,12 @@ fn path(tenant: &Tenant) -> String {
 }
 
 #[tokio::test]
-async fn dead_letters_are_shown_as_the_seed_shows() {
+async fn dead_letters_are_shown_as_the_seed_shows_and_with_what_it_does_not_know() {
     let tenant = tenant().await;
     plant_message(&tenant, 1, "user1").await;
     plant_notification(&tenant, 2).await;
+    plant_edit(&tenant, 3).await;
+    plant_event(&tenant, 4).await;
 
     let letters = operator(&tenant).get(&path(&tenant)).await;
 
@@ -78,6 +110,7 @@ async fn dead_letters_are_shown_as_the_seed_shows() {
         200,
         json!({
             "failed_messages": [{
+                "delivery_id": delivery(1),
                 "message_id": MESSAGE,
                 "user_id": "user1",
                 "room_id": ROOM,
@@ -86,10 +119,29 @@ async fn dead_letters_are_shown_as_the_seed_shows() {
                 "error": "connection timeout",
             }],
             "failed_notifications": [{
+                "delivery_id": delivery(2),
                 "notification_id": NOTIFICATION,
+                "user_id": "user1",
                 "topic": "order.shipped",
                 "attempts": 5,
                 "last_attempt_at": "2025-12-13T12:00:02.000000Z",
+                "error": "connection timeout",
+            }],
+            "failed_events": [{
+                "delivery_id": delivery(4),
+                "event": "member.joined",
+                "room_id": ROOM,
+                "message_id": null,
+                "attempts": 5,
+                "last_attempt_at": "2025-12-13T12:00:04.000000Z",
+                "error": "connection timeout",
+            }, {
+                "delivery_id": delivery(3),
+                "event": "message.edited",
+                "room_id": ROOM,
+                "message_id": MESSAGE,
+                "attempts": 5,
+                "last_attempt_at": "2025-12-13T12:00:03.000000Z",
                 "error": "connection timeout",
             }],
         }),
@@ -98,21 +150,22 @@ async fn dead_letters_are_shown_as_the_seed_shows() {
 }
 
 #[tokio::test]
-async fn without_failures_both_lists_are_empty() {
+async fn without_failures_all_lists_are_empty() {
     let tenant = tenant().await;
+    let what = format!("{ROOM}/{MESSAGE}:created");
     let alive = [
-        ("kind", "message"),
-        ("message", MESSAGE),
+        ("what", what.as_str()),
+        ("event", "message.created"),
         ("user", "u"),
         ("room", ROOM),
     ];
-    plant(&tenant, 1, false, &alive).await;
+    plant(&tenant, 1, "delivered", &alive).await;
 
     let letters = operator(&tenant).get(&path(&tenant)).await;
 
     letters.assert(
         200,
-        json!({ "failed_messages": [], "failed_notifications": [] }),
+        json!({ "failed_messages": [], "failed_notifications": [], "failed_events": [] }),
     );
 }
 

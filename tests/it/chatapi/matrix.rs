@@ -105,6 +105,11 @@ fn table() -> Vec<Row> {
             [401, 401, 404, 403, 204, 403, 401, 401],
         ),
         row(
+            "get /rooms/{room_id}/messages/{message_id}/deliveries",
+            &none,
+            [401, 401, 404, 403, 200, 200, 401, 401],
+        ),
+        row(
             "post /acks",
             &json!({ "room_id": "{room_id}", "seq": 1 }),
             [401, 401, 404, 403, 200, 200, 401, 401],
@@ -113,6 +118,11 @@ fn table() -> Vec<Row> {
             "post /notify",
             &json!({ "topic": "t", "payload": {}, "targets": { "room_id": "{room_id}" } }),
             [401, 401, 404, 403, 202, 202, 401, 401],
+        ),
+        row(
+            "get /notifications/{notification_id}",
+            &none,
+            [401, 401, 404, 404, 404, 200, 401, 401],
         ),
         row(
             "post /subscriptions",
@@ -129,10 +139,60 @@ fn table() -> Vec<Row> {
             &none,
             [401, 401, 404, 404, 204, 404, 401, 401],
         ),
+        row(
+            "post /ws/token",
+            &none,
+            [401, 401, 200, 200, 200, 200, 401, 401],
+        ),
+        row(
+            "post /webhooks",
+            &json!({ "url": "https://example.com/" }),
+            [401, 401, 201, 201, 201, 201, 401, 401],
+        ),
+        row(
+            "get /webhooks",
+            &none,
+            [401, 401, 200, 200, 200, 200, 401, 401],
+        ),
+        row(
+            "get /webhooks/{endpoint_id}",
+            &none,
+            [401, 401, 404, 200, 200, 200, 401, 401],
+        ),
+        row(
+            "patch /webhooks/{endpoint_id}",
+            &json!({ "description": "x" }),
+            [401, 401, 404, 200, 200, 200, 401, 401],
+        ),
+        row(
+            "delete /webhooks/{endpoint_id}",
+            &none,
+            [401, 401, 404, 204, 204, 204, 401, 401],
+        ),
+        row(
+            "post /webhooks/{endpoint_id}/secret/rotate",
+            &none,
+            [401, 401, 404, 201, 201, 201, 401, 401],
+        ),
+        row(
+            "post /webhooks/{endpoint_id}/test",
+            &none,
+            [401, 401, 404, 200, 200, 200, 401, 401],
+        ),
         row("get /health", &none, [200; 8]),
         row(
             "get /admin/dead-letters",
             &none,
+            [401, 401, 403, 200, 200, 200, 200, 401],
+        ),
+        row(
+            "post /admin/dead-letters/redrive",
+            &json!({ "tenant_id": "{tenant_id}" }),
+            [401, 401, 403, 202, 202, 202, 202, 401],
+        ),
+        row(
+            "delete /admin/dead-letters",
+            &json!({ "tenant_id": "{tenant_id}", "reason": "old" }),
             [401, 401, 403, 200, 200, 200, 200, 401],
         ),
         row(
@@ -197,11 +257,19 @@ async fn every_caller_may_do_what_the_table_says_and_no_more() {
                 .user("member")
                 .post("/subscriptions", &subscription)
                 .await;
+            let notification =
+                json!({ "topic": "t", "payload": {}, "targets": { "user_ids": ["third"] } });
+            let notified = tenant.user("admin").post("/notify", &notification).await;
+            let endpoint = json!({ "url": "http://127.0.0.1:1/" });
+            let endpoint = tenant.server().post("/webhooks", &endpoint).await;
+            let endpoint = endpoint.text("endpoint_id");
             let mut path = route
                 .replace("{room_id}", &room)
                 .replace("{message_id}", &message)
                 .replace("{user_id}", "third")
                 .replace("{subscription_id}", &subscribed.text("id"))
+                .replace("{notification_id}", &notified.text("notification_id"))
+                .replace("{endpoint_id}", &endpoint)
                 .replace("{tenant_id}", &tenant.id);
             match row.operation {
                 "delete /rooms/{room_id}/members" => path.push_str("?user_id=third"),
@@ -210,11 +278,19 @@ async fn every_caller_may_do_what_the_table_says_and_no_more() {
             }
             let body = match &row.body {
                 Value::Null => String::new(),
-                body => body.to_string().replace("{room_id}", &room),
+                body => body
+                    .to_string()
+                    .replace("{room_id}", &room)
+                    .replace("{tenant_id}", &tenant.id),
             };
             let method: Method = method.to_uppercase().parse().unwrap();
             let answer = caller(kind, &tenant, &other)
                 .send(method, &path, body)
+                .await;
+            // A tenant has few.
+            tenant
+                .server()
+                .delete(&format!("/webhooks/{endpoint}"))
                 .await;
             if answer.status != expected {
                 wrong.push(format!(

@@ -5,6 +5,7 @@ mod bad_input;
 mod cors;
 mod credentials;
 mod dead_letters;
+mod deliveries;
 mod health;
 mod idempotency;
 mod large_rooms;
@@ -14,9 +15,11 @@ mod members;
 mod messages;
 mod notifications;
 mod rate_limit;
+mod redrive;
 mod rooms;
 mod tenants;
 mod user_ids;
+mod webhooks;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -87,7 +90,7 @@ fn assert_time(value: &Value) {
 }
 
 /// All items of a table.
-async fn scan(world: &World, table: &str) -> Vec<Item> {
+pub async fn scan(world: &World, table: &str) -> Vec<Item> {
     let pages = world.dynamodb.scan().table_name(table).into_paginator();
     pages
         .items()

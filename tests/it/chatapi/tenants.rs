@@ -36,6 +36,7 @@ async fn a_tenant_is_created_and_its_key_works() {
             "api_key": made.body["api_key"],
             "name": "Acme ☂",
             "rate_limit": 100,
+            "retry": { "attempts": 5, "interval_seconds": 30, "backoff": "fixed" },
             "created_at": made.body["created_at"],
         }),
     );
@@ -63,6 +64,7 @@ async fn a_tenant_is_read_without_its_key() {
             "tenant_id": made.body["tenant_id"],
             "name": "Acme",
             "rate_limit": 100,
+            "retry": { "attempts": 5, "interval_seconds": 30, "backoff": "fixed" },
             "created_at": made.body["created_at"],
         }),
     );
@@ -120,6 +122,7 @@ async fn a_tenant_is_renamed_and_its_limit_changed() {
             "tenant_id": tenant.id,
             "name": "New",
             "rate_limit": 250,
+            "retry": { "attempts": 5, "interval_seconds": 30, "backoff": "fixed" },
             "created_at": patched.body["created_at"],
         }),
     );
@@ -146,6 +149,36 @@ async fn a_patch_changes_only_what_it_names() {
     }
     assert_eq!(before["name"], "New");
     assert_eq!(before["rate_limit"], 1_000_000);
+}
+
+#[tokio::test]
+async fn a_retry_schedule_is_changed_piece_by_piece() {
+    let tenant = tenant().await;
+    let path = format!("/admin/tenants/{}", tenant.id);
+    let operator = operator(&tenant.world);
+    let steps = [
+        (json!({ "attempts": 10 }), (10, 30, "fixed")),
+        (json!({ "interval_seconds": 43_200 }), (10, 43_200, "fixed")),
+        (
+            json!({ "backoff": "exponential" }),
+            (10, 43_200, "exponential"),
+        ),
+        (json!({}), (10, 43_200, "exponential")),
+        (
+            json!({ "attempts": 1, "interval_seconds": 1, "backoff": "fixed" }),
+            (1, 1, "fixed"),
+        ),
+    ];
+    for (retry, (attempts, interval, backoff)) in steps {
+        let patched = operator.patch(&path, &json!({ "retry": retry })).await;
+        let wanted = json!({
+            "attempts": attempts,
+            "interval_seconds": interval,
+            "backoff": backoff,
+        });
+        assert_eq!((patched.status, &patched.body["retry"]), (200, &wanted));
+        assert_eq!(operator.get(&path).await.body, patched.body);
+    }
 }
 
 #[tokio::test]

@@ -330,3 +330,62 @@ async fn a_batch_is_one_line_that_measures_it() {
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert_eq!(lines[0]["message"], "a record is poison");
 }
+
+#[tokio::test]
+async fn the_line_of_a_batch_of_deliveries_counts_what_became_of_them() {
+    let world = world().await;
+    let tenant = tenant_of(&world).await;
+    let room = tenant.group(&["alice", "bob"]).await;
+    let path = format!("/rooms/{room}/messages");
+    let alice = tenant.user("alice");
+    let said = alice.post(&path, &json!({ "content": "hi" })).await;
+    let body = json!({ "topic": "t", "payload": {}, "targets": { "user_ids": ["bob"] } });
+    let sent = alice.post("/notify", &body).await;
+    let (client, url) = world.queue("Poison");
+    let poison = PoisonQueue::new(client, url);
+    let subjects = [
+        // Nobody wants it: delivered. Bob is not there: retried. It never was: dead.
+        format!("{room}/{}:created", said.text("message_id")),
+        sent.text("notification_id"),
+        format!("notif_{:032x}", 1),
+    ];
+    let jobs = subjects.iter().map(|subject| {
+        json!({ "v": 1, "tenant": tenant.id, "subject": subject, "user": "bob" }).to_string()
+    });
+    let records = jobs.chain(["?".to_owned()]).map(|body| {
+        json!({
+            "messageId": body,
+            "receiptHandle": "none",
+            "body": body,
+            "attributes": {
+                "ApproximateReceiveCount": "1",
+                "SentTimestamp": "1765627200000",
+            },
+            "messageAttributes": {},
+        })
+    });
+    let records = json!({ "Records": records.collect::<Vec<_>>() });
+    let event = serde_json::from_value(records).unwrap();
+    let log = Log::begin();
+
+    deliver::handle(&world.app, &poison, event).await;
+
+    let line = log.take().pop().unwrap();
+    assert_sound(&line);
+    let counts = [
+        "records",
+        "delivered",
+        "retried",
+        "dead",
+        "put_aside",
+        "failed",
+    ];
+    assert_eq!(
+        counts.map(|count| line[count].to_string()),
+        ["4", "1", "1", "1", "1", "null"]
+    );
+    let metrics = metrics(&line);
+    for count in &counts[..5] {
+        assert!(metrics.contains(count), "{count}");
+    }
+}

@@ -5,6 +5,7 @@ mod faults;
 mod lines;
 mod metrics;
 mod operator_key;
+mod sealing;
 
 use std::sync::{Arc, Mutex};
 

@@ -29,7 +29,7 @@ const WRONG: &str = "mk_a_key_that_somebody_guessed";
 const MADE: i64 = 1_795_000_000;
 const ROTATED: i64 = MADE + 30 * OVERLAP_SECONDS;
 
-fn aws(http: SharedHttpClient) -> Aws {
+pub(super) fn aws(http: SharedHttpClient) -> Aws {
     let credentials = Credentials::new("AKIA", "secret", None, None, "test");
     let credentials = SharedCredentialsProvider::new(credentials);
     Aws::new(http, credentials, Some(Region::from_static("eu-west-1")))

@@ -1,28 +1,18 @@
 //! `kill -9` under load: what was acknowledged is there, once, in its place.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
 use super::http::{Answer, Connection, Said, page_path, said};
-use super::runner::{Runner, Start, Tenant};
-use super::wait::{LONG, until};
+use super::runner::{Start, Tenant};
+use super::stage::{Dice, Line, Stage};
+use super::wait::until;
 
 const KILLS: usize = 20;
 const SENDERS: usize = 6;
 const ROOMS: usize = 3;
-
-/// Where the runner is now, and how far the clients are.
-#[derive(Default)]
-struct Stage {
-    address: Mutex<Option<String>>,
-    raised: Condvar,
-    acknowledged: AtomicUsize,
-    senders_rest: AtomicBool,
-    readers_rest: AtomicBool,
-}
 
 /// A message that somebody sent, perhaps in vain.
 struct Sent {
@@ -32,76 +22,6 @@ struct Sent {
     keyed: bool,
     /// The seq it was acknowledged with.
     seq: Option<u64>,
-}
-
-impl Stage {
-    fn raise(&self, runner: &Runner) {
-        *self.address.lock().unwrap() = Some(runner.address());
-        self.raised.notify_all();
-    }
-
-    fn lower(&self) {
-        *self.address.lock().unwrap() = None;
-    }
-
-    /// A connection to the runner, as soon as there is one.
-    fn connect(&self) -> Connection {
-        until("a runner", || {
-            let none = self.address.lock().unwrap();
-            let wait = |address: &mut Option<String>| address.is_none();
-            let (address, _) = self.raised.wait_timeout_while(none, LONG, wait).unwrap();
-            let address = address.clone()?;
-            Connection::open(&address).ok()
-        })
-    }
-}
-
-/// A connection that is opened anew after each failure.
-struct Line<'a> {
-    stage: &'a Stage,
-    headers: [(&'static str, String); 2],
-    connection: Option<Connection>,
-}
-
-impl<'a> Line<'a> {
-    fn new(stage: &'a Stage, tenant: &Tenant, user: &str) -> Self {
-        Self {
-            stage,
-            headers: [
-                ("x-api-key", tenant.key.clone()),
-                ("x-user-id", user.to_owned()),
-            ],
-            connection: None,
-        }
-    }
-
-    /// `None` if the answer was lost.
-    fn send(&mut self, method: &str, path: &str, key: Option<&str>, body: &str) -> Option<Answer> {
-        let mut connection = self
-            .connection
-            .take()
-            .unwrap_or_else(|| self.stage.connect());
-        let answer = connection.send(method, path, &self.with(key), body).ok()?;
-        self.connection = Some(connection);
-        Some(answer)
-    }
-
-    /// Sends a request and hangs up.
-    fn hang_up(&mut self, path: &str, key: Option<&str>, body: &str) {
-        let mut connection = self
-            .connection
-            .take()
-            .unwrap_or_else(|| self.stage.connect());
-        // The runner may just have died.
-        drop(connection.write(&Connection::request("POST", path, &self.with(key), body)));
-    }
-
-    fn with<'b>(&'b self, key: Option<&'b str>) -> Vec<(&'b str, &'b str)> {
-        let headers = self.headers.iter().map(|(name, value)| (*name, &**value));
-        headers
-            .chain(key.map(|key| ("idempotency-key", key)))
-            .collect()
-    }
 }
 
 fn sender(stage: &Stage, tenant: &Tenant, user: &str, rooms: &[String], seed: u64) -> Vec<Sent> {
@@ -237,19 +157,6 @@ fn twenty_kills_under_load_lose_nothing_and_repeat_nothing() {
             }
         }
         assert!(places.is_empty(), "nobody sent {places:?}");
-    }
-}
-
-/// Numbers that look random, the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits >> 33) % limit as u64).unwrap()
     }
 }
 

@@ -133,6 +133,13 @@ fn nothing_waits_in_a_side_file_after_a_good_end() {
     let (_, _start) = runner.stop();
     let mut files = listing(&data);
     files.sort();
-    let whole = ["dynamodb.db", "lock", "master.key", "sqs.db", "streams"];
+    let whole = [
+        "dynamodb.db",
+        "lock",
+        "master.key",
+        "sealing.key",
+        "sqs.db",
+        "streams",
+    ];
     assert_eq!(files, whole);
 }

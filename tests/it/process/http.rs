@@ -214,6 +214,21 @@ impl Client {
         }
     }
 
+    /// The ids of all messages of `room`.
+    #[track_caller]
+    pub fn ids(&self, room: &str) -> Vec<String> {
+        let mut ids = Vec::new();
+        loop {
+            let page = self.get(&page_path(room, ids.len() as u64)).assert(200);
+            let page = page.as_array().unwrap();
+            let id = |message: &Value| message["message_id"].as_str().unwrap().to_owned();
+            ids.extend(page.iter().map(id));
+            if page.len() < PAGE {
+                return ids;
+            }
+        }
+    }
+
     /// A page of the log of `room`, after the seq `after`.
     #[track_caller]
     pub fn page(&self, room: &str, after: u64) -> Vec<Said> {

@@ -5,13 +5,15 @@
 
 mod crash;
 mod crowd;
+mod deliveries;
 mod end;
 mod examples;
-mod http;
+pub mod http;
 mod keeping;
 mod log;
 mod refusals;
 mod runner;
+mod stage;
 mod start;
 mod upgrade;
 pub mod wait;

@@ -64,6 +64,7 @@ impl Start {
             .current_dir(home.path())
             .env("TMPDIR", home.path())
             .env_remove("MASTER_API_KEY")
+            .env_remove("SEALING_KEY")
             .env_remove("RUST_LOG")
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_ACCESS_KEY_ID")

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::http::{Client, address};
 use super::runner::{MASTER_KEY, Start, Tenant, listing};
+use crate::support::receiver::Receiver;
 
 /// What a shell makes of `line`.
 fn shell(line: &str) -> Value {
@@ -128,6 +129,34 @@ fn the_key_in_the_environment_replaces_the_one_in_the_folder() {
         ..of_the_folder
     };
     old.get("/admin/tenants").assert(401);
+}
+
+#[test]
+fn an_endpoint_is_told_after_a_restart() {
+    let receiver = Receiver::new();
+    let any = ["--webhook-targets", "any"];
+    let runner = Start::new().with(any).run();
+    let tenant = runner.tenant();
+    let endpoint = json!({ "url": receiver.url });
+    let made = runner.user(&tenant, "alice").post("/webhooks", &endpoint);
+    let made = made.assert(201);
+    let (_, start) = runner.stop();
+    let runner = start.with(any).run();
+
+    let path = format!("/webhooks/{}/test", made["endpoint_id"].as_str().unwrap());
+    let trial = runner.user(&tenant, "alice").post(&path, &json!({}));
+
+    assert_eq!(trial.assert(200)["delivered"], true);
+    assert_eq!(receiver.take().len(), 1);
+}
+
+#[test]
+fn webhooks_do_not_go_to_this_machine_unless_that_is_allowed() {
+    let runner = Start::new().with(["--memory"]).run();
+    let tenant = runner.tenant();
+    let endpoint = json!({ "url": "https://127.0.0.1/" });
+    let refused = runner.user(&tenant, "alice").post("/webhooks", &endpoint);
+    assert_eq!(refused.assert(400)["error"]["field"], "url");
 }
 
 #[test]

@@ -8,8 +8,14 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// What `look` finds at last.
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LONG;
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(LONG, what, look)
+}
+
+/// What `look` finds before `bound` is over.
+#[track_caller]
+pub fn within<T>(bound: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + bound;
     loop {
         if let Some(found) = look() {
             return found;

@@ -17,12 +17,14 @@ use parlance_local::{
     template::Stack,
 };
 
-use super::store::MASTER_KEY;
+use super::store::{MASTER_KEY, SEALING_KEY};
 
 const TEMPLATE: &str = include_str!("../../../template.yaml");
 
 /// The secret that holds the operator's key.
 const MASTER_KEY_SECRET: &str = "master-key";
+/// The secret that holds the sealing key.
+const SEALING_KEY_SECRET: &str = "sealing-key";
 
 /// Where servers and processes live. The shared ones outlive the test that started them, and its runtime.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -64,6 +66,9 @@ impl Deployed {
         let mut names = names(&Stack::compiled_in().unwrap(), provisioned);
         names.insert("MasterApiKey".to_owned(), MASTER_KEY.to_owned());
         names.insert("MasterKey".to_owned(), MASTER_KEY_SECRET.to_owned());
+        names.insert("SealingKey".to_owned(), SEALING_KEY_SECRET.to_owned());
+        // The receivers of tests are on this machine.
+        names.insert("WebhookTargets".to_owned(), "any".to_owned());
         let mut definitions = definitions(TEMPLATE, &names).unwrap();
         change(&mut definitions);
         let surroundings = Surroundings::default().with("AWS_ENDPOINT_URL", endpoint);
@@ -85,8 +90,12 @@ pub fn stores(dynamodb: &DynamoDb, sqs: &Sqs) -> Router {
         dynamodb: Some(dynamodb.clone()),
         sqs: Some(sqs.clone()),
     });
-    let key = (MASTER_KEY_SECRET.to_owned(), MASTER_KEY.to_owned());
-    with_secrets(stores, BTreeMap::from([key]))
+    let keys = [
+        (MASTER_KEY_SECRET, MASTER_KEY),
+        (SEALING_KEY_SECRET, SEALING_KEY),
+    ];
+    let keys = keys.map(|(name, key)| (name.to_owned(), key.to_owned()));
+    with_secrets(stores, BTreeMap::from(keys))
 }
 
 /// Serves `router` on a port of this machine; its URL.

@@ -5,8 +5,9 @@
 mod client;
 pub mod deployed;
 pub mod faults;
+pub mod receiver;
 pub mod secrets;
 mod store;
 
 pub use client::{Client, Response};
-pub use store::{Tenant, World, settings, tenant, tenant_of, world, world_over};
+pub use store::{Tenant, World, app, app_sending, settings, tenant, tenant_of, world, world_over};

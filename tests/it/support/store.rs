@@ -7,11 +7,15 @@ use std::{
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use axum::Router;
-use parlance::app::{App, Settings};
+use parlance::{
+    app::{App, Means, Settings, Webhooks},
+    domain::{secret::SecretHash, webhook::Targets},
+    providers::{sealing::Sealing, sockets::Sockets, webhook::Sender},
+    queue::Jobs,
+};
 use parlance_lambda::Definition;
 use parlance_local::{
-    clients::embedded_dynamodb,
-    clients::embedded_sqs,
+    clients::{embedded_dynamodb, embedded_sockets, embedded_sqs},
     dynamodb::{DynamoDb, Sync},
     functions,
     provision::{Provisioned, provision},
@@ -28,6 +32,9 @@ use super::{
 
 /// The operator's key of every service under test.
 pub const MASTER_KEY: &str = "mk_the_operators_key_of_the_tests";
+
+/// What seals secrets in every service under test.
+pub const SEALING_KEY: &str = "the_sealing_key_of_the_tests";
 
 /// A service and its store.
 #[derive(Clone)]
@@ -79,7 +86,7 @@ impl World {
             .unwrap();
         // The file lives as long as the store holds it open.
         std::fs::remove_dir_all(&folder).ok();
-        let app = App::new(&settings(), &dynamodb);
+        let app = app_sending(&dynamodb, embedded_sqs(queues.http_client()), Targets::Any);
         Self {
             api: functions::router(&app),
             dynamodb,
@@ -127,10 +134,38 @@ impl World {
         (client, self.provisioned.queue_urls[name].clone())
     }
 
+    /// The SDK's way to the queues.
+    pub fn queues(&self) -> SharedHttpClient {
+        self.queues.http_client()
+    }
+
+    /// A client of the queues whose calls go through `wrap`.
+    pub fn sqs(
+        &self,
+        wrap: impl FnOnce(SharedHttpClient) -> SharedHttpClient,
+    ) -> aws_sdk_sqs::Client {
+        embedded_sqs(wrap(self.queues()))
+    }
+
     /// Another process over the same store: it shares no memory with this one. Its SDK calls go through
     /// `wrap`.
     pub fn another(&self, wrap: impl FnOnce(SharedHttpClient) -> SharedHttpClient) -> Self {
-        let app = App::new(&settings(), &self.client(wrap));
+        let app = app_sending(
+            &self.client(wrap),
+            embedded_sqs(self.queues.http_client()),
+            Targets::Any,
+        );
+        let api = functions::router(&app);
+        self.behind(app, api)
+    }
+
+    /// Another process over the same store, whose webhooks go to `targets` alone.
+    pub fn sending_to(&self, targets: Targets) -> Self {
+        let app = app_sending(
+            &self.dynamodb,
+            embedded_sqs(self.queues.http_client()),
+            targets,
+        );
         let api = functions::router(&app);
         self.behind(app, api)
     }
@@ -177,6 +212,33 @@ impl World {
     pub fn stranger(&self) -> Client {
         Client::new(self.api.clone())
     }
+}
+
+/// The use cases over a store that `dynamodb` reaches.
+pub fn app(dynamodb: &aws_sdk_dynamodb::Client, targets: Targets) -> App {
+    sending(dynamodb, Jobs::default(), targets)
+}
+
+/// The same, with the queues it sends to through `sqs`, and connections that nobody has.
+pub fn app_sending(
+    dynamodb: &aws_sdk_dynamodb::Client,
+    sqs: aws_sdk_sqs::Client,
+    targets: Targets,
+) -> App {
+    sending(dynamodb, Jobs::new(sqs, settings().queues), targets)
+}
+
+fn sending(dynamodb: &aws_sdk_dynamodb::Client, jobs: Jobs, targets: Targets) -> App {
+    let settings = settings();
+    let sealing = Sealing::Given(SecretHash::of(SEALING_KEY.as_bytes()));
+    let sockets = parlance_local::sockets::Sockets::default();
+    let means = Means {
+        jobs,
+        sockets: Some(Sockets::new(embedded_sockets(sockets.http_client()))),
+        webhooks: Some(Webhooks::new(sealing, Sender::new(targets))),
+        ..Means::default()
+    };
+    App::with(&settings, dynamodb, means)
 }
 
 /// As the functions' environment in the cloud: several writers, so every tail is read.
@@ -235,6 +297,11 @@ pub async fn tenant_of(world: &World) -> Tenant {
 }
 
 impl Tenant {
+    /// The tenant's server, acting for the tenant itself.
+    pub fn server(&self) -> Client {
+        Client::new(self.world.api.clone()).with("x-api-key", &self.key)
+    }
+
     /// The tenant's server, acting for `user`.
     pub fn user(&self, user: &str) -> Client {
         Client::new(self.world.api.clone())

@@ -60,8 +60,8 @@ fn memory_time_and_reserved_concurrency_have_their_reasons() {
 }
 
 #[test]
-fn who_serves_strangers_or_the_operator_can_be_capped() {
-    for binary in ["admin", "health", "edge", "heads"] {
+fn who_serves_or_waits_for_strangers_or_the_operator_can_be_capped() {
+    for binary in ["admin", "health", "edge", "heads", "webhooks"] {
         let cap = &function(binary)["Properties"]["ReservedConcurrentExecutions"];
         let yaml_serde::Value::Tagged(cap) = cap else {
             panic!("{binary} is not capped");

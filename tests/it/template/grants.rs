@@ -11,7 +11,7 @@ use super::{TEMPLATE, each, function, functions, resources, tagged};
 pub(super) struct Grant {
     /// `dynamodb:Query` and so on.
     pub(super) action: String,
-    /// `Rooms`, `Rooms/index/by_user`, `Messages/stream`, `Poison`, or `*`.
+    /// `Rooms`, `Rooms/index/by_user`, `Messages/stream`, `Poison`, `WebSocketApi/connections`, or `*`.
     pub(super) on: String,
 }
 
@@ -31,11 +31,14 @@ impl Grant {
 
     /// Whether Lambda does it for the function, and not the function's code.
     fn is_lambdas(&self) -> bool {
-        const POLLER: [&str; 4] = [
+        const POLLER: [&str; 7] = [
             "dynamodb:DescribeStream",
             "dynamodb:GetRecords",
             "dynamodb:GetShardIterator",
             "dynamodb:ListStreams",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:ReceiveMessage",
         ];
         self.action.starts_with("logs:") || POLLER.contains(&self.action.as_str())
     }
@@ -82,6 +85,12 @@ fn thing(resource: &Value) -> String {
                 .map(|table| format!("{table}/stream"))
                 .or_else(|| Some(attribute.strip_suffix(".Arn")?.to_owned()));
         }
+        let connections = tagged(resource, "Sub")
+            .and_then(|arn| arn.strip_suffix("/live/*/@connections/*"))
+            .and_then(|arn| arn.rsplit_once(":${"));
+        if let Some((_, api)) = connections {
+            return Some(format!("{}/connections", api.strip_suffix('}')?));
+        }
         if let Some(index) = tagged(resource, "Sub") {
             let (table, index) = index.strip_prefix("${")?.split_once(".Arn}")?;
             return Some(format!("{table}{index}"));
@@ -109,7 +118,7 @@ fn a_function_may_write_its_own_logs_and_no_others() {
 }
 
 #[test]
-fn a_function_may_be_fed_from_the_streams_it_consumes_and_no_others() {
+fn a_function_may_be_fed_from_the_streams_and_queues_it_consumes_and_no_others() {
     for (name, function) in functions() {
         let mut wanted = BTreeSet::new();
         for event in super::events(&function, "DynamoDB") {
@@ -122,6 +131,12 @@ fn a_function_may_be_fed_from_the_streams_it_consumes_and_no_others() {
             let aside = &event["DestinationConfig"]["OnFailure"]["Destination"];
             let aside = Grant::new("sqs:SendMessage", thing(aside));
             assert!(role(super::binary_of(&function)).contains(&aside), "{name}");
+        }
+        for event in super::events(&function, "SQS") {
+            let queue = thing(&event["Queue"]);
+            for action in ["DeleteMessage", "GetQueueAttributes", "ReceiveMessage"] {
+                wanted.insert(Grant::new(format!("sqs:{action}"), &queue));
+            }
         }
         let mut found = role(super::binary_of(&function));
         found.retain(|grant| grant.is_lambdas() && !grant.action.starts_with("logs:"));

@@ -80,7 +80,15 @@ impl fmt::Debug for Guarded {
 
 impl HttpConnector for Guarded {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let asked = asks(&operation(&request), &body(&request));
+        // Connections are reached in another way than tables and queues.
+        let asked = if request.uri().contains("/@connections/") {
+            vec![Grant::new(
+                "execute-api:ManageConnections",
+                "WebSocketApi/connections",
+            )]
+        } else {
+            asks(&operation(&request), &body(&request))
+        };
         let may = asked.iter().all(|it| self.guard.granted.contains(it));
         self.guard.asked.lock().unwrap().extend(asked);
         if may {
@@ -120,6 +128,10 @@ fn asks(operation: &str, body: &Value) -> Vec<Grant> {
             let queue = body["QueueUrl"].as_str().unwrap().rsplit('/').next();
             // A batch is allowed as its messages are.
             vec![Grant::new("sqs:SendMessage", queue.unwrap())]
+        }
+        "ChangeMessageVisibility" => {
+            let queue = body["QueueUrl"].as_str().unwrap().rsplit('/').next();
+            vec![Grant::new("sqs:ChangeMessageVisibility", queue.unwrap())]
         }
         other => panic!("{other} is new: what must it be granted?"),
     }

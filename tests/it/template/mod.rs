@@ -8,6 +8,7 @@ mod guard;
 mod permissions;
 mod queues;
 mod routes;
+mod sockets;
 
 use yaml_serde::Value;
 

@@ -4,13 +4,21 @@
 //! it does, rare paths included: [`Guard::assert_exact`] then compares what was asked for with what is granted.
 //! Everything around it is done by a process that nobody guards.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use axum::{Router, http::Method};
 use parlance::{
     app::App,
+    domain::{
+        Moment, Timestamp, UserId,
+        delivery::{Job, Receipt, Subject},
+        live::{Connection, ConnectionId},
+        secret::SecretHash,
+        webhook::Targets,
+    },
     http::{edge::edge, surface::ChatApi},
     queue::PoisonQueue,
+    store::{Backoff, Stores},
 };
 use parlance_local::{
     clients::embedded_sqs,
@@ -25,23 +33,65 @@ use super::{
     tagged,
 };
 use crate::support::{
-    Client, Response, Tenant, World,
+    Client, Response, Tenant, World, app_sending,
     faults::{Fault, Gate, faulty, script},
-    settings, tenant, world,
+    receiver::Receiver,
+    settings, tenant, tenant_of, world, world_over,
 };
 
 /// A function that is mounted alone, and the guard before it.
-async fn mounted(binary: &str, routes: Router<App>) -> (World, Guard) {
-    let (guard, world) = (Guard::of(binary), world().await);
+pub(super) async fn mounted(binary: &str, routes: Router<App>) -> (World, Guard) {
+    mounted_on(&world().await, binary, routes)
+}
+
+/// The same on `world`.
+fn mounted_on(world: &World, binary: &str, routes: Router<App>) -> (World, Guard) {
+    let guard = Guard::of(binary);
     let client = world.client(|client| guard.guard(client));
-    let app = App::new(&settings(), &client);
+    let sqs = world.sqs(|client| guard.guard(client));
+    let app = app_sending(&client, sqs, Targets::Any);
     let api = edge::<ChatApi>(routes, &app);
     (world.behind(app, api), guard)
 }
 
 #[track_caller]
-fn assert_done(response: &Response) {
+pub(super) fn assert_done(response: &Response) {
     assert!(response.status < 300, "{}", response.raw);
+}
+
+/// The delivery of `subject` to bob, attempted so many seconds after 1970.
+async fn attempted(tenant: &Tenant, subject: Subject, seconds: i64) -> Job {
+    let job = Job {
+        tenant: tenant.id.parse().unwrap(),
+        subject,
+        user: Some(UserId::parse("user_id", "bob").unwrap()),
+    };
+    let now = Timestamp::from_micros(seconds * 1_000_000);
+    let receipt = Receipt {
+        receives: 1,
+        sent_at: now,
+    };
+    let moment = Moment {
+        now,
+        ..parlance::http::moment(Duration::from_secs(25)).unwrap()
+    };
+    let attempt = tenant.world.app.attempt(&job, receipt, &moment);
+    attempt.await.unwrap();
+    job
+}
+
+/// A message of the delivery queue, as Lambda hands it over.
+fn delivery(body: &str, receives: u32) -> Value {
+    json!({
+        "messageId": "1",
+        "receiptHandle": "none",
+        "body": body,
+        "attributes": {
+            "ApproximateReceiveCount": receives.to_string(),
+            "SentTimestamp": "1765627200000",
+        },
+        "messageAttributes": {},
+    })
 }
 
 /// A client whose requests are done once.
@@ -53,7 +103,7 @@ fn once(client: Client) -> Client {
 const MANY: usize = 250;
 
 /// A room of user0 … user249, whose maker died when only user0 had a place.
-async fn half_made(tenant: &Tenant) -> String {
+pub(super) async fn half_made(tenant: &Tenant) -> String {
     let gate = Gate::default();
     let plan = script(
         "TransactWriteItems",
@@ -134,6 +184,13 @@ async fn messages_may_do_what_it_does() {
     let message = format!("{path}/{}", sent.text("message_id"));
     assert_done(&alice.get(&message).await);
     assert_done(&alice.put(&message, &json!({ "content": "Bye!" })).await);
+    let subject = Subject::MessageCreated {
+        room: room.parse().unwrap(),
+        id: sent.text("message_id").parse().unwrap(),
+    };
+    attempted(&plain, subject, 0).await;
+    let deliveries = alice.get(&format!("{message}/deliveries")).await;
+    assert_eq!(deliveries.body[0]["status"], "delivered");
     assert_done(&alice.delete(&message).await);
     // Who is no member may have been one when the same request was first sent.
     let stranger = once(tenant.user("mallory")).post(&path, &hello).await;
@@ -168,7 +225,12 @@ async fn notify_may_do_what_it_does() {
 
     let body = |targets: Value| json!({ "topic": "news", "payload": {}, "targets": targets });
     let alone = body(json!({ "user_ids": ["bob"] }));
-    assert_done(&user.post("/notify", &alone).await);
+    let sent = user.post("/notify", &alone).await;
+    assert_done(&sent);
+    let id = sent.text("notification_id");
+    attempted(&plain, id.parse().unwrap(), 0).await;
+    let status = user.get(&format!("/notifications/{id}")).await;
+    assert_eq!(status.body["deliveries"][0]["status"], "waiting");
     let to_room = body(json!({ "room_id": half }));
     assert_done(&once(user.clone()).post("/notify", &to_room).await);
     let topic = json!({ "topic": "news" });
@@ -182,6 +244,29 @@ async fn notify_may_do_what_it_does() {
     assert_done(&user.delete(&subscription).await);
 
     guard.assert_exact();
+}
+
+#[tokio::test]
+async fn webhooks_may_do_what_it_does() {
+    let (world, guard) = mounted("webhooks", webhooks::routes()).await;
+    let tenant = tenant().await.at(&world);
+    let server = tenant.server();
+
+    let body = json!({ "url": "http://127.0.0.1:1/" });
+    let made = once(server.clone()).post("/webhooks", &body).await;
+    assert_done(&made);
+    let path = format!("/webhooks/{}", made.text("endpoint_id"));
+    assert_done(&server.get("/webhooks").await);
+    assert_done(&server.get(&path).await);
+    assert_done(&server.patch(&path, &json!({ "status": "paused" })).await);
+    let rotate = format!("{path}/secret/rotate");
+    assert_done(&once(server.clone()).post(&rotate, &json!({})).await);
+    let trial = server.post(&format!("{path}/test"), &json!({})).await;
+    assert_eq!(trial.body["error"], "connection refused");
+    assert_done(&server.delete(&path).await);
+
+    // The key was given to this process; another client reads it.
+    guard.assert_all_but(&[Grant::new("secretsmanager:GetSecretValue", "SealingKey")]);
 }
 
 #[tokio::test]
@@ -209,6 +294,19 @@ async fn admin_may_do_what_it_does() {
         world: world.clone(),
     };
     assert_done(&own.user("alice").get(&letters).await);
+    // What is not kept cannot be delivered: it is dead at once.
+    let letter = |number: u32| format!("notif_{number:032x}").parse().unwrap();
+    let plain = own.at(&crate::support::world().await);
+    let first = attempted(&plain, letter(1), 0).await;
+    attempted(&plain, letter(2), 0).await;
+    let one = json!({ "tenant_id": own.id, "delivery_id": first.id().to_string() });
+    let redriven = operator().post("/admin/dead-letters/redrive", &one).await;
+    assert_eq!(redriven.body["redriven"], 1, "{}", redriven.raw);
+    let all = json!({ "tenant_id": own.id, "reason": "old" }).to_string();
+    let given_up = operator()
+        .send(Method::DELETE, "/admin/dead-letters", all)
+        .await;
+    assert_eq!(given_up.body["discarded"], 1, "{}", given_up.raw);
 
     // The secret is read when the process starts, by another client.
     guard.assert_all_but(&[Grant::new("secretsmanager:GetSecretValue", "MasterKey")]);
@@ -274,6 +372,82 @@ async fn heads_may_do_what_it_does() {
 }
 
 #[tokio::test]
+async fn deliver_may_do_what_it_does() {
+    let (world, guard) = mounted("deliver", Router::new()).await;
+    let (plain, receiver) = (tenant().await, Receiver::new());
+    let endpoint = json!({ "url": receiver.url });
+    let made = plain.server().post("/webhooks", &endpoint).await;
+    assert_done(&made);
+    let body = json!({ "topic": "t", "payload": {}, "targets": { "user_ids": ["bob"] } });
+    let notify = async || {
+        let sent = plain.user("alice").post("/notify", &body).await;
+        sent.text("notification_id")
+    };
+    let job = |subject: String| {
+        json!({ "v": 1, "tenant": plain.id, "subject": subject, "user": "bob" }).to_string()
+    };
+    // It has failed since 1970, so that the next failure pauses it.
+    receiver.answer(500);
+    attempted(&plain, notify().await.parse().unwrap(), 0).await;
+    // Bob had a connection of which nobody was told that it ended.
+    let now = parlance::http::moment(Duration::from_secs(25)).unwrap();
+    let stores = Stores::new(&plain.world.dynamodb, &settings().tables, false);
+    let connection = Connection {
+        id: ConnectionId::parse(&plain.id).unwrap(),
+        tenant: plain.id.parse().unwrap(),
+        user: UserId::parse("user_id", "bob").unwrap(),
+        connected_at: now.now.plus_seconds(-60),
+    };
+    let mut race = Backoff::until(now.deadline, 1);
+    let key = SecretHash::of(b"key");
+    let connected = stores.connections.connect(&connection, key, 5, &mut race);
+    connected.await.unwrap();
+
+    let room = plain.group(&["alice", "bob"]).await;
+    let path = format!("/rooms/{room}/messages");
+    let hello = json!({ "content": "Hello!" });
+    let said = plain.user("alice").post(&path, &hello).await;
+    let message = format!("{room}/{}:created", said.text("message_id"));
+    let poison = PoisonQueue::new(
+        world.sqs(|client| guard.guard(client)),
+        world.queue("Poison").1,
+    );
+    let handle = async |messages: &[Value]| {
+        let event = serde_json::from_value(json!({ "Records": messages })).unwrap();
+        let response = deliver::handle(&world.app, &poison, event).await;
+        response.batch_item_failures.len()
+    };
+    let failing = [delivery(&job(notify().await), 2), delivery("?", 1)];
+    assert_eq!(handle(&failing).await, 1);
+    receiver.answer(200);
+    let active = json!({ "status": "active" });
+    let path = format!("/webhooks/{}", made.text("endpoint_id"));
+    assert_done(&plain.server().patch(&path, &active).await);
+    assert_eq!(handle(&[delivery(&job(message), 1)]).await, 0);
+
+    // The secret and the connections are used by other clients.
+    guard.assert_all_but(&[
+        Grant::new("secretsmanager:GetSecretValue", "SealingKey"),
+        Grant::new("execute-api:ManageConnections", "WebSocketApi/connections"),
+    ]);
+}
+
+#[tokio::test]
+async fn reconcile_may_do_what_it_does() {
+    // Of its own: it looks at all tenants.
+    let plain = tenant_of(&world_over(|client| client).await).await;
+    let (world, guard) = mounted_on(&plain.world, "reconcile", Router::new());
+    let body = json!({ "topic": "t", "payload": {}, "targets": { "user_ids": ["bob"] } });
+    let sent = plain.user("alice").post("/notify", &body).await;
+    let id = sent.text("notification_id");
+    attempted(&plain, id.parse().unwrap(), 0).await;
+
+    reconcile::handle(&world.app).await.unwrap();
+
+    guard.assert_exact();
+}
+
+#[tokio::test]
 async fn what_is_not_granted_is_refused_and_noted() {
     // Who may only mount health may not make rooms.
     let (world, guard) = mounted("health", rooms::routes()).await;
@@ -286,24 +460,29 @@ async fn what_is_not_granted_is_refused_and_noted() {
 }
 
 #[test]
-fn the_function_that_is_told_where_the_master_key_is_may_read_it_and_no_other_may() {
+fn a_function_may_read_the_secrets_that_it_is_told_of_and_no_others() {
     let read = |binary: &str| {
         let grants = granted(binary).into_iter();
         let secrets = grants.filter(|grant| grant.action.starts_with("secretsmanager:"));
         secrets.collect::<Vec<_>>()
     };
     for (name, function) in functions() {
-        let told = &function["Properties"]["Environment"]["Variables"]["MASTER_API_KEY_SECRET"];
-        let told: Vec<_> = match told {
-            yaml_serde::Value::Tagged(choice) => each(&choice.value)[1..]
-                .iter()
-                .filter_map(|secret| tagged(secret, "Ref"))
-                .take(1)
-                .map(|secret| Grant::new("secretsmanager:GetSecretValue", secret))
-                .collect(),
-            _ => Vec::new(),
-        };
+        let variables = &function["Properties"]["Environment"]["Variables"];
+        let told: Vec<_> = ["MASTER_API_KEY_SECRET", "SEALING_KEY_SECRET"]
+            .into_iter()
+            .filter_map(|variable| match &variables[variable] {
+                yaml_serde::Value::Tagged(choice) => Some(each(&choice.value)),
+                _ => None,
+            })
+            .map(|choice| tagged(&choice[1], "Ref").unwrap().to_owned())
+            .map(|secret| Grant::new("secretsmanager:GetSecretValue", secret))
+            .collect();
         assert_eq!(read(binary_of(&function)), told, "{name}");
-        assert_eq!(told.len(), usize::from(name == "AdminFunction"), "{name}");
+        let own = match name.as_str() {
+            "AdminFunction" => vec!["MasterKey"],
+            "WebhooksFunction" | "DeliverFunction" => vec!["SealingKey"],
+            _ => vec![],
+        };
+        assert!(told.iter().map(|grant| grant.on.as_str()).eq(own), "{name}");
     }
 }

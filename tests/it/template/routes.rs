@@ -35,8 +35,10 @@ fn every_route_is_deployed_on_its_function_and_no_other_is() {
     assert_eq!(deployed("messages"), described(&messages::Doc::openapi()));
     assert_eq!(deployed("acks"), described(&acks::Doc::openapi()));
     assert_eq!(deployed("notify"), described(&notify::Doc::openapi()));
+    assert_eq!(deployed("webhooks"), described(&webhooks::Doc::openapi()));
     assert_eq!(deployed("admin"), described(&admin::Doc::openapi()));
     assert_eq!(deployed("health"), described(&health::Doc::openapi()));
+    assert_eq!(deployed("ws-token"), described(&sockets::Doc::openapi()));
     let own = ["GET /docs", "GET /openapi.json"].map(str::to_owned);
     assert_eq!(deployed("edge"), BTreeSet::from(own));
 }
@@ -48,7 +50,9 @@ fn what_no_route_takes_goes_to_the_edge() {
         routes.iter().any(|event| event["Path"].is_null())
     };
     assert!(takes_the_rest("edge"));
-    for binary in ["rooms", "messages", "acks", "notify", "admin", "health"] {
+    for binary in [
+        "rooms", "messages", "acks", "notify", "webhooks", "admin", "health", "ws-token",
+    ] {
         assert!(!takes_the_rest(binary), "{binary}");
     }
 }

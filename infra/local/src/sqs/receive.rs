@@ -19,11 +19,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Gives back what was received from a queue and not deleted, by readers that are gone.
+/// Gives back what was received from a queue and not deleted, by readers that are gone, as if they had not
+/// received it: to be killed often must not make dead letters.
 pub(super) fn release(turn: &mut Turn<'_>, name: &QueueName) -> Result<(), Fault> {
     turn.db
         .prepare_cached(
-            "UPDATE messages SET visible = ?2 WHERE queue = ?1 AND visible > ?2 AND receives > 0",
+            "UPDATE messages SET visible = ?2, receives = receives - 1
+             WHERE queue = ?1 AND visible > ?2 AND receives > 0",
         )?
         .execute(params![name, turn.now])?;
     turn.wake(name);

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::Surface;
 use crate::{
-    app::App,
-    domain::{Actor, Auditor, Error, Operator, UserId},
+    app::{App, auth::Session},
+    domain::{Actor, Auditor, Error, Operator, TenantKey, UserId},
     http::{
         request::{Request, single},
         wire::{ErrorBody, ErrorOut},
@@ -16,6 +16,10 @@ use crate::{
 /// A tenant's server, acting for a user.
 #[derive(Debug)]
 pub struct ChatApi;
+
+/// A tenant's server, acting for the tenant itself: no user is named.
+#[derive(Debug)]
+pub struct ChatApiTenant;
 
 /// The operator.
 #[derive(Debug)]
@@ -30,7 +34,8 @@ const TWO_KEYS: &str = "Send X-API-Key once";
 const TWO_USERS: &str = "Send X-User-Id once";
 const TWO_MASTER_KEYS: &str = "Send X-Master-Key once";
 
-async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Actor, Error> {
+/// What the tenant's key opens, once the request is charged to the tenant.
+async fn session(app: &App, headers: &HeaderMap, request: &Request) -> Result<Session, Error> {
     let key = single(headers, "x-api-key", TWO_KEYS)?.ok_or(Error::Unauthenticated(
         "Missing API key. Send it as X-API-Key",
     ))?;
@@ -46,6 +51,11 @@ async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Acto
     let (quota, verdict) = app.charge(&session, moment).await?;
     request.pays(quota);
     verdict?;
+    Ok(session)
+}
+
+async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Actor, Error> {
+    let session = session(app, headers, request).await?;
     let user = single(headers, "x-user-id", TWO_USERS)?.ok_or(Error::Unauthenticated(
         "Missing user. Send the user's id as X-User-Id",
     ))?;
@@ -116,6 +126,13 @@ fn envelope(error: &Error) -> ErrorOut {
     }
 }
 
+impl ChatApi {
+    /// What a client is told of `error`: the part of the envelope that says something.
+    pub fn wording(error: &Error) -> ErrorBody {
+        envelope(error).error
+    }
+}
+
 impl Surface for ChatApi {
     type Caller = Actor;
     const NAME: &'static str = "chatapi";
@@ -126,6 +143,24 @@ impl Surface for ChatApi {
         request: &Request,
     ) -> Result<Actor, Error> {
         actor(app, headers, request).await
+    }
+
+    fn envelope(error: &Error) -> impl Serialize {
+        envelope(error)
+    }
+}
+
+impl Surface for ChatApiTenant {
+    type Caller = TenantKey;
+    const NAME: &'static str = ChatApi::NAME;
+
+    async fn authenticate(
+        app: &App,
+        headers: &HeaderMap,
+        request: &Request,
+    ) -> Result<TenantKey, Error> {
+        let session = session(app, headers, request).await?;
+        Ok(app.tenant_key(&session))
     }
 
     fn envelope(error: &Error) -> impl Serialize {

@@ -24,6 +24,12 @@ pub struct Outcome {
     pub advanced: usize,
     /// How many jobs it sent.
     pub sent: usize,
+    /// How many deliveries were made.
+    pub delivered: usize,
+    /// How many deliveries wait for another attempt.
+    pub retried: usize,
+    /// How many deliveries have used up their attempts.
+    pub dead: usize,
     /// How many records could not be read, and will not be tried again.
     pub put_aside: usize,
     /// How many failed and will be tried again.
@@ -54,6 +60,9 @@ impl Observed {
             records = outcome.records,
             advanced = seldom(outcome.advanced),
             sent = seldom(outcome.sent),
+            delivered = seldom(outcome.delivered),
+            retried = seldom(outcome.retried),
+            dead = seldom(outcome.dead),
             put_aside = seldom(outcome.put_aside),
             failed = seldom(outcome.failed),
             duration_ms = millis(self.started),

@@ -7,7 +7,7 @@
 //! | `function`                       | the Lambda function; not on one machine                     |
 //! | `target`                         | which part of the program says it; not on the two below     |
 //!
-//! The line of a request ([`request`]) has target `parlance::request`, that of a batch of a stream
+//! The line of a request ([`request`]), and of an event of a connection ([`socket`]), has target `parlance::request`, that of a batch of a stream
 //! ([`batch`]) `parlance::batch`. On AWS Lambda both carry metrics in CloudWatch's embedded format
 //! ([`metrics`]). Nothing of a request's words enters a line: no content, key, cookie, query value or id
 //! that a user chose.
@@ -16,6 +16,7 @@ pub mod batch;
 mod lines;
 mod metrics;
 pub mod request;
+pub mod socket;
 mod trace;
 
 use std::sync::{

@@ -1,6 +1,6 @@
 //! Which rooms a user is in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use futures_util::future::try_join_all;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How many of a user's rooms a list looks at: those joined last.
-const MAX_JOINED: i32 = 1_000;
+const MAX_JOINED: usize = 1_000;
 /// A batch reads 100 items: head and member of each room.
 const ROOMS_AT_ONCE: usize = 50;
 
@@ -38,7 +38,7 @@ impl RoomStore {
         race: &Backoff,
     ) -> Result<Vec<RoomView>, Error> {
         let any = |room| Thread { tenant, room };
-        let rooms = self.rooms_of(tenant, user).await?;
+        let rooms = self.rooms_of(tenant, user, MAX_JOINED).await?;
         let batches = rooms.chunks(ROOMS_AT_ONCE).map(|rooms| {
             let keys = rooms
                 .iter()
@@ -76,6 +76,64 @@ impl RoomStore {
             .collect())
     }
 
+    /// Those of `rooms` that `user` is in.
+    pub async fn among(
+        &self,
+        tenant: TenantId,
+        user: &UserId,
+        rooms: &[RoomId],
+        race: &Backoff,
+    ) -> Result<HashSet<RoomId>, Error> {
+        let batches = rooms.chunks(2 * ROOMS_AT_ONCE).map(|rooms| {
+            let keys = rooms.iter().map(|room| {
+                let pk = partition(Thread {
+                    tenant,
+                    room: *room,
+                });
+                HashMap::from([
+                    ("pk".to_owned(), s(pk)),
+                    ("sk".to_owned(), s(member_sort(user))),
+                ])
+            });
+            self.batch(keys.collect(), Freshness::Strong, race.clone())
+        });
+        let items = try_join_all(batches).await?;
+        items.iter().flatten().map(room_of).collect()
+    }
+
+    /// Of the `recent` rooms that `user` joined last, those of at most `largest` members.
+    pub async fn small_joined(
+        &self,
+        tenant: TenantId,
+        user: &UserId,
+        recent: usize,
+        largest: usize,
+        race: &Backoff,
+    ) -> Result<Vec<RoomId>, Error> {
+        let rooms = self.rooms_of(tenant, user, recent).await?;
+        if rooms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = rooms.iter().map(|room| {
+            let pk = partition(Thread {
+                tenant,
+                room: *room,
+            });
+            HashMap::from([("pk".to_owned(), s(pk)), ("sk".to_owned(), s(HEAD))])
+        });
+        let heads = self
+            .batch(keys.collect(), Freshness::Eventual, race.clone())
+            .await?;
+        let mut small = Vec::new();
+        for item in &heads {
+            let head = head(item)?;
+            if head.room.members <= largest {
+                small.push(head.room.id);
+            }
+        }
+        Ok(small)
+    }
+
     /// The places of those of `users` who are in a room, in the order of their ids.
     pub async fn places(
         &self,
@@ -105,14 +163,19 @@ impl RoomStore {
         Ok(places)
     }
 
-    async fn rooms_of(&self, tenant: TenantId, user: &UserId) -> Result<Vec<RoomId>, Error> {
+    async fn rooms_of(
+        &self,
+        tenant: TenantId,
+        user: &UserId,
+        recent: usize,
+    ) -> Result<Vec<RoomId>, Error> {
         let page = self
             .client
             .query()
             .table_name(&self.table)
             .index_name("by_user")
             .scan_index_forward(false)
-            .limit(MAX_JOINED)
+            .limit(i32::try_from(recent).unwrap_or(i32::MAX))
             .key_condition_expression("user_key = :user")
             .expression_attribute_values(":user", s(user_key(tenant, user)))
             .send()

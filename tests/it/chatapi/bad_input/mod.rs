@@ -33,11 +33,12 @@ async fn written(world: &World) -> Vec<String> {
     all
 }
 
-/// A tenant with a room of alice (admin) and bob, in which alice has said something.
+/// A tenant with a room of alice (admin) and bob, in which alice has said something, and with a webhook endpoint.
 struct Stage {
     tenant: Tenant,
     room: String,
     message: String,
+    endpoint: String,
 }
 
 async fn stage() -> Stage {
@@ -47,10 +48,13 @@ async fn stage() -> Stage {
     let message = send(&tenant.user("alice"), &room, "hi")
         .await
         .text("message_id");
+    let endpoint = json!({ "url": "https://example.com/" });
+    let endpoint = tenant.server().post("/webhooks", &endpoint).await;
     Stage {
         tenant,
         room,
         message,
+        endpoint: endpoint.text("endpoint_id"),
     }
 }
 
@@ -60,6 +64,7 @@ impl Stage {
         route
             .replace("{room}", &self.room)
             .replace("{message}", &self.message)
+            .replace("{endpoint}", &self.endpoint)
             .replace("{tenant}", &self.tenant.id)
     }
 
@@ -100,7 +105,7 @@ impl Stage {
 }
 
 /// Every route that reads a body.
-fn with_body() -> [(Method, &'static str); 10] {
+fn with_body() -> [(Method, &'static str); 12] {
     [
         (Method::POST, "/rooms"),
         (Method::PATCH, "/rooms/{room}"),
@@ -110,6 +115,8 @@ fn with_body() -> [(Method, &'static str); 10] {
         (Method::POST, "/acks"),
         (Method::POST, "/notify"),
         (Method::POST, "/subscriptions"),
+        (Method::POST, "/webhooks"),
+        (Method::PATCH, "/webhooks/{endpoint}"),
         (Method::POST, "/admin/tenants"),
         (Method::PATCH, "/admin/tenants/{tenant}"),
     ]
@@ -484,6 +491,28 @@ async fn a_bad_tenant_is_refused_at_its_field() {
         (r#"{"rate_limit":99999999999999999999}"#, "rate_limit"),
         (r#"{"name":"ok","rate_limit":0}"#, "rate_limit"),
     ];
+    let retries = [
+        (r#"{"retry":5}"#, "retry"),
+        (r#"{"retry":[5,30]}"#, "retry"),
+        (r#"{"retry":{"attempts":0}}"#, "retry.attempts"),
+        (r#"{"retry":{"attempts":11}}"#, "retry.attempts"),
+        (r#"{"retry":{"attempts":"5"}}"#, "retry.attempts"),
+        (
+            r#"{"retry":{"interval_seconds":0}}"#,
+            "retry.interval_seconds",
+        ),
+        (
+            r#"{"retry":{"interval_seconds":43201}}"#,
+            "retry.interval_seconds",
+        ),
+        (
+            r#"{"retry":{"interval_seconds":1.5}}"#,
+            "retry.interval_seconds",
+        ),
+        (r#"{"retry":{"backoff":"linear"}}"#, "retry.backoff"),
+        (r#"{"retry":{"backoff":1}}"#, "retry.backoff"),
+        (r#"{"name":"ok","retry":{"attempts":0}}"#, "retry.attempts"),
+    ];
     let stage = stage().await;
     stage.refuses(Method::POST, "/admin/tenants", &names).await;
     stage
@@ -494,6 +523,9 @@ async fn a_bad_tenant_is_refused_at_its_field() {
         .await;
     stage
         .refuses(Method::PATCH, "/admin/tenants/{tenant}", &rates)
+        .await;
+    stage
+        .refuses(Method::PATCH, "/admin/tenants/{tenant}", &retries)
         .await;
 }
 
@@ -539,4 +571,64 @@ async fn no_answer_to_bad_input_tells_what_is_inside() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_bad_choice_of_dead_letters_is_refused_at_its_field() {
+    let stage = stage().await;
+    let tenant = &stage.tenant.id;
+    let with = |more: &str| format!(r#"{{"tenant_id":"{tenant}","reason":"why"{more}}}"#);
+    let cases = [
+        (r#"{"reason":"why"}"#.to_owned(), "tenant_id"),
+        (r#"{"tenant_id":5,"reason":"why"}"#.to_owned(), "tenant_id"),
+        (
+            r#"{"tenant_id":"tenant_1","reason":"why"}"#.to_owned(),
+            "tenant_id",
+        ),
+        (with(r#","delivery_id":"dlv_1""#), "delivery_id"),
+        (with(r#","delivery_id":7"#), "delivery_id"),
+        (
+            with(&format!(r#","delivery_id":"dlv_{:032x}","topic":"t""#, 1)),
+            "delivery_id",
+        ),
+        (with(r#","topic":"""#), "topic"),
+        (with(r#","topic":["t"]"#), "topic"),
+        (with(r#","room_id":"room_1""#), "room_id"),
+        (with(r#","older_than":"yesterday""#), "older_than"),
+        (with(r#","older_than":1765627200"#), "older_than"),
+        (with(r#","newer_than":"2025-12-13""#), "newer_than"),
+        (
+            with(r#","newer_than":"1969-12-31T23:59:59Z""#),
+            "newer_than",
+        ),
+        (
+            with(r#","newer_than":"9999-12-31T23:59:59-12:00""#),
+            "newer_than",
+        ),
+    ];
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(body, field)| (body.as_str(), *field))
+        .collect();
+    stage
+        .refuses(Method::POST, "/admin/dead-letters/redrive", &cases)
+        .await;
+    stage
+        .refuses(Method::DELETE, "/admin/dead-letters", &cases)
+        .await;
+    let long = "x".repeat(257);
+    let reasons = [
+        format!(r#"{{"tenant_id":"{tenant}"}}"#),
+        format!(r#"{{"tenant_id":"{tenant}","reason":" "}}"#),
+        format!(r#"{{"tenant_id":"{tenant}","reason":"a\u0000"}}"#),
+        format!(r#"{{"tenant_id":"{tenant}","reason":"{long}"}}"#),
+        format!(r#"{{"tenant_id":"{tenant}","reason":["why"]}}"#),
+    ];
+    let reasons: Vec<_> = reasons
+        .iter()
+        .map(|body| (body.as_str(), "reason"))
+        .collect();
+    stage
+        .refuses(Method::DELETE, "/admin/dead-letters", &reasons)
+        .await;
 }

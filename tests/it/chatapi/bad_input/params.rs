@@ -70,6 +70,7 @@ async fn a_bad_parameter_of_a_list_is_named() {
         ("/rooms", &others),
         ("/rooms/{room}/members", &members),
         ("/subscriptions", &others),
+        ("/webhooks", &others),
         ("/admin/tenants", &others),
         ("/rooms/{room}/messages", &seqs),
     ];

@@ -48,6 +48,7 @@ impl Requests {
                 request("POST", "/acks", &alice, &body)?
             }
             "notify" => get("/subscriptions")?,
+            "webhooks" => get("/webhooks")?,
             "admin" => {
                 let operator = [("x-master-key", MASTER_KEY)];
                 request("GET", "/admin/tenants", &operator, &Value::Null)?

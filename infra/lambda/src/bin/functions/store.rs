@@ -19,6 +19,10 @@ use crate::Outcome;
 pub(crate) const MASTER_KEY: &str = "mk_the_operators_key_of_the_figures";
 /// The secret that holds it.
 const MASTER_KEY_SECRET: &str = "master-key";
+/// What seals tenants' secrets.
+const SEALING_KEY: &str = "the_sealing_key_of_the_figures";
+/// The secret that holds it.
+const SEALING_KEY_SECRET: &str = "sealing-key";
 const TEMPLATE: &str = include_str!("../../../../../template.yaml");
 
 /// The stack's tables and queues, in a temporary folder.
@@ -56,8 +60,12 @@ impl Store {
             dynamodb: Some(self.dynamodb.clone()),
             sqs: Some(self.sqs.clone()),
         });
-        let key = (MASTER_KEY_SECRET.to_owned(), MASTER_KEY.to_owned());
-        with_secrets(stores, BTreeMap::from([key]))
+        let keys = [
+            (MASTER_KEY_SECRET, MASTER_KEY),
+            (SEALING_KEY_SECRET, SEALING_KEY),
+        ];
+        let keys = keys.map(|(name, key)| (name.to_owned(), key.to_owned()));
+        with_secrets(stores, BTreeMap::from(keys))
     }
 
     /// The functions of the template over this store.
@@ -65,6 +73,7 @@ impl Store {
         let mut names = names(&self.stack, &self.provisioned);
         names.insert("MasterApiKey".to_owned(), MASTER_KEY.to_owned());
         names.insert("MasterKey".to_owned(), MASTER_KEY_SECRET.to_owned());
+        names.insert("SealingKey".to_owned(), SEALING_KEY_SECRET.to_owned());
         Ok(definitions(TEMPLATE, &names)?)
     }
 }

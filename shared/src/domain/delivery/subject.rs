@@ -1,10 +1,9 @@
-//! Deliveries: what happened is told to one user, or to a tenant's endpoints, or ends as a dead letter.
+//! What deliveries tell of, and the jobs that make them.
 
 use std::{fmt, str::FromStr};
 
-use super::{
+use crate::domain::{
     DeliveryId, EventId, MessageId, NotificationId, RoomId, TenantId, Timestamp, UserId,
-    subscription::Topic,
 };
 
 /// What happened.
@@ -131,40 +130,6 @@ impl Job {
     pub fn id(&self) -> DeliveryId {
         DeliveryId::of(self.tenant, &self.subject, self.user.as_ref())
     }
-}
-
-/// A delivery whose attempts are used up.
-#[derive(Debug)]
-pub struct DeadLetter {
-    /// What could not be delivered.
-    pub subject: Letter,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it was last tried.
-    pub last_attempt_at: Timestamp,
-    /// Why the last attempt failed.
-    pub error: String,
-}
-
-/// What a delivery carries.
-#[derive(Debug)]
-pub enum Letter {
-    /// A message of a room, to one of its members.
-    Message {
-        /// Which.
-        id: MessageId,
-        /// To whom.
-        user: UserId,
-        /// From which room.
-        room: RoomId,
-    },
-    /// A notification.
-    Notification {
-        /// Which.
-        id: NotificationId,
-        /// About what.
-        topic: Topic,
-    },
 }
 
 #[cfg(test)]

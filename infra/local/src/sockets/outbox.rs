@@ -1,0 +1,211 @@
+//! What waits to be sent to one connection.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures_util::SinkExt as _;
+use futures_util::stream::SplitSink;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How many frames may wait, and how many bytes.
+const FRAMES: usize = 256;
+const BYTES: usize = 1 << 20;
+/// The largest frame that is taken: API Gateway's limit.
+pub(super) const LARGEST: usize = 128 * 1024;
+/// How long a post waits for room.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a farewell may take to be sent.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Clients come back over this time, not all at once.
+const SPREAD_MS: u64 = 4_000;
+const SOONEST_MS: u64 = 1_000;
+
+/// One connection as the rest of the world sees it.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    frames: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
+    end: watch::Sender<Option<End>>,
+    last_active: Mutex<SystemTime>,
+    pub(super) connected_at: SystemTime,
+    pub(super) source_ip: String,
+    pub(super) user_agent: String,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) code: u16,
+    pub(super) reason: &'static str,
+}
+
+/// What became of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Post {
+    Taken,
+    Gone,
+    TooLarge,
+}
+
+/// A frame, and its room; or the end, after all that was posted before it.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Frame(String, Option<OwnedSemaphorePermit>),
+    End(End),
+}
+
+impl Outbox {
+    pub(super) fn new(source_ip: String, user_agent: String) -> (Self, mpsc::Receiver<Waiting>) {
+        let (frames, waiting) = mpsc::channel(FRAMES);
+        let now = SystemTime::now();
+        let outbox = Self {
+            frames,
+            room: Arc::new(Semaphore::new(BYTES)),
+            end: watch::Sender::new(None),
+            last_active: Mutex::new(now),
+            connected_at: now,
+            source_ip,
+            user_agent,
+        };
+        (outbox, waiting)
+    }
+
+    /// Puts a frame into the outbox. If there is no room for it within two seconds, the connection is cut off.
+    pub(super) async fn post(&self, frame: String) -> Post {
+        if frame.len() > LARGEST {
+            return Post::TooLarge;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        let taken = timeout_at(deadline, async {
+            let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+            let place = self.frames.reserve().await;
+            match (room, place) {
+                (Ok(room), Ok(place)) => {
+                    place.send(Waiting::Frame(frame, Some(room)));
+                    Post::Taken
+                }
+                (Err(_), _) | (_, Err(_)) => Post::Gone,
+            }
+        });
+        tokio::select! {
+            taken = taken => taken.unwrap_or_else(|_| {
+                self.end(close_code::POLICY, "Too slow");
+                Post::Gone
+            }),
+            // Whoever waits for room need not wait for a connection that is over.
+            _ = self.ended() => Post::Gone,
+        }
+    }
+
+    /// Tells the client to come back, after all that waits.
+    pub(super) fn say_goodbye(&self) {
+        let mut random = [0; 8];
+        // Without randomness all come back at once: that is bearable.
+        let _ = getrandom::fill(&mut random);
+        let wait = SOONEST_MS + u64::from_ne_bytes(random) % SPREAD_MS;
+        let frame = format!(r#"{{"type":"server.shutdown","reconnect_after_ms":{wait}}}"#);
+        // Who has no room for it is not told.
+        let _ = self.frames.try_send(Waiting::Frame(frame, None));
+        self.close(close_code::AWAY, "Going away");
+    }
+
+    /// Ends the connection after all that waits.
+    pub(super) fn close(&self, code: u16, reason: &'static str) {
+        let end = End { code, reason };
+        if self.frames.try_send(Waiting::End(end)).is_err() {
+            self.end(code, reason);
+        }
+    }
+
+    /// Ends the connection at once. The first reason stands.
+    pub(super) fn end(&self, code: u16, reason: &'static str) {
+        self.end.send_if_modified(|end| {
+            let is_first = end.is_none();
+            if is_first {
+                *end = Some(End { code, reason });
+            }
+            is_first
+        });
+    }
+
+    /// Waits for the end.
+    pub(super) async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        let reason = match end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone(),
+            // The sender is ours: it cannot be gone.
+            Err(_) => None,
+        };
+        reason.unwrap_or(End {
+            code: close_code::ABNORMAL,
+            reason: "",
+        })
+    }
+
+    /// Something was said in one direction or the other.
+    pub(super) fn touch(&self) {
+        *self
+            .last_active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
+    }
+
+    pub(super) fn last_active(&self) -> SystemTime {
+        *self
+            .last_active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what waits, until the end.
+    pub(super) async fn send_all(
+        &self,
+        mut waiting: mpsc::Receiver<Waiting>,
+        mut sink: SplitSink<WebSocket, Message>,
+    ) {
+        let end = loop {
+            let next = tokio::select! {
+                biased;
+                end = self.ended() => break end,
+                next = waiting.recv() => next,
+            };
+            let (frame, room) = match next {
+                Some(Waiting::Frame(frame, room)) => (frame, room),
+                Some(Waiting::End(end)) => {
+                    self.end(end.code, end.reason);
+                    continue;
+                }
+                // The sender is ours: it cannot be gone.
+                None => break self.ended().await,
+            };
+            let sent = tokio::select! {
+                sent = sink.send(Message::Text(Utf8Bytes::from(frame))) => sent.is_ok(),
+                end = self.ended() => break end,
+            };
+            drop(room);
+            if sent {
+                self.touch();
+            } else {
+                self.end(close_code::ABNORMAL, "Connection lost");
+            }
+        };
+        if end.code == close_code::ABNORMAL {
+            return;
+        }
+        let close = Message::Close(Some(CloseFrame {
+            code: end.code,
+            reason: Utf8Bytes::from_static(end.reason),
+        }));
+        // Who does not read is not waited for.
+        let farewell = timeout(FAREWELL, async {
+            sink.send(close).await?;
+            sink.close().await
+        });
+        if !matches!(farewell.await, Ok(Ok(()))) {
+            tracing::debug!("a connection ended without a farewell");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The gateway with a handler that notes what it is given.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest};
+use aws_lambda_events::encodings::Body;
+use aws_sdk_apigatewaymanagement::Client;
+use aws_sdk_apigatewaymanagement::primitives::Blob;
+use axum::Router;
+use axum::routing::post;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::{Handler, Lifetimes, Sockets};
+use crate::clients::embedded_sockets;
+use crate::gateway;
+
+/// Far longer than anything here takes.
+const LONG: Duration = Duration::from_secs(30);
+
+type Caller = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A gateway on a port.
+struct Served {
+    address: String,
+    sockets: Sockets,
+    connections: Client,
+    events: Arc<Mutex<Vec<ApiGatewayWebsocketProxyRequest>>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Answers as it is told by the client's words: with them, slowly, or not at all.
+fn answer(event: &ApiGatewayWebsocketProxyRequest) -> ApiGatewayProxyResponse {
+    let mut answer = ApiGatewayProxyResponse::default();
+    answer.status_code = match event.query_string_parameters.first("status") {
+        Some(status) => status.parse().unwrap(),
+        None => 200,
+    };
+    match event.body.as_deref() {
+        Some("panic") => panic!("as it was told"),
+        Some("fail") => answer.status_code = 500,
+        Some(words) => answer.body = Some(Body::Text(words.to_owned())),
+        None => {}
+    }
+    answer
+}
+
+impl Served {
+    async fn new(lifetimes: Lifetimes) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let sockets = Sockets::new(lifetimes);
+        let events: Arc<Mutex<Vec<_>>> = Arc::default();
+        let noted = Arc::clone(&events);
+        let handler = Handler::new(move |event| {
+            noted.lock().unwrap().push(event.clone());
+            Box::pin(async move { answer(&event) })
+        });
+        let api = Router::new().route("/ws", post(async || "the API's"));
+        let router = sockets.router(handler, api);
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(gateway::serve(listener, router, stopping));
+        Self {
+            address,
+            connections: embedded_sockets(sockets.http_client()),
+            sockets,
+            events,
+            stop,
+        }
+    }
+
+    async fn usual() -> Self {
+        Self::new(Lifetimes::default()).await
+    }
+
+    async fn open(&self) -> Caller {
+        let (client, _) = connect_async(format!("ws://{}/ws", self.address))
+            .await
+            .unwrap();
+        client
+    }
+
+    fn events(&self) -> Vec<ApiGatewayWebsocketProxyRequest> {
+        self.events.lock().unwrap().clone()
+    }
+
+    fn routes(&self) -> Vec<String> {
+        let events = self.events();
+        let routes = events.iter().map(|it| it.request_context.route_key.clone());
+        routes.map(Option::unwrap).collect()
+    }
+
+    fn connection(&self) -> String {
+        let events = self.events();
+        let last = events.last().unwrap();
+        last.request_context.connection_id.clone().unwrap()
+    }
+
+    /// The status that a post to a connection is answered with.
+    async fn post(&self, id: &str, frame: &str) -> u16 {
+        let post = self.connections.post_to_connection().connection_id(id);
+        match post.data(Blob::new(frame)).send().await {
+            Ok(_) => 200,
+            Err(error) => error.raw_response().unwrap().status().as_u16(),
+        }
+    }
+
+    /// The same, once the connection is there.
+    async fn post_once_open(&self, id: &str, frame: &str) {
+        let deadline = Instant::now() + LONG;
+        while self.post(id, frame).await == 410 {
+            assert!(Instant::now() < deadline, "it is never there");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until every connection has ended, its `$disconnect` included.
+    async fn end(self) -> Vec<String> {
+        self.sockets.shut_down().await;
+        self.stop.send_replace(true);
+        self.routes()
+    }
+}
+
+async fn hear(client: &mut Caller) -> Message {
+    let message = timeout(LONG, client.next()).await.unwrap();
+    message.unwrap().unwrap()
+}
+
+async fn closed(client: &mut Caller) -> u16 {
+    loop {
+        if let Message::Close(frame) = hear(client).await {
+            return frame.unwrap().code.into();
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_come_in_order_and_the_last_one_once() {
+    let served = Served::usual().await;
+    let mut client = served.open().await;
+    for words in ["one", "two"] {
+        client.send(Message::text(words)).await.unwrap();
+        assert_eq!(hear(&mut client).await, Message::text(words));
+    }
+    client.close(None).await.unwrap();
+    while let Some(Ok(_)) = client.next().await {}
+    let events = ["$connect", "$default", "$default", "$disconnect"];
+    assert_eq!(served.end().await, events);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_is_disconnected_too() {
+    let served = Served::usual().await;
+    drop(served.open().await);
+    assert_eq!(served.end().await, ["$connect", "$disconnect"]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_handshakes_status() {
+    let served = Served::usual().await;
+    for status in [401, 403, 429, 500] {
+        let url = format!("ws://{}/ws?status={status}", served.address);
+        match connect_async(url).await {
+            Err(Error::Http(response)) => assert_eq!(response.status(), status),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(served.sockets.is_empty());
+}
+
+#[tokio::test]
+async fn another_method_is_the_apis() {
+    let served = Served::usual().await;
+    let mut stream = TcpStream::connect(&served.address).await.unwrap();
+    let request = "POST /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)
+        .await
+        .unwrap();
+    assert!(answer.ends_with("the API's"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_is_told_to_the_client_as_api_gateway_does() {
+    let served = Served::usual().await;
+    let mut client = served.open().await;
+    for words in ["fail", "panic"] {
+        client.send(Message::text(words)).await.unwrap();
+        let answer = hear(&mut client).await;
+        let answer: serde_json::Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
+        assert_eq!(answer["message"], "Internal server error");
+        assert_eq!(answer["connectionId"], served.connection());
+    }
+    client.send(Message::text("still here")).await.unwrap();
+    assert_eq!(hear(&mut client).await, Message::text("still here"));
+}
+
+#[tokio::test]
+async fn what_is_posted_arrives_in_order() {
+    let served = Served::usual().await;
+    let mut client = served.open().await;
+    let id = served.connection();
+    served.post_once_open(&id, "0").await;
+    for number in 1..100 {
+        assert_eq!(served.post(&id, &number.to_string()).await, 200);
+    }
+    for number in 0..100 {
+        assert_eq!(hear(&mut client).await, Message::text(number.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_found_who_is_not_there() {
+    let served = Served::usual().await;
+    assert_eq!(served.post("nobody", "hi").await, 410);
+    let gone = served.connections.get_connection().connection_id("nobody");
+    let gone = gone.send().await.unwrap_err().into_service_error();
+    assert!(gone.is_gone_exception());
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_large_is_refused() {
+    let served = Served::usual().await;
+    let _client = served.open().await;
+    let id = served.connection();
+    served.post_once_open(&id, "hi").await;
+    assert_eq!(served.post(&id, &"x".repeat(128 * 1024)).await, 200);
+    assert_eq!(served.post(&id, &"x".repeat(128 * 1024 + 1)).await, 413);
+}
+
+#[tokio::test]
+async fn a_connection_tells_who_is_at_its_other_end() {
+    let served = Served::usual().await;
+    let _client = served.open().await;
+    let id = served.connection();
+    served.post_once_open(&id, "hi").await;
+    let found = served.connections.get_connection().connection_id(&id);
+    let found = found.send().await.unwrap();
+    assert_eq!(found.identity().unwrap().source_ip(), Some("127.0.0.1"));
+    assert!(found.last_active_at() >= found.connected_at());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_deleted_is_closed() {
+    let served = Served::usual().await;
+    let mut client = served.open().await;
+    let id = served.connection();
+    served.post_once_open(&id, "hi").await;
+    let deleted = served.connections.delete_connection().connection_id(&id);
+    deleted.send().await.unwrap();
+    assert_eq!(closed(&mut client).await, 1000);
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_cut_off() {
+    let served = Served::usual().await;
+    let _deaf = served.open().await;
+    let id = served.connection();
+    served.post_once_open(&id, "hi").await;
+    let frame = "x".repeat(100 * 1024);
+    let deadline = Instant::now() + LONG;
+    while served.post(&id, &frame).await == 200 {
+        assert!(Instant::now() < deadline, "there is always room");
+    }
+    assert_eq!(served.post(&id, "hi").await, 410);
+    assert_eq!(served.end().await, ["$connect", "$disconnect"]);
+}
+
+#[tokio::test]
+async fn silence_ends_a_connection() {
+    let served = Served::new(Lifetimes {
+        idle: Duration::from_millis(50),
+        ..Lifetimes::default()
+    })
+    .await;
+    let mut client = served.open().await;
+    assert_eq!(closed(&mut client).await, 1001);
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_its_lifetime_whatever_is_said() {
+    let served = Served::new(Lifetimes {
+        whole: Duration::from_millis(200),
+        ..Lifetimes::default()
+    })
+    .await;
+    let mut client = served.open().await;
+    loop {
+        // Once it is closing, nothing can be said.
+        drop(client.send(Message::text("hi")).await);
+        if let Message::Close(frame) = hear(&mut client).await {
+            assert_eq!(u16::from(frame.unwrap().code), 1001);
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_are_told_when_it_shuts_down() {
+    let served = Served::usual().await;
+    let mut clients = [served.open().await, served.open().await];
+    let sockets = served.sockets.clone();
+    let closing = tokio::spawn(async move { sockets.shut_down().await });
+    for client in &mut clients {
+        let goodbye = hear(client).await;
+        assert!(goodbye.to_text().unwrap().contains("server.shutdown"));
+        assert_eq!(closed(client).await, 1001);
+    }
+    closing.await.unwrap();
+    let left = served.routes();
+    assert_eq!(left.iter().filter(|it| *it == "$disconnect").count(), 2);
+}

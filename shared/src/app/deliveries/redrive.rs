@@ -1,0 +1,183 @@
+//! What an admin does with dead letters: tries them again, or gives them up.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+
+pub use crate::store::deliveries::Filter;
+use crate::{
+    app::App,
+    domain::{Auditor, DeliveryId, Error, Moment, TenantId, delivery::Reason},
+    store::{
+        Backoff,
+        deliveries::{Row, TENANT_SHARDS},
+    },
+};
+
+/// The most dead letters of one request.
+const MOST: usize = 1_000;
+/// How many are read at once.
+const PAGE: usize = 100;
+/// How many rows are written at the same time.
+const AT_ONCE: usize = 16;
+/// How much of a moment is kept for the page that is under way.
+const AFTERWARDS: Duration = Duration::from_secs(4);
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selected {
+    /// This one.
+    One(DeliveryId),
+    /// All to which this applies.
+    All(Filter),
+}
+
+/// What became of the dead letters that were meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many were dead until now.
+    pub count: usize,
+    /// Whether there may be more: the same request goes on.
+    pub more: bool,
+}
+
+/// What is done with a dead letter.
+#[derive(Debug, Clone, Copy)]
+enum Deed<'a> {
+    Redrive,
+    Discard { by: &'a str, reason: &'a str },
+}
+
+impl App {
+    /// Tries dead letters of a tenant again, each with a fresh set of attempts: at most 1,000, the oldest first in each
+    /// part of the index.
+    ///
+    /// What is not dead any more stays as it is, so doing it twice is doing it once. The row is written first, as
+    /// overdue in a minute, and its job sent after that: a crash in between is healed by [`App::requeue`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if one is meant that is not there. If the queue or the store is out: some may be done.
+    pub async fn redrive(
+        &self,
+        auditor: &Auditor,
+        tenant: TenantId,
+        selected: &Selected,
+        moment: &Moment,
+    ) -> Result<Swept, Error> {
+        auditor.may_read(tenant)?;
+        self.sweep(tenant, selected, Deed::Redrive, moment).await
+    }
+
+    /// Gives dead letters of a tenant up: at most 1,000. Their rows say who did it, when and why, and so does a line.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::redrive`].
+    pub async fn discard(
+        &self,
+        auditor: &Auditor,
+        tenant: TenantId,
+        selected: &Selected,
+        reason: &Reason,
+        moment: &Moment,
+    ) -> Result<Swept, Error> {
+        auditor.may_read(tenant)?;
+        let by = match auditor {
+            Auditor::Operator(_) => "operator",
+            Auditor::Tenant(actor) => actor.user().as_str(),
+        };
+        let reason = reason.as_str();
+        let deed = Deed::Discard { by, reason };
+        let swept = self.sweep(tenant, selected, deed, moment).await?;
+        let is_operator = matches!(auditor, Auditor::Operator(_));
+        let count = swept.count;
+        tracing::info!(%tenant, is_operator, count, "dead letters were discarded");
+        Ok(swept)
+    }
+
+    async fn sweep(
+        &self,
+        tenant: TenantId,
+        selected: &Selected,
+        deed: Deed<'_>,
+        moment: &Moment,
+    ) -> Result<Swept, Error> {
+        let deliveries = &self.stores().deliveries;
+        let filter = match selected {
+            Selected::One(id) => {
+                let row = deliveries.get(tenant, *id).await?;
+                let row = row.ok_or(Error::NotFound("Delivery"))?;
+                let count = self.sweep_page(vec![row], deed, moment).await?;
+                return Ok(Swept { count, more: false });
+            }
+            Selected::All(filter) => filter,
+        };
+        let mut swept = Swept::default();
+        for shard in 0..TENANT_SHARDS {
+            let mut start = None;
+            loop {
+                if swept.count >= MOST || Instant::now() + AFTERWARDS > moment.deadline {
+                    swept.more = true;
+                    return Ok(swept);
+                }
+                let limit = PAGE.min(MOST - swept.count);
+                let page = deliveries.dead_of(tenant, shard, filter, limit, start);
+                let (rows, next) = page.await?;
+                swept.count += self.sweep_page(rows, deed, moment).await?;
+                start = next;
+                if start.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// How many of `rows` were dead until now.
+    async fn sweep_page(
+        &self,
+        rows: Vec<Row>,
+        deed: Deed<'_>,
+        moment: &Moment,
+    ) -> Result<usize, Error> {
+        let written = stream::iter(rows).map(|row| async move {
+            let job = row.delivery.job();
+            let is_ours = self.sweep_one(row, deed, moment).await?;
+            Ok::<_, Error>(is_ours.then_some(job))
+        });
+        let written: Vec<_> = written.buffer_unordered(AT_ONCE).collect().await;
+        // Those that were written are sent even if another one failed.
+        let (mut jobs, mut failure) = (Vec::new(), None);
+        for written in written {
+            match written {
+                Ok(job) => jobs.extend(job),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match deed {
+            Deed::Redrive => self.jobs().deliver(&jobs, 0).await?,
+            Deed::Discard { .. } => {}
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(jobs.len()),
+        }
+    }
+
+    /// Whether the row was dead until now.
+    async fn sweep_one(&self, row: Row, deed: Deed<'_>, moment: &Moment) -> Result<bool, Error> {
+        let deliveries = &self.stores().deliveries;
+        let Moment { now, seed, .. } = *moment;
+        let mut race = Backoff::until(moment.deadline, seed);
+        match deed {
+            Deed::Redrive => deliveries.redrive(row, seed, now, &mut race).await,
+            Deed::Discard { by, reason } => {
+                deliveries
+                    .discard(row, by, reason, seed, now, &mut race)
+                    .await
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Live delivery: what happens reaches the connections of those it is for.
+//!
+//! **Invariant:** a connection is sent the messages of a room in order and without a gap, from where its cursor began;
+//! one may come twice, and carries its seq.
+
+mod clock;
+mod jobs;
+mod log;
+mod presence;
+mod pump;
+mod turns;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
+
+pub(super) use self::turns::Turns;
+use self::{clock::Clock, pump::Pump};
+use super::App;
+use crate::{
+    domain::{
+        Actor, Connection, ConnectionId, Error, Moment, Reach, RoomId, TenantId, Thread, Timestamp,
+        UserId, message::Seq, page::Slice,
+    },
+    providers::sockets::{Posted, Sockets},
+    store::{Backoff, connections::Left, rooms::Freshness},
+};
+
+/// The most users that one call brings something to.
+pub const USERS_AT_ONCE: usize = 100;
+/// How many connections are posted to at the same time.
+const AT_ONCE: usize = 32;
+/// How many rooms of one connection are caught up with at the same time.
+const ROOMS_AT_ONCE: usize = 8;
+/// For how long a connection's own word on when it is ready is asked for.
+const UNREADY_SECONDS: i64 = 20;
+/// The most members of a room whose comings, typing and acks are told to the others.
+pub const SMALL_ROOM: usize = 100;
+/// How long a frame that nobody misses may take.
+const IN_PASSING: Duration = Duration::from_secs(1);
+
+impl App {
+    pub(super) fn sockets(&self) -> Result<&Sockets, Error> {
+        let sockets = self.0.means.sockets.as_ref();
+        sockets.ok_or_else(|| Error::internal("this function reaches no connections"))
+    }
+
+    /// Brings every connection of `users`, at most [`USERS_AT_ONCE`], up to at least `seq` of a room's log, and says of
+    /// each of them how far it came. `moment` is drawn for this call: it goes on from there.
+    ///
+    /// A user is `Reached` if all their connections have it, `Later` if one of them has not yet: the same call must be
+    /// made again in about a second.
+    pub async fn pump_room(
+        &self,
+        thread: Thread,
+        seq: Seq,
+        users: &[UserId],
+        moment: &Moment,
+    ) -> Result<Vec<(UserId, Reach)>, Error> {
+        let sockets = self.sockets()?;
+        let (connections, mut reached) =
+            self.ready_connections(thread.tenant, users, moment).await?;
+        let pump = Pump::new(self, sockets, thread, moment);
+        for (user, reach) in pump.all(&connections, seq).await {
+            reached.note(&user, reach);
+        }
+        Ok(reached.of_all())
+    }
+
+    /// Sends `frame` to every connection of a user. `Reached` if one took it.
+    pub async fn post_to_user(
+        &self,
+        tenant: TenantId,
+        user: &UserId,
+        frame: &str,
+        moment: &Moment,
+    ) -> Result<Reach, Error> {
+        let users = std::slice::from_ref(user);
+        let (connections, pending) = self.ready_connections(tenant, users, moment).await?;
+        let mut reach = Reach::Offline;
+        for (_, pending) in pending.of_all() {
+            reach = reach.and(pending);
+        }
+        for (_, posted) in self.post_each(&connections, frame, moment).await? {
+            match posted {
+                Reach::Reached => return Ok(Reach::Reached),
+                Reach::Offline | Reach::Later => reach = reach.and(posted),
+            }
+        }
+        Ok(reach)
+    }
+
+    /// Sends `frame`, which says how message `seq` of a room changed, to those connections of `users`, at most
+    /// [`USERS_AT_ONCE`], that have the message. Whoever has not yet will be shown it as it is now.
+    ///
+    /// `Later` as [`App::pump_room`] means it: one is being sent the message just now.
+    pub async fn post_change(
+        &self,
+        thread: Thread,
+        seq: Seq,
+        users: &[UserId],
+        frame: &str,
+        moment: &Moment,
+    ) -> Result<Vec<(UserId, Reach)>, Error> {
+        let (connections, mut reached) =
+            self.ready_connections(thread.tenant, users, moment).await?;
+        let stores = self.stores();
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let now = Clock::of(moment).now();
+        let cursors = &stores.cursors;
+        let standing = cursors.standing(&connections, thread.room, now, &race);
+        let standing = standing.await?;
+        let mut having = Vec::new();
+        for connection in connections {
+            let (at, is_leased) = if let Some(cursor) = standing.get(&connection.id) {
+                (cursor.seq, cursor.is_leased)
+            } else {
+                let start = self.start_of(&connection, thread).await?;
+                cursors
+                    .begin(&connection, thread.room, start, &mut race)
+                    .await?;
+                (start, false)
+            };
+            if at >= seq {
+                having.push(connection);
+            } else {
+                // Who pumps may have read it as it was.
+                let reach = if is_leased {
+                    Reach::Later
+                } else {
+                    Reach::Reached
+                };
+                reached.note(&connection.user, reach);
+            }
+        }
+        for (user, reach) in self.post_each(&having, frame, moment).await? {
+            reached.note(&user, reach);
+        }
+        Ok(reached.of_all())
+    }
+
+    /// Brings a connection up to the ends of the logs of `rooms`, from where its client said it was.
+    ///
+    /// `Later` if it did not come so far: the same call must be made again in about a second.
+    pub async fn catch_up(
+        &self,
+        tenant: TenantId,
+        id: &ConnectionId,
+        rooms: &[RoomId],
+        moment: &Moment,
+    ) -> Result<Reach, Error> {
+        let sockets = self.sockets()?;
+        let stores = self.stores();
+        let Some(socket) = stores.connections.get(id, moment.now).await? else {
+            return Ok(Reach::Offline);
+        };
+        if socket.connection.tenant != tenant {
+            return Ok(Reach::Offline);
+        }
+        if Clock::of(moment).now() < socket.ready_at {
+            return Ok(Reach::Later);
+        }
+        let connection = &socket.connection;
+        let pumping: Vec<_> = rooms
+            .iter()
+            .map(|room| async move {
+                let thread = Thread {
+                    tenant,
+                    room: *room,
+                };
+                let tail = stores.messages.tail(thread).await?;
+                let pump = Pump::new(self, sockets, thread, moment);
+                Ok::<_, Error>(pump.one(connection, tail).await)
+            })
+            .collect();
+        let mut pumping = stream::iter(pumping).buffer_unordered(ROOMS_AT_ONCE);
+        let mut caught_up = Reach::Reached;
+        while let Some(reach) = pumping.next().await {
+            match reach? {
+                Reach::Offline => return Ok(Reach::Offline),
+                Reach::Later => caught_up = Reach::Later,
+                Reach::Reached => {}
+            }
+        }
+        Ok(caught_up)
+    }
+
+    /// Sends `frame` to the other members of a small room who are online: in passing, nobody misses it.
+    pub(super) async fn tell_room(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        frame: &str,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        let thread = super::membership::thread(actor, room);
+        let told = async {
+            let others = self.others_of(thread, actor.user()).await?;
+            self.tell_online(thread.tenant, others, frame, moment).await
+        };
+        timeout_at(Instant::now() + IN_PASSING, told)
+            .await
+            .unwrap_or(Ok(()))
+    }
+
+    /// Sends `frame` to those of `users` who are online.
+    async fn tell_online(
+        &self,
+        tenant: TenantId,
+        users: BTreeSet<UserId>,
+        frame: &str,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        let race = Backoff::until(moment.deadline, moment.seed);
+        let now = Clock::of(moment).now();
+        let connections = &self.stores().connections;
+        let online = connections.online(tenant, &users, now, &race).await?;
+        self.post_each(&online, frame, moment).await.map(drop)
+    }
+
+    /// The members of a room but `user`; none if the room is not small.
+    async fn others_of(&self, thread: Thread, user: &UserId) -> Result<BTreeSet<UserId>, Error> {
+        let mut members = self.few_members(thread).await?.unwrap_or_default();
+        members.remove(user);
+        Ok(members)
+    }
+
+    /// The members of a room; `None` if the room is not small.
+    pub(super) async fn few_members(
+        &self,
+        thread: Thread,
+    ) -> Result<Option<BTreeSet<UserId>>, Error> {
+        let rooms = &self.stores().rooms;
+        let slice = Slice {
+            limit: SMALL_ROOM,
+            offset: 0,
+            after: None,
+        };
+        let (head, members) = tokio::try_join!(
+            rooms.head(thread, Freshness::Eventual),
+            rooms.members(thread, &slice),
+        )?;
+        if head.is_none_or(|head| head.room.members > SMALL_ROOM) {
+            return Ok(None);
+        }
+        let members = members.items.into_iter().map(|member| member.user);
+        Ok(Some(members.collect()))
+    }
+
+    /// Posts `frame` to each of `connections`, without an order. What fails for one is said, and fails no other.
+    async fn post_each(
+        &self,
+        connections: &[Connection],
+        frame: &str,
+        moment: &Moment,
+    ) -> Result<Vec<(UserId, Reach)>, Error> {
+        let sockets = self.sockets()?;
+        let clock = Clock::of(moment);
+        let posting = connections.iter().map(|connection| async move {
+            let reach = match sockets.post(&connection.id, frame).await {
+                Ok(Posted::Taken) => Reach::Reached,
+                Ok(Posted::Busy) => Reach::Later,
+                Ok(Posted::Gone) if connection.is_young(clock.now()) => Reach::Later,
+                Ok(Posted::Gone) => {
+                    let mut race = Backoff::until(moment.deadline, moment.seed);
+                    match self.forget(connection, clock.now(), &mut race).await {
+                        Ok(()) => Reach::Offline,
+                        Err(error) => failed(&error),
+                    }
+                }
+                Err(error) => failed(&error),
+            };
+            (connection.user.clone(), reach)
+        });
+        Ok(pump::some_at_once(posting.collect()).await)
+    }
+
+    /// The connections of `users` that may be posted to, and what is known of the others.
+    async fn ready_connections(
+        &self,
+        tenant: TenantId,
+        users: &[UserId],
+        moment: &Moment,
+    ) -> Result<(Vec<Connection>, Reached), Error> {
+        let race = Backoff::until(moment.deadline, moment.seed);
+        let now = Clock::of(moment).now();
+        let store = &self.stores().connections;
+        let users: BTreeSet<UserId> = users.iter().cloned().collect();
+        let connections = store.online(tenant, &users, now, &race).await?;
+        let mut reached = Reached::none(users);
+        let is_new = |it: &Connection| now < it.connected_at.plus_seconds(UNREADY_SECONDS);
+        let new: Vec<_> = connections.iter().filter(|it| is_new(it)).collect();
+        if new.is_empty() {
+            return Ok((connections, reached));
+        }
+        let ids: Vec<_> = new.iter().map(|it| &it.id).collect();
+        let times = store.ready_times(&ids, &race).await?;
+        let mut ready = Vec::with_capacity(connections.len());
+        for connection in connections {
+            match times.get(&connection.id) {
+                Some(at) if now < *at => reached.note(&connection.user, Reach::Later),
+                // It ended between two reads.
+                None if is_new(&connection) => {}
+                Some(_) | None => ready.push(connection),
+            }
+        }
+        Ok((ready, reached))
+    }
+
+    /// Where the cursor of a connection begins that its client did not put anywhere: after the last message before
+    /// the connection was made.
+    async fn start_of(&self, connection: &Connection, thread: Thread) -> Result<Seq, Error> {
+        let messages = &self.stores().messages;
+        messages.last_before(thread, connection.connected_at).await
+    }
+
+    /// A connection is gone: nothing is posted to it any more.
+    pub(super) async fn forget(
+        &self,
+        connection: &Connection,
+        at: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let store = &self.stores().connections;
+        let found = store.presence(connection.tenant, &connection.user, at);
+        let found = found.await?.connections;
+        let is_last = found.iter().all(|it| it.id == connection.id);
+        // Before it is forgotten: a process that dies in between leaves a check too many, not one too few.
+        if is_last {
+            self.check_presence_later(connection, at).await?;
+        }
+        let left = store.leave(connection, at, race).await?;
+        if left == Left::Nobody && !is_last {
+            self.check_presence_later(connection, at).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How far each of some users was reached.
+#[derive(Debug)]
+struct Reached(BTreeMap<UserId, Reach>);
+
+impl Reached {
+    fn none(users: BTreeSet<UserId>) -> Self {
+        Self(users.into_iter().map(|it| (it, Reach::Offline)).collect())
+    }
+
+    fn note(&mut self, user: &UserId, reach: Reach) {
+        if let Some(so_far) = self.0.get_mut(user) {
+            *so_far = so_far.and(reach);
+        }
+    }
+
+    fn of_all(self) -> Vec<(UserId, Reach)> {
+        self.0.into_iter().collect()
+    }
+}
+
+/// Says why a connection was not reached. It is tried again.
+fn failed(error: &Error) -> Reach {
+    tracing::warn!(cause = error.why(), "a connection was not reached: {error}");
+    Reach::Later
+}

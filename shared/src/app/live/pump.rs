@@ -1,0 +1,288 @@
+//! The pump: brings connections up to a place in a room's log, in order.
+//!
+//! It takes the lease of a cursor, reads the log after it, posts one message after the other, and lets go. Nothing is
+//! posted before what precedes it was taken, so a message never overtakes another and none is left out, whoever else
+//! pumps; the lease keeps two from posting the same. After a post of which nobody knows what became, its message is
+//! posted again.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+
+use super::{AT_ONCE, clock::Clock, failed, log::Log, turns::Turn};
+use crate::{
+    app::App,
+    domain::{Connection, Error, Moment, Reach, Thread, Timestamp, UserId, message::Seq},
+    providers::sockets::{Posted, Sockets},
+    store::{
+        Backoff,
+        cursors::{Asked, Lease, LetGo},
+    },
+};
+
+/// For how long a lease holds.
+const LEASE_SECONDS: i64 = 15;
+/// So much of it must be left when something is posted: longer than a post lasts.
+const MARGIN_SECONDS: i64 = 5;
+/// How often a lease is asked for that was neither held nor free.
+const TRIES: usize = 5;
+
+/// One call's pumping of one room.
+#[derive(Debug)]
+pub(super) struct Pump<'a> {
+    pub(super) app: &'a App,
+    pub(super) sockets: &'a Sockets,
+    pub(super) thread: Thread,
+    pub(super) clock: Clock,
+    pub(super) deadline: Instant,
+    pub(super) seed: u128,
+}
+
+/// The right to post to a connection.
+#[derive(Debug)]
+struct Right<'a> {
+    connection: &'a Connection,
+    lease: Lease,
+    /// What the connection has.
+    at: Seq,
+    _turn: Turn<'a>,
+}
+
+/// Does all of `work`, some of it at the same time.
+pub(super) async fn some_at_once(
+    work: Vec<impl Future<Output = (UserId, Reach)>>,
+) -> Vec<(UserId, Reach)> {
+    stream::iter(work).buffer_unordered(AT_ONCE).collect().await
+}
+
+impl<'a> Pump<'a> {
+    pub(super) fn new(app: &'a App, sockets: &'a Sockets, thread: Thread, moment: &Moment) -> Self {
+        Self {
+            app,
+            sockets,
+            thread,
+            clock: Clock::of(moment),
+            deadline: moment.deadline,
+            seed: moment.seed,
+        }
+    }
+
+    /// Brings each of `connections` up to `seq`. What fails for one of them is said, and fails no other.
+    pub(super) async fn all(&self, connections: &[Connection], seq: Seq) -> Vec<(UserId, Reach)> {
+        let mut reached = Vec::with_capacity(connections.len());
+        let mut rights = Vec::new();
+        let mut taken = Vec::new();
+        // All leases first: then one reading of the log serves all.
+        let asking: Vec<_> = connections
+            .iter()
+            .map(|connection| async move {
+                let turns = &self.app.0.turns;
+                match turns.at_once(&connection.id, self.thread.room) {
+                    Some(turn) => (connection, Some(self.ask(connection, turn, seq).await)),
+                    None => (connection, None),
+                }
+            })
+            .collect();
+        let mut asked = stream::iter(asking).buffer_unordered(AT_ONCE);
+        while let Some((connection, answer)) = asked.next().await {
+            match answer {
+                None => taken.push(connection),
+                Some(Ok(Ok(right))) => rights.push(right),
+                Some(Ok(Err(reach))) => reached.push((connection.user.clone(), reach)),
+                Some(Err(error)) => reached.push((connection.user.clone(), failed(&error))),
+            }
+        }
+        let log = Log::new(&self.app.stores().messages, self.thread);
+        let log = &log;
+        let posting: Vec<_> = rights
+            .into_iter()
+            .map(|right| async move {
+                let user = right.connection.user.clone();
+                (user, self.post(right, log, seq).await)
+            })
+            .collect();
+        let waiting: Vec<_> = taken
+            .into_iter()
+            .map(|connection| async move {
+                let user = connection.user.clone();
+                (user, self.one(connection, seq).await)
+            })
+            .collect();
+        let (posted, waited) = tokio::join!(some_at_once(posting), some_at_once(waiting));
+        reached.extend(posted);
+        reached.extend(waited);
+        reached
+    }
+
+    /// Brings one connection up to `seq`, once nobody else in this process pumps there.
+    pub(super) async fn one(&self, connection: &Connection, seq: Seq) -> Reach {
+        let turns = &self.app.0.turns;
+        let turn = turns.wait(&connection.id, self.thread.room, self.deadline);
+        let Some(turn) = turn.await else {
+            return Reach::Later;
+        };
+        match self.ask(connection, turn, seq).await {
+            Ok(Ok(right)) => {
+                let log = Log::new(&self.app.stores().messages, self.thread);
+                self.post(right, &log, seq).await
+            }
+            Ok(Err(reach)) => reach,
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn race(&self) -> Backoff {
+        Backoff::until(self.deadline, self.seed)
+    }
+
+    fn lease_until(&self) -> Timestamp {
+        self.clock.now().plus_seconds(LEASE_SECONDS)
+    }
+
+    /// Asks for the right to post, or says how far the connection has come without it.
+    async fn ask<'c>(
+        &'c self,
+        connection: &'c Connection,
+        turn: Turn<'c>,
+        seq: Seq,
+    ) -> Result<Result<Right<'c>, Reach>, Error> {
+        /// Makes an owner unlike any other of this process; the seed does that between processes.
+        static OWNERS: AtomicU64 = AtomicU64::new(0);
+        let cursors = &self.app.stores().cursors;
+        let room = self.thread.room;
+        let lease = Lease {
+            owner: format!("{:032x}{:x}", self.seed, OWNERS.fetch_add(1, Relaxed)),
+            until: self.lease_until(),
+        };
+        let mut race = self.race();
+        for _ in 0..TRIES {
+            let now = self.clock.now();
+            let asked = cursors.acquire(connection, room, seq, &lease, now, &mut race);
+            match asked.await? {
+                Asked::Leased(at) => {
+                    return Ok(Ok(Right {
+                        connection,
+                        lease,
+                        at,
+                        _turn: turn,
+                    }));
+                }
+                Asked::Passed => return Ok(Err(Reach::Reached)),
+                Asked::Absent => {
+                    let start = self.app.start_of(connection, self.thread).await?;
+                    cursors.begin(connection, room, start, &mut race).await?;
+                }
+                Asked::Held => {
+                    let now = self.clock.now();
+                    if cursors.want(connection, room, seq, now, &mut race).await? {
+                        return Ok(Err(Reach::Later));
+                    }
+                }
+            }
+        }
+        Ok(Err(Reach::Later))
+    }
+
+    async fn post(&self, mut right: Right<'_>, log: &Log<'_>, seq: Seq) -> Reach {
+        match self.post_up_to(&mut right, log, seq).await {
+            Ok(reach) => reach,
+            Err(error) => {
+                let reach = failed(&error);
+                self.give_up(&right).await;
+                reach
+            }
+        }
+    }
+
+    /// Posts until the connection has `last`, and whatever else is wanted meanwhile.
+    async fn post_up_to(
+        &self,
+        right: &mut Right<'_>,
+        log: &Log<'_>,
+        mut last: Seq,
+    ) -> Result<Reach, Error> {
+        let cursors = &self.app.stores().cursors;
+        let (connection, room) = (right.connection, self.thread.room);
+        loop {
+            let page = log.after(right.at, last).await?;
+            for frame in page.iter() {
+                if !self.holds(right).await? {
+                    return Ok(Reach::Later);
+                }
+                if Instant::now() >= self.deadline {
+                    self.give_up(right).await;
+                    return Ok(Reach::Later);
+                }
+                match self.sockets.post(&connection.id, &frame.text).await? {
+                    Posted::Taken => right.at = frame.seq,
+                    Posted::Busy => {
+                        self.give_up(right).await;
+                        return Ok(Reach::Later);
+                    }
+                    Posted::Gone if connection.is_young(self.clock.now()) => {
+                        self.give_up(right).await;
+                        return Ok(Reach::Later);
+                    }
+                    Posted::Gone => {
+                        self.app
+                            .forget(connection, self.clock.now(), &mut self.race())
+                            .await?;
+                        return Ok(Reach::Offline);
+                    }
+                }
+            }
+            if right.at < last && !page.is_empty() {
+                continue;
+            }
+            // A log that ends before what is wanted is not waited for.
+            let heeds = !page.is_empty();
+            let mut race = self.race();
+            let let_go = cursors.let_go(connection, room, right.at, &right.lease, heeds, &mut race);
+            match let_go.await? {
+                LetGo::Wanted(more) => last = last.max(more),
+                // Whoever took it over may begin before where we are: then it is shown twice.
+                LetGo::Done | LetGo::Lost => return Ok(Reach::Reached),
+            }
+        }
+    }
+
+    /// Whether the lease holds for one more post. It is kept longer if it ends soon.
+    async fn holds(&self, right: &mut Right<'_>) -> Result<bool, Error> {
+        let soon = self.clock.now().plus_seconds(MARGIN_SECONDS);
+        if soon < right.lease.until {
+            return Ok(true);
+        }
+        right.lease.until = self.lease_until();
+        let cursors = &self.app.stores().cursors;
+        let room = self.thread.room;
+        cursors
+            .keep(
+                right.connection,
+                room,
+                right.at,
+                &right.lease,
+                &mut self.race(),
+            )
+            .await
+    }
+
+    /// Notes how far it came, for whoever comes next. If that cannot be noted, the lease runs out, and what was
+    /// posted is posted again.
+    async fn give_up(&self, right: &Right<'_>) {
+        let cursors = &self.app.stores().cursors;
+        let room = self.thread.room;
+        let mut race = self.race();
+        let let_go = cursors.let_go(
+            right.connection,
+            room,
+            right.at,
+            &right.lease,
+            false,
+            &mut race,
+        );
+        if let Err(error) = let_go.await {
+            failed(&error);
+        }
+    }
+}

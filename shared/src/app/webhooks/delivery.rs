@@ -1,0 +1,134 @@
+//! What delivery needs of endpoints: who wants to be told, telling them, and their health.
+//!
+//! **Invariant:** `failing_since` is the time of the first failure after a success. It is written when that changes
+//! and not for each attempt, so an endpoint that works costs no write, and neither does one that keeps failing.
+//! (What another process has noted is seen ten seconds later.)
+
+use super::App;
+use crate::{
+    domain::{
+        EndpointId, Error, EventId, Moment, TenantId,
+        event::{Event, EventKind},
+        webhook::{Endpoint, EventType, FAILED_TOO_LONG, Outgoing, PATIENCE_SECONDS, Refused},
+    },
+    store::Backoff,
+};
+
+/// Whose a sealed secret is.
+pub(super) fn owner(tenant: TenantId, id: EndpointId) -> String {
+    format!("{tenant}#{id}")
+}
+
+impl App {
+    /// The endpoints of `tenant` that want to be told of `event`, those that are paused among them
+    /// ([`Endpoint::is_active`]). What another process changes is seen within ten seconds, what this one changes at once.
+    pub async fn endpoints_for(
+        &self,
+        tenant: TenantId,
+        event: EventType,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let known = &self.0.endpoints;
+        let mut endpoints = match known.get(tenant) {
+            Ok(endpoints) => endpoints,
+            Err(began) => {
+                let read = self.stores().webhooks.all(tenant).await?;
+                known.put(tenant, began, read.clone());
+                read
+            }
+        };
+        endpoints.retain(|endpoint| endpoint.events.contain(event));
+        Ok(endpoints)
+    }
+
+    /// Makes one attempt to send `what` to `endpoint`, and keeps the endpoint's health: one that has failed for five days
+    /// is paused, of which the tenant's other endpoints are told by an event.
+    ///
+    /// What the receiver does is in the inner result.
+    ///
+    /// # Errors
+    ///
+    /// A fault of ours, before anything was sent: the endpoint's secret cannot be opened. Health that cannot be written
+    /// fails nothing; it is logged, and the next attempt writes it.
+    pub async fn post_to(
+        &self,
+        endpoint: &Endpoint,
+        what: &Outgoing<'_>,
+        moment: &Moment,
+    ) -> Result<Result<(), Refused>, Error> {
+        let outcome = self.send(endpoint, what).await?.map(drop);
+        let noted = match &outcome {
+            Ok(()) => self.works(endpoint, moment).await,
+            Err(_) => self.fails(endpoint, moment).await,
+        };
+        if let Err(error) = noted {
+            let (endpoint, cause) = (endpoint.id, error.why());
+            tracing::warn!(%endpoint, cause, "the health of an endpoint was not noted");
+        }
+        Ok(outcome)
+    }
+
+    /// Sends `what` to `endpoint`, signed with its live secrets. The status of a success.
+    pub(super) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        what: &Outgoing<'_>,
+    ) -> Result<Result<u16, Refused>, Error> {
+        let webhooks = self.webhooks()?;
+        let owner = owner(endpoint.tenant, endpoint.id);
+        let mut secrets = Vec::new();
+        for sealed in endpoint.live(what.at) {
+            secrets.push(webhooks.sealing.open(sealed, &owner).await?);
+        }
+        Ok(webhooks.sender.post(&endpoint.url, &secrets, what).await)
+    }
+
+    async fn works(&self, endpoint: &Endpoint, moment: &Moment) -> Result<(), Error> {
+        if self.0.endpoints.failing_since(endpoint).is_none() {
+            return Ok(());
+        }
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let webhooks = &self.stores().webhooks;
+        webhooks.end_failing(endpoint, &mut race).await?;
+        self.0.endpoints.note(endpoint.tenant, endpoint.id, None);
+        Ok(())
+    }
+
+    async fn fails(&self, endpoint: &Endpoint, moment: &Moment) -> Result<(), Error> {
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let (tenant, webhooks) = (endpoint.tenant, &self.stores().webhooks);
+        let since = if let Some(since) = self.0.endpoints.failing_since(endpoint) {
+            since
+        } else {
+            let noted = webhooks
+                .begin_failing(endpoint, moment.now, &mut race)
+                .await?;
+            // Removed meanwhile.
+            let Some(since) = noted else {
+                self.0.endpoints.forget(tenant);
+                return Ok(());
+            };
+            self.0.endpoints.note(tenant, endpoint.id, Some(since));
+            since
+        };
+        if !endpoint.is_active() || moment.now < since.plus_seconds(PATIENCE_SECONDS) {
+            return Ok(());
+        }
+        let event = Event {
+            id: EventId::at(moment),
+            at: moment.now,
+            actor: None,
+            room: None,
+            kind: EventKind::WebhookPaused {
+                endpoint: endpoint.id,
+                reason: FAILED_TOO_LONG,
+            },
+        };
+        let paused = webhooks.pause(endpoint, since, &event, &mut race).await?;
+        self.0.endpoints.forget(tenant);
+        if paused {
+            let endpoint = endpoint.id;
+            tracing::info!(%tenant, %endpoint, "an endpoint was paused: {FAILED_TOO_LONG}");
+        }
+        Ok(())
+    }
+}

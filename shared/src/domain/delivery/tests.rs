@@ -1,0 +1,439 @@
+//! Every state, asked by every rule.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::domain::{
+    Timestamp,
+    subscription::Topic,
+    tenant::{RetrySchedule, Waits},
+};
+
+const OURS: u128 = 1;
+const THEIRS: u128 = 2;
+
+fn noon() -> Timestamp {
+    "2025-12-13T12:00:00Z".parse().unwrap()
+}
+
+/// So many seconds after noon.
+fn at(seconds: i64) -> Timestamp {
+    noon().plus_seconds(seconds)
+}
+
+fn job() -> Job {
+    let hex = format!("{:032x}", 7);
+    Job {
+        tenant: format!("tenant_{hex}").parse().unwrap(),
+        subject: Subject::Notification(format!("notif_{hex}").parse().unwrap()),
+        user: None,
+    }
+}
+
+fn about() -> About {
+    About {
+        event: "notification".to_owned(),
+        room: None,
+        topic: Some(Topic::stored("news".to_owned())),
+    }
+}
+
+/// Two attempts left of five, overdue an hour after noon.
+fn row(state: State, token: u128) -> Delivery {
+    Delivery {
+        id: job().id(),
+        tenant: job().tenant,
+        subject: job().subject,
+        user: None,
+        about: about(),
+        state,
+        attempts: 13,
+        round: 3,
+        done: names(&["a"]),
+        created_at: at(-600),
+        last_attempt_at: Some(at(-10)),
+        error: Some("HTTP 500".to_owned()),
+        overdue_at: at(3_600),
+        content: None,
+        token,
+    }
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn states() -> [(&'static str, Delivery); 11] {
+    let discarded = State::Discarded {
+        at: at(-1),
+        by: "operator".to_owned(),
+        reason: "old".to_owned(),
+    };
+    let attempting = |until| State::Attempting { until };
+    [
+        ("queued", row(State::Queued, THEIRS)),
+        ("ours", row(attempting(at(50)), OURS)),
+        ("theirs", row(attempting(at(50)), THEIRS)),
+        ("broken off", row(attempting(at(0)), THEIRS)),
+        ("waiting", row(State::Waiting { until: at(20) }, THEIRS)),
+        ("waited", row(State::Waiting { until: at(0) }, THEIRS)),
+        ("parked", row(State::Parked { until: at(7_200) }, THEIRS)),
+        ("was parked", row(State::Parked { until: at(0) }, THEIRS)),
+        ("delivered", row(State::Delivered { at: at(-1) }, THEIRS)),
+        ("dead", row(State::Dead { at: at(-5) }, THEIRS)),
+        ("discarded", row(discarded, THEIRS)),
+    ]
+}
+
+fn schedule() -> RetrySchedule {
+    RetrySchedule::DEFAULT
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        lease: OURS,
+        now: noon(),
+        schedule: schedule(),
+    }
+}
+
+const fn receipt(receives: u32, sent_at: Timestamp) -> Receipt {
+    Receipt { receives, sent_at }
+}
+
+fn begin(known: Delivery, receipt: Receipt) -> Step<Begun> {
+    Delivery::begin(Some(known), &job(), &about(), receipt, attempt())
+}
+
+fn failure() -> Failure {
+    Failure {
+        reason: "connection timeout".to_owned(),
+        took: names(&["b"]),
+        retry_after: None,
+        is_final: false,
+        content: Some("{}".to_owned()),
+    }
+}
+
+/// The state that is written, and the answer.
+fn short<T>(step: Step<T>) -> (&'static str, T) {
+    match step {
+        Step::Write(row, answer) => (row.state.name(), answer),
+        Step::Stay(answer) => ("-", answer),
+    }
+}
+
+fn written<T: std::fmt::Debug>(step: Step<T>) -> Delivery {
+    match step {
+        Step::Write(row, _) => *row,
+        Step::Stay(answer) => panic!("nothing is written: {answer:?}"),
+    }
+}
+
+/// What `rule` makes of every state.
+#[track_caller]
+fn assert_each<T: PartialEq + std::fmt::Debug>(
+    rule: impl Fn(Delivery) -> Step<T>,
+    wanted: [(&'static str, T); 11],
+) {
+    for ((name, row), wanted) in states().into_iter().zip(wanted) {
+        assert_eq!(short(rule(row)), wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_job_begins_only_what_is_due_and_nobody_tries() {
+    let wanted = [
+        ("attempting", Begun::Go),
+        ("-", Begun::Go),
+        ("-", Begun::NotYet { seconds: 51 }),
+        ("attempting", Begun::Go),
+        ("-", Begun::NotYet { seconds: 21 }),
+        ("attempting", Begun::Go),
+        ("-", Begun::Parked),
+        ("attempting", Begun::Go),
+        ("-", Begun::Done),
+        ("-", Begun::Dead { fresh: false }),
+        ("-", Begun::Done),
+    ];
+    for receipt in [
+        receipt(1, at(-600)),
+        receipt(2, at(-1)),
+        receipt(19, at(-600)),
+    ] {
+        assert_each(|row| begin(row, receipt), wanted);
+    }
+}
+
+#[test]
+fn a_job_that_was_moved_back_from_the_dead_letters_begins_what_is_dead_afresh() {
+    let step = begin(row(State::Dead { at: at(-5) }, THEIRS), receipt(1, at(-4)));
+    let row = written(step);
+    assert_eq!((row.round, row.attempts), (1, 14));
+    assert_eq!(row.state, State::Attempting { until: at(60) });
+}
+
+#[test]
+fn the_first_job_makes_the_row() {
+    let step = Delivery::begin(None, &job(), &about(), receipt(1, at(-1)), attempt());
+    let row = written(step);
+    assert_eq!((row.round, row.attempts), (1, 1));
+    assert_eq!(
+        (row.created_at, row.last_attempt_at),
+        (noon(), Some(noon()))
+    );
+    assert_eq!((row.token, row.about), (OURS, about()));
+}
+
+#[test]
+fn an_attempt_is_counted_and_dated_before_it_starts() {
+    let row = written(begin(row(State::Queued, THEIRS), receipt(1, noon())));
+    assert_eq!((row.round, row.attempts), (4, 14));
+    assert_eq!(row.last_attempt_at, Some(noon()));
+    assert_eq!(row.token, OURS);
+}
+
+#[test]
+fn what_broke_off_says_so() {
+    let broken_off = State::Attempting { until: at(0) };
+    let row = written(begin(row(broken_off, THEIRS), receipt(2, at(-100))));
+    assert_eq!(row.error.as_deref(), Some("attempt broke off"));
+}
+
+#[test]
+fn what_has_used_up_its_attempts_is_dead_when_its_job_comes() {
+    for state in [
+        State::Queued,
+        State::Attempting { until: at(0) },
+        State::Waiting { until: at(0) },
+        State::Parked { until: at(0) },
+    ] {
+        let used_up = Delivery {
+            round: 5,
+            ..row(state, THEIRS)
+        };
+        assert_eq!(
+            short(begin(used_up, receipt(2, at(-1)))),
+            ("dead", Begun::Dead { fresh: true })
+        );
+    }
+}
+
+#[test]
+fn what_was_taken_is_delivered_whoever_holds_the_lease() {
+    let mut wanted = [("delivered", ()); 11];
+    wanted[8].0 = "-";
+    wanted[10].0 = "-";
+    assert_each(|row| row.delivered(&names(&["b"]), noon()), wanted);
+}
+
+#[test]
+fn a_delivered_one_says_who_took_it_and_forgets_what_was_told() {
+    let known = Delivery {
+        content: Some("{}".to_owned()),
+        ..row(State::Attempting { until: at(50) }, OURS)
+    };
+    let row = written(known.delivered(&names(&["b"]), noon()));
+    assert_eq!((row.done, row.content), (names(&["a", "b"]), None));
+    assert_eq!(row.state, State::Delivered { at: noon() });
+}
+
+#[test]
+fn only_who_holds_the_lease_fails_an_attempt() {
+    let waiting = |seconds| Ended::Waiting { seconds };
+    let wanted = [
+        ("queued", waiting(1)),
+        ("waiting", waiting(30)),
+        ("attempting", waiting(51)),
+        ("attempting", waiting(1)),
+        ("waiting", waiting(21)),
+        ("waiting", waiting(1)),
+        ("parked", Ended::Parked),
+        ("parked", Ended::Parked),
+        ("-", Ended::Done),
+        ("dead", Ended::Dead),
+        ("-", Ended::Done),
+    ];
+    assert_each(|row| row.failed(&failure(), attempt()), wanted);
+}
+
+#[test]
+fn who_took_it_is_kept_even_after_the_lease() {
+    for (name, known) in states() {
+        let is_final = matches!(
+            known.state,
+            State::Delivered { .. } | State::Discarded { .. }
+        );
+        match known.failed(&failure(), attempt()) {
+            Step::Write(row, _) => assert_eq!(row.done, names(&["a", "b"]), "{name}"),
+            Step::Stay(_) => assert!(is_final, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_failed_attempt_wrote_is_recognised_when_its_answer_was_lost() {
+    for (failure, round) in [
+        (failure(), 3),
+        (failure(), 5),
+        (
+            Failure {
+                retry_after: Some(7_200),
+                ..failure()
+            },
+            3,
+        ),
+    ] {
+        let ours = Delivery {
+            round,
+            ..row(State::Attempting { until: at(50) }, OURS)
+        };
+        let (first, answer) = match ours.failed(&failure, attempt()) {
+            Step::Write(row, answer) => (*row, answer),
+            Step::Stay(answer) => panic!("{answer:?}"),
+        };
+        let again = match first.failed(&failure, attempt()) {
+            Step::Stay(answer) => answer,
+            Step::Write(row, _) => panic!("{row:?}"),
+        };
+        match (answer, again) {
+            // A moment more, so that it does not come early.
+            (Ended::Waiting { seconds }, Ended::Waiting { seconds: again }) => {
+                assert_eq!(seconds + 1, again);
+            }
+            (answer, again) => assert_eq!(answer, again),
+        }
+    }
+}
+
+#[test]
+fn the_last_attempt_ends_in_death_with_what_was_to_be_told() {
+    let ours = Delivery {
+        round: 5,
+        ..row(State::Attempting { until: at(50) }, OURS)
+    };
+    let row = written(ours.failed(&failure(), attempt()));
+    assert_eq!(row.state, State::Dead { at: noon() });
+    assert_eq!(row.error.as_deref(), Some("connection timeout"));
+    assert_eq!(row.content.as_deref(), Some("{}"));
+}
+
+#[test]
+fn what_cannot_succeed_is_not_tried_again() {
+    let hopeless = Failure {
+        is_final: true,
+        ..failure()
+    };
+    let ours = row(State::Attempting { until: at(50) }, OURS);
+    assert_eq!(
+        short(ours.failed(&hopeless, attempt())),
+        ("dead", Ended::Dead)
+    );
+}
+
+#[test]
+fn a_longer_wait_that_the_receiver_asks_for_is_granted_up_to_a_day() {
+    let wait = |asked| {
+        let failure = Failure {
+            retry_after: Some(asked),
+            ..failure()
+        };
+        let ours = row(State::Attempting { until: at(50) }, OURS);
+        let row = written(ours.failed(&failure, attempt()));
+        match row.state {
+            State::Waiting { until } | State::Parked { until } => until,
+            state => panic!("{state:?}"),
+        }
+    };
+    assert_eq!(wait(10), at(30));
+    assert_eq!(wait(100), at(100));
+    assert_eq!(wait(86_400), at(86_400));
+    assert_eq!(wait(u32::MAX), at(86_400));
+}
+
+#[test]
+fn a_wait_beyond_fifteen_minutes_is_parked_until_its_time() {
+    let ended = |interval| {
+        let schedule = RetrySchedule::stored(5, interval, Waits::Fixed);
+        let ours = row(State::Attempting { until: at(50) }, OURS);
+        let attempt = Attempt {
+            schedule,
+            ..attempt()
+        };
+        written(ours.failed(&failure(), attempt))
+    };
+    let held = ended(900);
+    assert_eq!(held.state, State::Waiting { until: at(900) });
+    assert_eq!((held.overdue_at, held.content), (at(3_600), None));
+    let parked = ended(901);
+    assert_eq!(parked.state, State::Parked { until: at(901) });
+    assert_eq!(parked.overdue_at, at(901));
+    // By then its source may be gone.
+    assert_eq!(parked.content.as_deref(), Some("{}"));
+}
+
+#[test]
+fn only_the_dead_are_redriven_and_with_a_fresh_set_of_attempts() {
+    let mut wanted = [("-", false); 11];
+    wanted[9] = ("queued", true);
+    assert_each(|row| row.redriven(OURS, noon()), wanted);
+    let row = written(row(State::Dead { at: at(-5) }, THEIRS).redriven(OURS, noon()));
+    assert_eq!((row.round, row.attempts), (0, 13));
+    assert_eq!(row.overdue_at, at(60));
+    // The same try again, its answer lost; and somebody else's.
+    assert_eq!(short(row.clone().redriven(OURS, noon())), ("-", true));
+    assert_eq!(short(row.redriven(THEIRS, noon())), ("-", false));
+}
+
+#[test]
+fn only_the_dead_are_discarded_with_who_did_it_and_why() {
+    let mut wanted = [("-", false); 11];
+    wanted[9] = ("discarded", true);
+    assert_each(|row| row.discarded("alice", "spam", OURS, noon()), wanted);
+    let row =
+        written(row(State::Dead { at: at(-5) }, THEIRS).discarded("alice", "spam", OURS, noon()));
+    let discarded = State::Discarded {
+        at: noon(),
+        by: "alice".to_owned(),
+        reason: "spam".to_owned(),
+    };
+    assert_eq!(row.state, discarded);
+    let again = row.discarded("alice", "spam", OURS, noon());
+    assert_eq!(short(again), ("-", true));
+}
+
+#[test]
+fn only_what_is_open_and_overdue_is_queued_again() {
+    let due = |row| Delivery {
+        overdue_at: at(0),
+        ..row
+    };
+    assert_each(|row| row.requeued(noon()), [("-", ()); 11]);
+    let wanted = [
+        "queued",
+        "attempting",
+        "attempting",
+        "attempting",
+        "waiting",
+        "waiting",
+        "queued",
+        "queued",
+        "-",
+        "-",
+        "-",
+    ];
+    assert_each(
+        |row| due(row).requeued(noon()),
+        wanted.map(|state| (state, ())),
+    );
+    // Looked after again, should this job be lost as well.
+    let row = written(due(row(State::Queued, THEIRS)).requeued(noon()));
+    assert_eq!(row.overdue_at, at(900));
+}
+
+#[test]
+fn a_new_round_is_overdue_after_its_whole_schedule_and_some() {
+    let step = Delivery::begin(None, &job(), &about(), receipt(1, at(-1)), attempt());
+    // Four waits of 30 s, five leases of a minute, a quarter of an hour.
+    assert_eq!(written(step).overdue_at, at(120 + 300 + 900));
+}

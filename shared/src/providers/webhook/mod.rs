@@ -1,0 +1,189 @@
+//! Sending webhooks: one signed POST to an address that somebody else chose.
+//!
+//! **Invariant:** nothing is connected to but an address that was checked, and nothing that the receiver says is
+//! kept: of an answer only the status and `Retry-After` are read.
+
+mod answer;
+mod connect;
+mod sign;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{Request, Uri, body::Bytes, header, http::HeaderValue};
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::time::{Instant, timeout_at};
+
+use self::connect::Checked;
+use crate::domain::webhook::{EndpointUrl, Outgoing, Refused, Secret, Targets};
+
+/// Who we say we are.
+const AGENT: &str = concat!("Parlance-Webhooks/", env!("CARGO_PKG_VERSION"));
+/// For how long an unused connection is kept. A busy receiver's is used again before that; those of many
+/// receivers are not to use up the files a process may open.
+const KEPT: Duration = Duration::from_secs(5);
+/// How many unused connections to one receiver are kept.
+const KEPT_EACH: usize = 2;
+/// The longest head of an answer, in bytes.
+const LONGEST_HEAD: usize = 32 * 1024;
+
+/// How long a sender waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a name to be resolved and a connection to be made, without its TLS.
+    pub connect: Duration,
+    /// For everything.
+    pub total: Duration,
+    /// For the rest of an answer whose status is known, so that its connection can be used again.
+    pub rest: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            total: Duration::from_secs(10),
+            rest: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Sends webhooks. Its connections are kept for a while.
+pub struct Sender {
+    client: Client<HttpsConnector<Checked>, Full<Bytes>>,
+    targets: Targets,
+    patience: Patience,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("targets", &self.targets)
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Sends to `targets`, and trusts the certificates that this machine trusts.
+    pub fn new(targets: Targets) -> Self {
+        Self::with_patience(targets, Patience::default())
+    }
+
+    /// The same with another `patience`.
+    pub fn with_patience(targets: Targets, patience: Patience) -> Self {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        let (trusted, _) = roots.add_parsable_certificates(found.certs);
+        if trusted == 0 {
+            // Whoever sends without TLS needs none.
+            let errors = found.errors.iter().map(ToString::to_string);
+            let cause = errors.collect::<Vec<_>>().join(", ");
+            tracing::warn!(cause, "this machine trusts no certificate");
+        }
+        Self::trusting(roots, targets, patience)
+    }
+
+    fn trusting(roots: RootCertStore, targets: Targets, patience: Patience) -> Self {
+        let crypto = Arc::new(ring::default_provider());
+        #[expect(
+            clippy::expect_used,
+            reason = "it fails for a provider without these versions, and this one has them"
+        )]
+        let tls = ClientConfig::builder_with_provider(crypto)
+            .with_safe_default_protocol_versions()
+            .expect("ring has the default versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnector::from((Checked::new(targets, patience.connect), tls));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT)
+            .pool_max_idle_per_host(KEPT_EACH)
+            .http1_max_buf_size(LONGEST_HEAD)
+            .build(connector);
+        Self {
+            client,
+            targets,
+            patience,
+        }
+    }
+
+    /// Where this one sends to.
+    pub const fn targets(&self) -> Targets {
+        self.targets
+    }
+
+    /// Sends `what` to `url`, signed with each of `secrets`, of which the first is the newest. The status of the
+    /// answer, which is a 2xx.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] for any other answer, and for none within the patience of this sender.
+    pub async fn post(
+        &self,
+        url: &EndpointUrl,
+        secrets: &[Secret],
+        what: &Outgoing<'_>,
+    ) -> Result<u16, Refused> {
+        let end = Instant::now() + self.patience.total;
+        let request = self.request(url, secrets, what)?;
+        let answer = match timeout_at(end, self.client.request(request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(Refused::new(answer::reason(&error))),
+            Err(_) => return Err(Refused::new(answer::TIMEOUT)),
+        };
+        let (head, body) = answer.into_parts();
+        // The status is known: whatever comes of the rest changes nothing.
+        let rest = end.min(Instant::now() + self.patience.rest);
+        let _ = timeout_at(rest, answer::pass_over(body)).await;
+        answer::judge(head.status.as_u16(), &head.headers, what.at)
+    }
+
+    fn request(
+        &self,
+        url: &EndpointUrl,
+        secrets: &[Secret],
+        what: &Outgoing<'_>,
+    ) -> Result<Request<Full<Bytes>>, Refused> {
+        // What was allowed when it was stored may not be any more.
+        let allowed = EndpointUrl::parse(url.as_str().to_owned(), self.targets);
+        let url = allowed.map_err(|_| Refused::new(answer::NOT_ALLOWED))?;
+        let uri: Uri = url.normal().parse().map_err(unsendable)?;
+        let mut request = Request::post(uri)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, AGENT)
+            .header("webhook-id", what.id)
+            .header("webhook-timestamp", what.at.seconds())
+            .header("x-chatapi-event", what.event.name());
+        if let Some(newest) = secrets.first() {
+            let signatures = sensitive(&sign::standard(secrets, what))?;
+            let chatapi = sensitive(&sign::chatapi(newest, what.body))?;
+            request = request
+                .header("webhook-signature", signatures)
+                .header("x-chatapi-signature", chatapi);
+        }
+        let body = Full::new(Bytes::copy_from_slice(what.body.as_bytes()));
+        request.body(body).map_err(unsendable)
+    }
+}
+
+/// A value that no log shows.
+fn sensitive(value: &str) -> Result<HeaderValue, Refused> {
+    let mut value = HeaderValue::try_from(value).map_err(unsendable)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What cannot be written as a request. Our URLs, ids and signatures can.
+fn unsendable(error: impl fmt::Display) -> Refused {
+    tracing::error!(%error, "a webhook cannot be written as a request");
+    Refused::new("request cannot be written")
+}

@@ -1,0 +1,353 @@
+//! Lists of deliveries: the dead of a tenant, the overdue of all, and those of one subject.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::KeysAndAttributes};
+use futures_util::future::try_join_all;
+
+use super::{DeliveryStore, Row, row::from_item};
+use crate::{
+    domain::{
+        Cursor, DeliveryId, Error, Page, RoomId, TenantId, Timestamp, delivery::Delivery,
+        page::Slice, subscription::Topic,
+    },
+    store::{
+        Backoff,
+        aws::fault,
+        item::{Item, NewItem, Read, s},
+    },
+};
+
+/// How many partitions the dead of a tenant are spread over.
+pub const TENANT_SHARDS: u8 = 4;
+/// How many partitions the open deliveries of all tenants are spread over.
+pub const OPEN_SHARDS: u8 = 8;
+/// Sorts after every time.
+const NEWEST: &str = "9";
+/// All of a row but what was to be told, which can be large.
+const SHOWN: [&str; 20] = [
+    "pk",
+    "writes",
+    "token",
+    "what",
+    "user",
+    "event",
+    "room",
+    "topic",
+    "state",
+    "until",
+    "ended_at",
+    "by",
+    "reason",
+    "attempts",
+    "round",
+    "done",
+    "created_at",
+    "last_attempt_at",
+    "error",
+    "overdue_at",
+];
+
+/// Which of the dead are meant: those to which all of it applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Notifications about this topic.
+    pub topic: Option<Topic>,
+    /// What happened in this room.
+    pub room: Option<RoomId>,
+    /// Last tried before this time.
+    pub older_than: Option<Timestamp>,
+    /// Last tried after this time.
+    pub newer_than: Option<Timestamp>,
+}
+
+/// Where a list of the dead goes on.
+#[derive(Debug)]
+pub struct Onward(Item);
+
+impl DeliveryStore {
+    /// A tenant's dead letters, newest first, after `after`.
+    pub async fn dead(
+        &self,
+        tenant: TenantId,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page<Delivery>, Error> {
+        let before = after.map_or(Ok(NEWEST), position)?;
+        let shards = (0..TENANT_SHARDS).map(|shard| self.newest(tenant, shard, limit, before));
+        let mut items = Vec::new();
+        for item in try_join_all(shards).await?.into_iter().flatten() {
+            items.push((item.text("dead_at")?.to_owned(), item));
+        }
+        items.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|(at, _)| Cursor(at.clone()));
+        let items = items
+            .into_iter()
+            .map(|(_, item)| from_item(item).map(|row| row.delivery))
+            .collect::<Result<_, _>>()?;
+        Ok(Page { items, next })
+    }
+
+    /// One more than `limit`, to know whether more follow.
+    async fn newest(
+        &self,
+        tenant: TenantId,
+        shard: u8,
+        limit: usize,
+        before: &str,
+    ) -> Result<Vec<Item>, Error> {
+        let mut items = Vec::new();
+        let mut start = None;
+        loop {
+            let left = limit + 1 - items.len();
+            let query = self
+                .list(&format!("{tenant}#{shard}"), left)
+                .scan_index_forward(false)
+                .key_condition_expression("dead_shard = :shard AND dead_at < :before")
+                .expression_attribute_values(":before", s(before));
+            let page = shown(query, &["dead_at"])
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(fault(&self.table))?;
+            start = page.last_evaluated_key;
+            items.extend(page.items.unwrap_or_default());
+            if start.is_none() || items.len() > limit {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// The dead of one shard of a tenant that `filter` means, oldest first, and where to go on: at most `limit`,
+    /// and fewer or none where others are not meant.
+    pub async fn dead_of(
+        &self,
+        tenant: TenantId,
+        shard: u8,
+        filter: &Filter,
+        limit: usize,
+        start: Option<Onward>,
+    ) -> Result<(Vec<Row>, Option<Onward>), Error> {
+        let from = filter
+            .newer_than
+            .map_or_else(String::new, |at| at.plus_micros(1).to_string());
+        let to = filter
+            .older_than
+            .map_or_else(|| NEWEST.to_owned(), |at| at.to_string());
+        // An empty string is no key.
+        let from = if from.is_empty() { "0" } else { &from };
+        if from > to.as_str() {
+            return Ok((Vec::new(), None));
+        }
+        let mut query = self
+            .list(&format!("{tenant}#{shard}"), limit)
+            .key_condition_expression("dead_shard = :shard AND dead_at BETWEEN :from AND :to")
+            .expression_attribute_values(":from", s(from))
+            .expression_attribute_values(":to", s(to));
+        let mut wanted = Vec::new();
+        if let Some(topic) = &filter.topic {
+            wanted.push("#topic = :topic");
+            query = query
+                .expression_attribute_names("#topic", "topic")
+                .expression_attribute_values(":topic", s(topic.as_str()));
+        }
+        if let Some(room) = filter.room {
+            wanted.push("#room = :room");
+            query = query
+                .expression_attribute_names("#room", "room")
+                .expression_attribute_values(":room", s(room));
+        }
+        if !wanted.is_empty() {
+            query = query.filter_expression(wanted.join(" AND "));
+        }
+        self.rows_of(query, start).await
+    }
+
+    /// Open deliveries of one shard that should have ended before `now`, the longest overdue first, and where to
+    /// go on: at most `limit`.
+    pub async fn overdue(
+        &self,
+        shard: u8,
+        now: Timestamp,
+        limit: usize,
+        start: Option<Onward>,
+    ) -> Result<(Vec<Row>, Option<Onward>), Error> {
+        let query = self
+            .list(&format!("open#{shard}"), limit)
+            .key_condition_expression("dead_shard = :shard AND dead_at < :now")
+            .expression_attribute_values(":now", s(now));
+        self.rows_of(query, start).await
+    }
+
+    /// Whole rows, so that they can be written as they are.
+    async fn rows_of(
+        &self,
+        query: QueryFluentBuilder,
+        start: Option<Onward>,
+    ) -> Result<(Vec<Row>, Option<Onward>), Error> {
+        let page = query
+            .set_exclusive_start_key(start.map(|Onward(key)| key))
+            .send()
+            .await
+            .map_err(fault(&self.table))?;
+        let rows = page.items.unwrap_or_default().into_iter().map(from_item);
+        let rows = rows.collect::<Result<_, _>>()?;
+        Ok((rows, page.last_evaluated_key.map(Onward)))
+    }
+
+    fn list(&self, shard: &str, limit: usize) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .index_name("dead")
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .expression_attribute_values(":shard", s(shard))
+    }
+
+    /// The deliveries of one message, notification or event, in the order of their ids. The index may be a
+    /// moment behind; the rows are as they are.
+    pub async fn of_subject(
+        &self,
+        tenant: TenantId,
+        about: &str,
+        slice: &Slice,
+        race: &mut Backoff,
+    ) -> Result<Page<Delivery>, Error> {
+        let after: Option<DeliveryId> = slice.after.as_ref().map(Cursor::parse).transpose()?;
+        let wanted = slice.offset + slice.limit;
+        let mut keys = Vec::new();
+        let mut start = None;
+        loop {
+            let left = wanted + 1 - keys.len();
+            let query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name("by_subject")
+                .limit(i32::try_from(left).unwrap_or(i32::MAX))
+                .key_condition_expression("subject = :subject AND pk > :after")
+                .expression_attribute_values(":subject", s(by_subject(tenant, about)))
+                .expression_attribute_values(
+                    ":after",
+                    s(after.map_or_else(|| format!("{tenant}#"), |id| super::key(tenant, id))),
+                );
+            let page = query
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(fault(&self.table))?;
+            start = page.last_evaluated_key;
+            keys.extend(page.items.unwrap_or_default());
+            if start.is_none() || keys.len() > wanted {
+                break;
+            }
+        }
+        let more = keys.len() > wanted;
+        keys.truncate(wanted);
+        keys.drain(..slice.offset.min(keys.len()));
+        let next = keys.last().filter(|_| more).map(|last| last.text("pk"));
+        let next = next.transpose()?.and_then(|pk| pk.split_once('#'));
+        let next = next.map(|(_, id)| Cursor(id.to_owned()));
+        let mut items = self.rows(keys, race).await?;
+        items.sort_by_key(|delivery| delivery.id);
+        Ok(Page { items, next })
+    }
+
+    /// The rows of `keys`, at most 100, in no order; those that expired meanwhile are left out.
+    async fn rows(&self, keys: Vec<Item>, race: &mut Backoff) -> Result<Vec<Delivery>, Error> {
+        let mut rows = Vec::with_capacity(keys.len());
+        let mut keys: Vec<Item> = keys
+            .into_iter()
+            .filter_map(|mut item| item.remove("pk"))
+            .map(|pk| HashMap::from([("pk".to_owned(), pk)]))
+            .collect();
+        while !keys.is_empty() {
+            let (names, projection) = projection(&[]);
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .consistent_read(true)
+                .projection_expression(projection)
+                .set_expression_attribute_names(Some(names))
+                .build()
+                .map_err(Error::internal)?;
+            let mut found = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, wanted)
+                .send()
+                .await
+                .map_err(fault(&self.table))?;
+            let answered = found.responses.as_mut();
+            let answered = answered.and_then(|tables| tables.remove(&self.table));
+            for item in answered.unwrap_or_default() {
+                rows.push(from_item(item)?.delivery);
+            }
+            // Throttled in part: the rest is asked for again.
+            let rest = found
+                .unprocessed_keys
+                .and_then(|mut tables| tables.remove(&self.table));
+            keys = rest.map(|rest| rest.keys).unwrap_or_default();
+            if !keys.is_empty() {
+                race.pause().await?;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// `query`, answered with what is shown, and with `also`.
+fn shown(query: QueryFluentBuilder, also: &[&str]) -> QueryFluentBuilder {
+    let (names, projection) = projection(also);
+    query
+        .projection_expression(projection)
+        .set_expression_attribute_names(Some(names))
+}
+
+/// Names are reserved words, some of them.
+fn projection(also: &[&str]) -> (HashMap<String, String>, String) {
+    let names: HashMap<_, _> = SHOWN
+        .iter()
+        .chain(also)
+        .map(|name| (format!("#{name}"), (*name).to_owned()))
+        .collect();
+    let projection: Vec<_> = names.keys().map(String::as_str).collect();
+    let projection = projection.join(", ");
+    (names, projection)
+}
+
+/// The key of an index under which the deliveries of `about` are.
+pub(super) fn by_subject(tenant: TenantId, about: &str) -> String {
+    format!("{tenant}#{about}")
+}
+
+/// Lists an open delivery under the time when somebody must look after it.
+pub(super) fn open(item: NewItem, delivery: &Delivery) -> NewItem {
+    let shard = delivery.id.shard(OPEN_SHARDS);
+    // No tenant's id is "open".
+    item.s("dead_shard", format!("open#{shard}")).s(
+        "dead_at",
+        format!("{}#{}", delivery.overdue_at, delivery.id),
+    )
+}
+
+/// Lists a dead one for its tenant.
+pub(super) fn dead(item: NewItem, delivery: &Delivery) -> NewItem {
+    let shard = delivery.id.shard(TENANT_SHARDS);
+    let at = delivery.last_attempt_at.unwrap_or(delivery.created_at);
+    item.s("dead_shard", format!("{}#{shard}", delivery.tenant))
+        .s("dead_at", format!("{at}#{}", delivery.id))
+}
+
+/// The `dead_at` that a cursor names.
+fn position(Cursor(at): &Cursor) -> Result<&str, Error> {
+    let (time, id) = at.split_once('#').ok_or_else(Cursor::invalid)?;
+    if time.parse::<Timestamp>().is_err() || id.parse::<DeliveryId>().is_err() {
+        return Err(Cursor::invalid());
+    }
+    Ok(at)
+}

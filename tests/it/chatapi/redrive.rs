@@ -1,0 +1,220 @@
+//! Dead letters that are tried again or given up.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::{
+    dead_letters::{ROOM, delivery, operator, plant, plant_message, plant_notification},
+    item, text,
+};
+use crate::support::{Response, Tenant, tenant};
+
+const REDRIVE: &str = "/admin/dead-letters/redrive";
+const LETTERS: &str = "/admin/dead-letters";
+
+/// Has those of the tenant's dead letters tried again that `which` chooses.
+async fn redrive(tenant: &Tenant, mut which: Value) -> Response {
+    which["tenant_id"] = json!(tenant.id);
+    operator(tenant).post(REDRIVE, &which).await
+}
+
+async fn discard(tenant: &Tenant, mut which: Value) -> Response {
+    which["tenant_id"] = json!(tenant.id);
+    which["reason"] = json!("old");
+    let body = which.to_string();
+    operator(tenant).send(Method::DELETE, LETTERS, body).await
+}
+
+/// What state each of the first `count` letters is in.
+async fn states(tenant: &Tenant, count: u32) -> Vec<String> {
+    let mut states = Vec::new();
+    for number in 0..count {
+        let pk = format!("{}#{}", tenant.id, delivery(number));
+        let row = item(&tenant.world, "Deliveries", pk).await.unwrap();
+        states.push(text(&row, "state").to_owned());
+    }
+    states
+}
+
+/// Four letters: to a room, to another room, and about two topics.
+async fn letters() -> Tenant {
+    let tenant = tenant().await;
+    plant_message(&tenant, 0, "bob").await;
+    let other = ROOM.replace('7', "8");
+    let what = format!("{other}/msg_{:032x}:created", 5);
+    let subject = [
+        ("what", what.as_str()),
+        ("event", "message.created"),
+        ("user", "bob"),
+        ("room", other.as_str()),
+    ];
+    plant(&tenant, 1, "dead", &subject).await;
+    plant_notification(&tenant, 2).await;
+    let what = format!("notif_{:032x}", 5);
+    let subject = [
+        ("what", what.as_str()),
+        ("event", "notification"),
+        ("user", "bob"),
+        ("topic", "news"),
+    ];
+    plant(&tenant, 3, "dead", &subject).await;
+    tenant
+}
+
+#[tokio::test]
+async fn all_letters_of_a_tenant_are_redriven_once() {
+    let (tenant, other) = (letters().await, letters().await);
+
+    let all = redrive(&tenant, json!({})).await;
+    all.assert(202, json!({ "redriven": 4, "more": false }));
+    assert_eq!(states(&tenant, 4).await, ["queued"; 4]);
+    assert_eq!(states(&other, 4).await, ["dead"; 4]);
+    let listed = operator(&tenant)
+        .get(&format!("{LETTERS}?tenant_id={}", tenant.id))
+        .await;
+    listed.assert(
+        200,
+        json!({ "failed_messages": [], "failed_notifications": [], "failed_events": [] }),
+    );
+
+    let again = redrive(&tenant, json!({})).await;
+    again.assert(202, json!({ "redriven": 0, "more": false }));
+}
+
+#[tokio::test]
+async fn letters_are_chosen_by_id_topic_room_and_age() {
+    // The nth died n seconds after noon.
+    let noon = "2025-12-13T12:00:00Z";
+    let cases = [
+        (json!({ "delivery_id": delivery(1) }), vec![1]),
+        (json!({ "topic": "news" }), vec![3]),
+        (json!({ "room_id": ROOM }), vec![0]),
+        (json!({ "older_than": "2025-12-13T12:00:01Z" }), vec![0]),
+        (
+            json!({ "newer_than": "2025-12-13T12:00:01.000000Z" }),
+            vec![2, 3],
+        ),
+        (
+            json!({ "newer_than": noon, "older_than": "2025-12-13T14:00:03+02:00" }),
+            vec![1, 2],
+        ),
+        (
+            json!({ "newer_than": noon, "topic": "order.shipped" }),
+            vec![2],
+        ),
+        (json!({ "topic": "news", "room_id": ROOM }), vec![]),
+        (json!({ "newer_than": "2026-01-01T00:00:00Z" }), vec![]),
+        (
+            json!({ "newer_than": "2026-01-01T00:00:00Z", "older_than": noon }),
+            vec![],
+        ),
+    ];
+    for (which, chosen) in cases {
+        for (given_up, state) in [(false, "queued"), (true, "discarded")] {
+            let tenant = letters().await;
+            let count = chosen.len();
+            if given_up {
+                let answer = discard(&tenant, which.clone()).await;
+                answer.assert(200, json!({ "discarded": count, "more": false }));
+            } else {
+                let answer = redrive(&tenant, which.clone()).await;
+                answer.assert(202, json!({ "redriven": count, "more": false }));
+            }
+            let wanted: Vec<_> = (0..4)
+                .map(|number| {
+                    if chosen.contains(&number) {
+                        state
+                    } else {
+                        "dead"
+                    }
+                })
+                .collect();
+            assert_eq!(states(&tenant, 4).await, wanted, "{which}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_letter_that_is_not_there_is_not_found() {
+    let (tenant, other) = (letters().await, tenant().await);
+    let which = json!({ "delivery_id": delivery(9) });
+    for answer in [
+        redrive(&tenant, which.clone()).await,
+        discard(&tenant, which).await,
+        // Another tenant's.
+        redrive(&other, json!({ "delivery_id": delivery(1) })).await,
+    ] {
+        answer.assert(
+            404,
+            json!({
+                "success": false,
+                "error": { "code": "NOT_FOUND", "message": "Delivery not found" },
+            }),
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_dead_stays_as_it_is() {
+    let tenant = tenant().await;
+    let what = format!("notif_{:032x}", 5);
+    let subject = [("what", what.as_str()), ("event", "notification")];
+    for (number, state) in (0..).zip(["queued", "delivered"]) {
+        plant(&tenant, number, state, &subject).await;
+        let which = json!({ "delivery_id": delivery(number) });
+        let answer = redrive(&tenant, which.clone()).await;
+        answer.assert(202, json!({ "redriven": 0, "more": false }));
+        let answer = discard(&tenant, which).await;
+        answer.assert(200, json!({ "discarded": 0, "more": false }));
+    }
+    assert_eq!(states(&tenant, 2).await, ["queued", "delivered"]);
+}
+
+#[tokio::test]
+async fn a_tenant_redrives_and_gives_up_its_own_and_no_others() {
+    let (own, other) = (letters().await, letters().await);
+    let alice = own.user("alice");
+    let redriven = json!({ "tenant_id": own.id, "delivery_id": delivery(0) });
+    let redriven = alice.post(REDRIVE, &redriven).await;
+    redriven.assert(202, json!({ "redriven": 1, "more": false }));
+    let rest = json!({ "tenant_id": own.id, "reason": "old" });
+    let rest = alice.send(Method::DELETE, LETTERS, rest.to_string()).await;
+    rest.assert(200, json!({ "discarded": 3, "more": false }));
+
+    let foreign = json!({ "tenant_id": other.id, "reason": "mine" });
+    for answer in [
+        alice.post(REDRIVE, &foreign).await,
+        alice
+            .send(Method::DELETE, LETTERS, foreign.to_string())
+            .await,
+    ] {
+        answer.assert_error(403, "AUTHORIZATION_ERROR", None);
+    }
+    assert_eq!(states(&other, 4).await, ["dead"; 4]);
+}
+
+#[tokio::test]
+async fn who_gave_a_letter_up_when_and_why_is_kept() {
+    let tenant = letters().await;
+    discard(&tenant, json!({ "delivery_id": delivery(0) })).await;
+    let pk = format!("{}#{}", tenant.id, delivery(0));
+    let row = item(&tenant.world, "Deliveries", pk).await.unwrap();
+    assert_eq!(
+        (text(&row, "by"), text(&row, "reason")),
+        ("operator", "old")
+    );
+    assert!(text(&row, "ended_at") > "2026");
+    assert!(!row.contains_key("dead_shard"));
+}
+
+#[tokio::test]
+async fn a_thousand_letters_are_done_in_one_request_and_more_in_the_next() {
+    let tenant = tenant().await;
+    for number in 0..1_010 {
+        plant_message(&tenant, number, "bob").await;
+    }
+    let first = redrive(&tenant, json!({})).await;
+    first.assert(202, json!({ "redriven": 1_000, "more": true }));
+    let rest = redrive(&tenant, json!({})).await;
+    rest.assert(202, json!({ "redriven": 10, "more": false }));
+}

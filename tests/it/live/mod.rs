@@ -1,0 +1,115 @@
+//! Live delivery: the pump under attack, presence, limits and tokens, and what a client sees through a socket.
+
+mod client;
+mod frames;
+mod gateway;
+mod limits;
+mod pump;
+mod wire;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parlance::{
+    app::{App, Means},
+    domain::{
+        Actor, ConnectionId, Error, Moment, RoomId, TenantId, Thread, UserId, message::Seq,
+        secret::SecretHash,
+    },
+    http::moment,
+    providers::sockets::Sockets,
+    queue::Jobs,
+};
+use parlance_local::clients::embedded_sockets;
+
+use self::wire::Wire;
+use crate::support::{
+    Tenant, World,
+    faults::{Plan, faulty},
+    settings,
+};
+
+/// A process of its own over the store of `world`, whose SDK calls meet `plan`, and whose posts go to `wire`.
+fn process(world: &World, wire: &Wire, plan: Plan) -> App {
+    let dynamodb = world.client(|client| faulty(client, plan));
+    let (sqs, _) = world.queue("FanoutQueue");
+    let settings = settings();
+    let means = Means {
+        jobs: Jobs::new(sqs, settings.queues.clone()),
+        sockets: Some(Sockets::new(embedded_sockets(wire.http_client()))),
+        ..Means::default()
+    };
+    App::with(&settings, &dynamodb, means)
+}
+
+/// Now, with a minute of patience.
+fn now() -> Moment {
+    moment(Duration::from_mins(1)).unwrap()
+}
+
+/// So many seconds ago.
+fn ago(seconds: i64) -> Moment {
+    let now = now();
+    Moment {
+        now: now.now.plus_seconds(-seconds),
+        ..now
+    }
+}
+
+fn user(id: &str) -> UserId {
+    UserId::parse("user_id", id).unwrap()
+}
+
+fn thread(tenant: &Tenant, room: &str) -> Thread {
+    Thread {
+        tenant: tenant_id(tenant),
+        room: room.parse::<RoomId>().unwrap(),
+    }
+}
+
+fn tenant_id(tenant: &Tenant) -> TenantId {
+    tenant.id.parse().unwrap()
+}
+
+async fn actor(app: &App, tenant: &Tenant, id: &str) -> Actor {
+    let session = app.session(tenant.key.as_bytes(), &now()).await.unwrap();
+    app.actor(&session, user(id))
+}
+
+/// Has `id` connect at `at`, and gives the connection's id.
+async fn try_connect(app: &App, tenant: &Tenant, id: &str, at: &Moment) -> Result<String, Error> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let connection = format!("conn{number:011}=");
+    let actor = actor(app, tenant, id).await;
+    let key = SecretHash::of(tenant.key.as_bytes());
+    let parsed = ConnectionId::parse(&connection).unwrap();
+    app.connect(&actor, key, parsed, at).await?;
+    Ok(connection)
+}
+
+/// The same, a minute ago.
+async fn connect(app: &App, tenant: &Tenant, id: &str) -> String {
+    try_connect(app, tenant, id, &ago(60)).await.unwrap()
+}
+
+async fn say(tenant: &Tenant, author: &str, room: &str, content: &str) -> Seq {
+    let body = serde_json::json!({ "content": content });
+    let path = format!("/rooms/{room}/messages");
+    let sent = tenant.user(author).post(&path, &body).await;
+    assert_eq!(sent.status, 200, "{}", sent.raw);
+    Seq::new(sent.body["seq"].as_u64().unwrap())
+}
+
+/// Fails unless what arrived is 1 to `last` in order, where one may come again, but none too early.
+#[track_caller]
+fn assert_gapless(seqs: &[u64], last: u64) {
+    let mut highest = 0;
+    for seq in seqs {
+        assert!(*seq <= highest + 1, "{seq} after {highest} in {seqs:?}");
+        highest = highest.max(*seq);
+    }
+    assert_eq!(highest, last, "{seqs:?}");
+}

@@ -1,0 +1,385 @@
+//! The pump: in order, without a gap, however many pump, whatever fails.
+
+use parlance::{
+    app::App,
+    domain::{ConnectionId, Reach, Thread, UserId, message::Seq},
+};
+use serde_json::{Value, json};
+
+use super::{
+    assert_gapless, connect, now, process, say, tenant_id, thread, try_connect, user,
+    wire::{Fate, Wire},
+};
+use crate::support::{
+    faults::{calm, storm},
+    tenant,
+};
+
+/// So often a pump that is told `Later` is tried again.
+const PATIENCE: usize = 3_000;
+
+async fn pump(app: &App, thread: Thread, seq: Seq, users: &[UserId]) -> Vec<(UserId, Reach)> {
+    app.pump_room(thread, seq, users, &now()).await.unwrap()
+}
+
+/// Pumps as a job does: again and again, until nobody is left who is to be reached later.
+async fn insist(app: &App, thread: Thread, seq: Seq, users: &[UserId]) {
+    let mut users = users.to_vec();
+    for _ in 0..PATIENCE {
+        // A store that is out of reach fails the whole job, which comes back too.
+        if let Ok(reached) = app.pump_room(thread, seq, &users, &now()).await {
+            users = reached
+                .into_iter()
+                .filter(|(_, reach)| *reach == Reach::Later)
+                .map(|(user, _)| user)
+                .collect();
+        }
+        if users.is_empty() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{users:?} are never reached");
+}
+
+#[tokio::test]
+async fn a_message_reaches_every_connection_of_each_user_who_is_online() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob", "carol"]).await;
+    let connections = [
+        connect(&app, &tenant, "alice").await,
+        connect(&app, &tenant, "alice").await,
+        connect(&app, &tenant, "bob").await,
+    ];
+    let seq = say(&tenant, "alice", &room, "hi").await;
+
+    let users = [user("alice"), user("bob"), user("carol")];
+    let reached = pump(&app, thread(&tenant, &room), seq, &users).await;
+
+    let [alice, bob, carol] = users;
+    let expected = [
+        (alice, Reach::Reached),
+        (bob, Reach::Reached),
+        (carol, Reach::Offline),
+    ];
+    assert_eq!(reached, expected);
+    for id in connections {
+        assert_eq!(wire.seqs(&id), [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_shown_as_rest_shows_it() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let id = connect(&app, &tenant, "bob").await;
+    let body = json!({ "content": "hi", "meta": { "type": "text" } });
+    let path = format!("/rooms/{room}/messages");
+    tenant.user("alice").post(&path, &body).await;
+
+    pump(&app, thread(&tenant, &room), Seq::FIRST, &[user("bob")]).await;
+
+    let mut expected = tenant.user("bob").get(&path).await.body[0].clone();
+    expected["type"] = json!("message");
+    expected["room_id"] = json!(room);
+    assert_eq!(wire.frames(&id), [expected]);
+}
+
+#[tokio::test]
+async fn a_connection_is_not_sent_what_was_said_before_it() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    for text in ["one", "two"] {
+        say(&tenant, "alice", &room, text).await;
+    }
+    let at = now();
+    let id = try_connect(&app, &tenant, "bob", &at).await.unwrap();
+    ready(&app, &id).await;
+    let seq = say(&tenant, "alice", &room, "three").await;
+
+    pump(&app, thread(&tenant, &room), seq, &[user("bob")]).await;
+
+    assert_eq!(wire.seqs(&id), [3]);
+}
+
+/// As the first frame of its client makes it.
+async fn ready(app: &App, id: &str) {
+    let id = ConnectionId::parse(id).unwrap();
+    let socket = app.socket(&id, &now()).await.unwrap();
+    app.make_ready(&socket, &now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pending_connection_is_sent_nothing_until_its_client_speaks() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let id = try_connect(&app, &tenant, "bob", &now()).await.unwrap();
+    let seq = say(&tenant, "alice", &room, "hi").await;
+    let bob = [user("bob")];
+
+    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    assert_eq!(reached, [(user("bob"), Reach::Later)]);
+    assert_eq!(wire.posts(), 0);
+
+    ready(&app, &id).await;
+    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    assert_eq!(reached, [(user("bob"), Reach::Reached)]);
+    assert_eq!(wire.seqs(&id), [1]);
+}
+
+#[tokio::test]
+async fn a_pending_connection_is_ready_by_itself_after_a_second() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let at = super::ago(2);
+    let id = try_connect(&app, &tenant, "bob", &at).await.unwrap();
+    let seq = say(&tenant, "alice", &room, "hi").await;
+
+    pump(&app, thread(&tenant, &room), seq, &[user("bob")]).await;
+
+    assert_eq!(wire.seqs(&id), [1]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_gone_is_removed() {
+    let (tenant, wire) = (tenant().await, Wire::new(|_, _| Fate::Gone));
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    connect(&app, &tenant, "bob").await;
+    let seq = say(&tenant, "alice", &room, "hi").await;
+    let bob = [user("bob")];
+
+    for _ in 0..2 {
+        let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+        assert_eq!(reached, [(user("bob"), Reach::Offline)]);
+    }
+    assert_eq!(wire.posts(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_found_in_its_first_seconds_is_tried_again() {
+    let tenant = tenant().await;
+    let wire = Wire::new(|_, number| if number == 0 { Fate::Gone } else { Fate::Take });
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let at = super::ago(2);
+    let id = try_connect(&app, &tenant, "bob", &at).await.unwrap();
+    let seq = say(&tenant, "alice", &room, "hi").await;
+    let bob = [user("bob")];
+
+    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    assert_eq!(reached, [(user("bob"), Reach::Later)]);
+    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    assert_eq!(reached, [(user("bob"), Reach::Reached)]);
+    assert_eq!(wire.seqs(&id), [1]);
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_no_more_is_come_back_to() {
+    let tenant = tenant().await;
+    let wire = Wire::new(|_, number| if number == 0 { Fate::Busy } else { Fate::Take });
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let id = connect(&app, &tenant, "bob").await;
+    let seq = say(&tenant, "alice", &room, "hi").await;
+    let bob = [user("bob")];
+
+    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    assert_eq!(reached, [(user("bob"), Reach::Later)]);
+    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    assert_eq!(reached, [(user("bob"), Reach::Reached)]);
+    assert_eq!(wire.seqs(&id), [1]);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_it_already_is_sent_nothing() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let id = connect(&app, &tenant, "bob").await;
+    for text in ["one", "two", "three"] {
+        say(&tenant, "alice", &room, text).await;
+    }
+    let bob = [user("bob")];
+
+    for seq in [3, 1, 2, 3] {
+        let reached = pump(&app, thread(&tenant, &room), Seq::new(seq), &bob).await;
+        assert_eq!(reached, [(user("bob"), Reach::Reached)]);
+    }
+    assert_eq!(wire.seqs(&id), [1, 2, 3]);
+}
+
+/// Whether about one in `one_in` is chosen, by a hash of its number.
+fn hit(number: u64, seed: u64, one_in: u64) -> Option<u64> {
+    let mut hash = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
+    hash ^= hash >> 31;
+    hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash ^= hash >> 29;
+    hash.is_multiple_of(one_in).then_some(hash >> 32)
+}
+
+fn stormy(seed: u64, one_in: u64) -> Wire {
+    Wire::new(move |_, number| match hit(number, seed, one_in) {
+        None => Fate::Take,
+        Some(hash) => match hash % 5 {
+            0 => Fate::Lose,
+            1 => Fate::LoseAnswer,
+            2 => Fate::Late(1),
+            3 => Fate::Late(7),
+            _ => Fate::Busy,
+        },
+    })
+}
+
+/// Messages are sent while workers, each a process of its own, pump to the same connections.
+async fn attack(wire: Wire, store_faults: Option<u64>, messages: u64) {
+    const WORKERS: u64 = 4;
+    let tenant = tenant().await;
+    let quiet = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob", "carol"]).await;
+    let users = [user("alice"), user("bob"), user("carol")];
+    let mut connections = Vec::new();
+    for name in ["alice", "bob", "bob", "carol", "carol"] {
+        connections.push(connect(&quiet, &tenant, name).await);
+    }
+    let (sent, seen) = tokio::sync::watch::channel(Seq::ZERO);
+    let mut workers = tokio::task::JoinSet::new();
+    let thread = thread(&tenant, &room);
+    for worker in 0..WORKERS {
+        let plan = store_faults.map_or_else(calm, |seed| storm(seed + worker, 9));
+        let app = process(&tenant.world, &wire, plan);
+        let (mut seen, users) = (seen.clone(), users.clone());
+        workers.spawn(async move {
+            let mut done = Seq::ZERO;
+            while done.get() < messages {
+                let next = *seen.wait_for(|seq| *seq > done).await.unwrap();
+                insist(&app, thread, next, &users).await;
+                done = next;
+            }
+        });
+    }
+    for number in 1..=messages {
+        let seq = say(&tenant, "alice", &room, &format!("{number}")).await;
+        sent.send_replace(seq);
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.unwrap();
+    }
+    for id in &connections {
+        assert_gapless(&wire.seqs(id), messages);
+    }
+}
+
+#[tokio::test]
+async fn many_workers_pump_the_same_connections_in_order_and_each_message_once() {
+    let wire = Wire::calm();
+    attack(wire.clone(), None, 40).await;
+    // Nothing was lost, so nothing was posted twice.
+    assert_eq!(wire.posts(), 5 * 40);
+}
+
+#[tokio::test]
+async fn posts_of_which_nobody_knows_leave_no_gap_and_overtake_nothing() {
+    for seed in 1..=3 {
+        attack(stormy(seed, 3), None, 25).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_too_leaves_no_gap_and_overtakes_nothing() {
+    attack(stormy(9, 4), Some(7), 15).await;
+}
+
+#[tokio::test]
+async fn a_catch_up_brings_a_connection_to_the_end_of_each_room() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let (one, two) = (
+        tenant.group(&["alice", "bob"]).await,
+        tenant.group(&["alice", "bob"]).await,
+    );
+    for number in 0..60 {
+        say(&tenant, "alice", &one, &format!("{number}")).await;
+    }
+    say(&tenant, "alice", &two, "hi").await;
+    let id = try_connect(&app, &tenant, "bob", &now()).await.unwrap();
+    let connection = ConnectionId::parse(&id).unwrap();
+    let socket = app.socket(&connection, &now()).await.unwrap();
+    let rooms = [one.parse().unwrap(), two.parse().unwrap()];
+    let after = [(rooms[0], Seq::new(4)), (rooms[1], Seq::ZERO)];
+    let greeted = app.hello(&socket, after.into(), &now()).await.unwrap();
+    assert_eq!((greeted.rooms, greeted.refused.len()), (2, 0));
+
+    let caught_up = app
+        .catch_up(tenant_id(&tenant), &connection, &rooms, &now())
+        .await
+        .unwrap();
+
+    assert_eq!(caught_up, Reach::Reached);
+    let of = |room: &str| -> Vec<u64> {
+        let frames = wire.frames(&id);
+        let of = |frame: &&Value| frame["room_id"] == room;
+        let seqs = frames.iter().filter(of).map(|frame| frame["seq"].as_u64());
+        seqs.map(Option::unwrap).collect()
+    };
+    assert_eq!(of(&one), (5..=60).collect::<Vec<_>>());
+    assert_eq!(of(&two), [1]);
+}
+
+#[tokio::test]
+async fn a_change_is_told_to_those_who_have_the_message_and_shown_to_the_others_later() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob", "carol"]).await;
+    let (bob, carol) = (
+        connect(&app, &tenant, "bob").await,
+        connect(&app, &tenant, "carol").await,
+    );
+    let path = format!("/rooms/{room}/messages");
+    let body = json!({ "content": "hi" });
+    let sent = tenant.user("alice").post(&path, &body).await;
+    let thread = thread(&tenant, &room);
+    pump(&app, thread, Seq::FIRST, &[user("bob")]).await;
+    let edited = json!({ "content": "ho" });
+    let one = format!("{path}/{}", sent.text("message_id"));
+    tenant.user("alice").put(&one, &edited).await;
+
+    let frame = r#"{"type":"message.edited","seq":1}"#;
+    let both = [user("bob"), user("carol")];
+    let at = now();
+    let told = app.post_change(thread, Seq::FIRST, &both, frame, &at);
+    let told = told.await.unwrap();
+    pump(&app, thread, Seq::FIRST, &both).await;
+
+    assert_eq!(told, both.map(|user| (user, Reach::Reached)));
+    let kinds = |id| -> Vec<String> {
+        let frames = wire.frames(id);
+        let shown = frames
+            .iter()
+            .map(|it| format!("{}{}", it["type"], it["content"]));
+        shown.collect()
+    };
+    assert_eq!(kinds(&bob), [r#""message""hi""#, r#""message.edited"null"#]);
+    assert_eq!(kinds(&carol), [r#""message""ho""#]);
+}
+
+#[tokio::test]
+async fn a_frame_reaches_a_user_who_is_online_and_tells_who_is_not() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let id = connect(&app, &tenant, "bob").await;
+    let frame = r#"{"type":"notification"}"#;
+    let post = async |name| {
+        let tenant = tenant_id(&tenant);
+        app.post_to_user(tenant, &user(name), frame, &now()).await
+    };
+
+    assert_eq!(post("bob").await.unwrap(), Reach::Reached);
+    assert_eq!(post("carol").await.unwrap(), Reach::Offline);
+    assert_eq!(wire.frames(&id), [json!({ "type": "notification" })]);
+}

@@ -1,0 +1,147 @@
+//! The key that seals tenants' secrets, where Secrets Manager keeps it.
+
+use std::time::Duration;
+
+use parlance::{
+    domain::{
+        Error, Moment, Timestamp,
+        webhook::{Sealed, Secret},
+    },
+    providers::sealing::Sealing,
+};
+use tokio::time::{Instant, advance};
+
+use super::operator_key::aws;
+use crate::support::secrets::SecretsManager;
+
+const NAME: &str = "sealing";
+const FIRST: &str = "the_first_key_that_seals_secrets";
+const SECOND: &str = "the_second_key_that_seals_secrets";
+const THIRD: &str = "the_third_key_that_seals_secrets";
+const OWNER: &str = "tenant_1#ep_1";
+
+fn moment(seed: u128) -> Moment {
+    Moment {
+        now: Timestamp::from_micros(0),
+        deadline: Instant::now(),
+        seed,
+    }
+}
+
+fn secret() -> Secret {
+    Secret::from_entropy([7; 32])
+}
+
+/// A process that seals with the key that `manager` keeps.
+fn process(manager: &SecretsManager) -> Sealing {
+    aws(manager.http_client()).sealing(NAME.to_owned())
+}
+
+fn kept() -> (SecretsManager, Sealing) {
+    let manager = SecretsManager::default();
+    manager.put(NAME, FIRST, 0);
+    let sealing = process(&manager);
+    (manager, sealing)
+}
+
+async fn sealed(sealing: &Sealing) -> Sealed {
+    sealing.seal(&secret(), OWNER, &moment(1)).await.unwrap()
+}
+
+async fn opens(sealing: &Sealing, text: &Sealed) -> bool {
+    match sealing.open(text, OWNER).await {
+        Ok(opened) => opened == secret(),
+        Err(Error::Internal(_)) => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_sealed_another_one_opens() {
+    let (manager, sealing) = kept();
+    let text = sealed(&sealing).await;
+    assert!(opens(&process(&manager), &text).await);
+    let other = SecretsManager::default();
+    other.put(NAME, SECOND, 0);
+    assert!(!opens(&process(&other), &text).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_is_read_once_in_five_minutes() {
+    let (manager, sealing) = kept();
+    let text = sealed(&sealing).await;
+    for _ in 0..29 {
+        advance(Duration::from_secs(10)).await;
+        assert!(opens(&sealing, &text).await);
+    }
+    // The current version, and the one before it.
+    assert_eq!(manager.asked(), 2);
+    advance(Duration::from_secs(10)).await;
+    assert!(opens(&sealing, &text).await);
+    assert_eq!(manager.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_before_a_rotation_opens_after_it() {
+    let (manager, sealing) = kept();
+    let old = sealed(&sealing).await;
+    manager.put(NAME, SECOND, 10);
+    let fresh = process(&manager);
+    assert!(opens(&fresh, &old).await);
+    let new = sealed(&fresh).await;
+    // A process that has not noticed meets the new key and looks.
+    advance(Duration::from_secs(5)).await;
+    assert!(opens(&sealing, &new).await && opens(&sealing, &old).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_before_two_rotations_is_lost() {
+    let (manager, sealing) = kept();
+    let old = sealed(&sealing).await;
+    manager.put(NAME, SECOND, 10);
+    manager.put(NAME, THIRD, 20);
+    assert!(!opens(&process(&manager), &old).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_that_nothing_opens_does_not_make_us_ask_for_each_try() {
+    let (manager, sealing) = kept();
+    let _read = sealed(&sealing).await;
+    manager.asked();
+    let other = SecretsManager::default();
+    other.put(NAME, SECOND, 0);
+    let text = sealed(&process(&other)).await;
+    advance(Duration::from_secs(5)).await;
+    for _ in 0..100 {
+        assert!(!opens(&sealing, &text).await);
+    }
+    assert_eq!(manager.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_read_is_unavailable_and_one_that_was_read_goes_on() {
+    let (manager, sealing) = kept();
+    manager.refuse(Some("AccessDeniedException"));
+    let sealing_fails = sealing.seal(&secret(), OWNER, &moment(1)).await;
+    assert!(matches!(sealing_fails, Err(Error::Unavailable(_))));
+    manager.refuse(None);
+    advance(Duration::from_secs(5)).await;
+    let text = sealed(&sealing).await;
+    manager.refuse(Some("InternalServiceError"));
+    advance(Duration::from_hours(2)).await;
+    assert!(opens(&sealing, &text).await);
+    let cold = process(&manager).open(&text, OWNER).await;
+    assert!(matches!(cold, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_key_nor_secret_is_shown_by_debug() {
+    let (_manager, sealing) = kept();
+    let text = sealed(&sealing).await;
+    let shown = format!("{sealing:?} {text:?} {:?}", secret());
+    assert!(
+        !shown.contains(FIRST) && !shown.contains(secret().expose()),
+        "{shown}"
+    );
+    assert!(!shown.contains("s1."), "{shown}");
+}
