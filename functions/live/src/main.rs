@@ -10,7 +10,7 @@ use parlance::http::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let (app, poison) = serve::consumer()?;
+    let (app, poison) = serve::teller()?;
     let live = service_fn(|event: LambdaEvent<SqsEvent>| {
         let trace = event.context.xray_trace_id.as_deref();
         let ids = Ids::of_invocation(event.context.request_id.clone(), trace);

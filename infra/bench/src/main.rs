@@ -5,6 +5,7 @@
 //! the ratio of two builds under `--against` is steadier still: they take turns within a round.
 
 mod connection;
+mod delivery;
 mod figures;
 mod fill;
 mod load;
@@ -62,6 +63,10 @@ struct Options {
     /// Instead: start-up time, idle CPU and memory.
     #[arg(long, conflicts_with = "against")]
     idle: bool,
+
+    /// Instead: sends to their receipts on sockets, webhooks, and messages to large rooms.
+    #[arg(long, conflicts_with_all = ["idle", "log_length", "against"])]
+    delivery: bool,
 }
 
 impl Options {
@@ -102,6 +107,9 @@ async fn run(options: &Options) -> Outcome<()> {
     }
     if options.idle {
         return report::idle(&runner).await;
+    }
+    if options.delivery {
+        return delivery::tell(&runner).await;
     }
     let mut runners = vec![runner];
     runners.extend(options.against.clone());

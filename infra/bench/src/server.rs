@@ -26,6 +26,7 @@ pub(crate) struct Server {
     folder: TempDir,
     child: Option<Child>,
     pub(crate) port: u16,
+    arguments: &'static [&'static str],
 }
 
 impl Server {
@@ -35,7 +36,14 @@ impl Server {
             folder: tempfile::tempdir()?,
             child: None,
             port: 0,
+            arguments: &[],
         })
+    }
+
+    /// With more `arguments`.
+    pub(crate) const fn with(mut self, arguments: &'static [&'static str]) -> Self {
+        self.arguments = arguments;
+        self
     }
 
     /// The file of the embedded DynamoDB.
@@ -51,6 +59,7 @@ impl Server {
         let begin = Instant::now();
         let child = Command::new(&self.runner)
             .args(["--sync", "normal", "--port", &self.port.to_string()])
+            .args(self.arguments)
             .args([
                 OsStr::new("--data"),
                 self.folder.path().join("data").as_ref(),

@@ -25,7 +25,12 @@ pub(crate) struct World {
 impl World {
     /// Starts a runner on an empty folder and makes a tenant.
     pub(crate) async fn new(runner: &Path) -> Outcome<Self> {
-        let mut server = Server::new(runner)?;
+        Self::with(runner, &[]).await
+    }
+
+    /// The same, with more `arguments`.
+    pub(crate) async fn with(runner: &Path, arguments: &'static [&'static str]) -> Outcome<Self> {
+        let mut server = Server::new(runner)?.with(arguments);
         server.start().await?;
         let operator = format!("X-Master-Key: {MASTER_KEY}");
         let mut connection = Connection::open(server.port).await?;
@@ -54,8 +59,14 @@ impl World {
     /// A room with all users in it.
     pub(crate) async fn room(&self) -> Outcome<String> {
         let members: Vec<_> = (0..USERS).map(|user| format!("user{user}")).collect();
+        let members: Vec<_> = members.iter().map(String::as_str).collect();
+        self.room_of("user0", &members).await
+    }
+
+    /// A room of `members`, made by `creator`.
+    pub(crate) async fn room_of(&self, creator: &str, members: &[&str]) -> Outcome<String> {
         let body = json!({ "type": "group", "name": "Bench", "members": members });
-        let created = request("POST", "/rooms", &self.credentials(0), &body);
+        let created = self.request_of(creator, "POST", "/rooms", &body);
         let mut connection = Connection::open(self.server.port).await?;
         let created: Value = serde_json::from_slice(connection.exchange(&created).await?)?;
         text(&created, "room_id")
@@ -91,7 +102,27 @@ impl World {
     }
 
     fn credentials(&self, user: usize) -> String {
-        format!("X-API-Key: {}\r\nX-User-Id: user{}", self.key, user % USERS)
+        self.credentials_of(&format!("user{}", user % USERS))
+    }
+
+    fn credentials_of(&self, user: &str) -> String {
+        format!("X-API-Key: {}\r\nX-User-Id: {user}", self.key)
+    }
+
+    /// The tenant's key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// A message of `sender`'s.
+    pub(crate) fn say(&self, sender: &str, room: &str, content: &str) -> String {
+        let body = json!({ "content": content });
+        self.request_of(sender, "POST", &format!("/rooms/{room}/messages"), &body)
+    }
+
+    /// A request of `user`'s.
+    pub(crate) fn request_of(&self, user: &str, method: &str, path: &str, body: &Value) -> String {
+        request(method, path, &self.credentials_of(user), body)
     }
 }
 

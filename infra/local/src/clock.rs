@@ -1,4 +1,4 @@
-//! Functions that run by the clock: what EventBridge Scheduler does in AWS.
+//! Functions that run by the clock: what `EventBridge` Scheduler does in AWS.
 
 use std::time::Duration;
 

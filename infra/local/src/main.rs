@@ -89,6 +89,7 @@ fn banner(running: &Running, tenant: Option<&FirstTenant>) -> String {
         String::new(),
         format!("Parlance is ready: {url}"),
         format!("  documentation  {url}/docs"),
+        format!("  connections    {}/ws", url.replacen("http", "ws", 1)),
     ];
     if let Some(aws_url) = &running.aws_url {
         lines.push(format!(

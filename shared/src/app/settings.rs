@@ -142,6 +142,18 @@ impl Settings {
         variables.found((settings, deliverer))
     }
 
+    /// The same for the function that tells who is connected: it consumes a queue, with its `POISON_QUEUE`, and
+    /// reaches connections, at `SOCKETS_ENDPOINT`.
+    pub fn of_teller(
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, String, String), BadSettings> {
+        let mut variables = Variables::new(get);
+        let settings = Self::read(&mut variables);
+        let poison = variables.need("POISON_QUEUE", "a queue URL", is_url);
+        let sockets = variables.need("SOCKETS_ENDPOINT", "a URL", is_url);
+        variables.found((settings, poison, sockets))
+    }
+
     /// The same for a function that takes connections: their limit for each user, `CONNECTIONS_PER_USER`, and where
     /// they are reached, `SOCKETS_ENDPOINT`.
     pub fn of_gateway(get: impl Fn(&str) -> Option<String>) -> Result<(Self, String), BadSettings> {
@@ -332,11 +344,13 @@ mod tests {
         let with = |given: &'static [(&str, &str)]| {
             Settings::of_webhooks(move |name| {
                 let table = TABLES.contains(&name).then_some("a-table");
+                let queue = ["FANOUT_QUEUE", "DELIVERY_QUEUE"].contains(&name);
+                let queue = queue.then_some(QUEUE);
                 let given = given
                     .iter()
                     .find(|(it, _)| *it == name)
                     .map(|(_, value)| *value);
-                table.or(given).map(ToOwned::to_owned)
+                table.or(queue).or(given).map(ToOwned::to_owned)
             })
             .map(|(_, webhooks)| (webhooks.sealing, webhooks.targets))
             .map_err(|error| error.to_string())

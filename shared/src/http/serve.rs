@@ -111,6 +111,23 @@ pub fn consumer() -> Result<(App, PoisonQueue), lambda_http::Error> {
     Ok((app, PoisonQueue::new(aws.sqs(), poison)))
 }
 
+/// What the function that tells who is connected works with: as [`consumer`], with connections.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub fn teller() -> Result<(App, PoisonQueue), lambda_http::Error> {
+    let aws = Aws::from_env();
+    let (settings, poison, endpoint) = started(Settings::of_teller(variable))?;
+    let means = Means {
+        jobs: Jobs::new(aws.sqs(), settings.queues.clone()),
+        sockets: Some(aws.sockets(&endpoint)),
+        ..Means::default()
+    };
+    let app = App::with(&settings, &counted(&aws), means);
+    Ok((app, PoisonQueue::new(aws.sqs(), poison)))
+}
+
 /// What the function that makes deliveries works with: as [`consumer`], with what webhooks are sent with, and
 /// connections.
 ///

@@ -14,6 +14,7 @@ use ring::{
     error::Unspecified,
     hkdf::{HKDF_SHA256, Salt},
 };
+use sha2::{Digest, Sha256};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::secret::{Secret as Kept, Stage};
@@ -59,6 +60,15 @@ struct Known {
     failure: Option<String>,
 }
 
+/// A secret that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The secret.
+    pub secret: Secret,
+    /// Whether it was sealed with the key before the current one: it should be sealed anew before that one is gone.
+    pub is_stale: bool,
+}
+
 /// No key that is known opens a sealed text.
 #[derive(Debug)]
 struct Unopened;
@@ -72,7 +82,7 @@ impl fmt::Display for Unopened {
 impl std::error::Error for Unopened {}
 
 impl Sealing {
-    /// Seals `secret` for `owner`. Of two sealings no moment is the same.
+    /// Seals `secret` for `owner`, of whose secrets one is sealed in one moment.
     ///
     /// # Errors
     ///
@@ -87,10 +97,7 @@ impl Sealing {
             Self::Given(key) => *key,
             Self::Kept(kept) => kept.current().await?,
         };
-        // 96 random bits.
-        let mut nonce = [0; NONCE_LEN];
-        nonce.copy_from_slice(&moment.seed.to_be_bytes()[4..]);
-        seal(key, secret.expose(), owner, nonce)
+        seal(key, secret.expose(), owner, nonce(owner, moment))
             .map(Sealed)
             .map_err(|Unspecified| Error::internal("a secret could not be sealed"))
     }
@@ -100,7 +107,7 @@ impl Sealing {
     /// # Errors
     ///
     /// [`Error::Unavailable`] if the key cannot be read, [`Error::Internal`] if it is another one.
-    pub async fn open(&self, sealed: &Sealed, owner: &str) -> Result<Secret, Error> {
+    pub async fn open(&self, sealed: &Sealed, owner: &str) -> Result<Opened, Error> {
         match self {
             Self::Given(key) => opened(&[*key], sealed, owner)?.ok_or_else(unopened),
             Self::Kept(kept) => kept.open(sealed, owner).await,
@@ -126,7 +133,7 @@ impl KeptKey {
         known.keys.first().copied().ok_or_else(|| known.failed())
     }
 
-    async fn open(&self, sealed: &Sealed, owner: &str) -> Result<Secret, Error> {
+    async fn open(&self, sealed: &Sealed, owner: &str) -> Result<Opened, Error> {
         let mut known = self.known.lock().await;
         self.refresh(&mut known).await;
         if let Some(secret) = opened(&known.keys, sealed, owner)? {
@@ -189,12 +196,29 @@ impl Known {
     }
 }
 
-/// The secret, if one of `keys` opens it.
-fn opened(keys: &[SecretHash], sealed: &Sealed, owner: &str) -> Result<Option<Secret>, Error> {
+/// The secret, if one of `keys` opens it, of which the first is the current one.
+fn opened(keys: &[SecretHash], sealed: &Sealed, owner: &str) -> Result<Option<Opened>, Error> {
     let mut texts = keys
         .iter()
-        .filter_map(|key| open(*key, &sealed.0, owner).ok());
-    texts.next().map(Secret::parse).transpose()
+        .enumerate()
+        .filter_map(|(age, key)| Some((age, open(*key, &sealed.0, owner).ok()?)));
+    let Some((age, text)) = texts.next() else {
+        return Ok(None);
+    };
+    Ok(Some(Opened {
+        secret: Secret::parse(text)?,
+        is_stale: age > 0,
+    }))
+}
+
+/// 96 bits that no other owner and no other moment have.
+fn nonce(owner: &str, moment: &Moment) -> [u8; NONCE_LEN] {
+    let mut hash = Sha256::new();
+    hash.update(moment.seed.to_be_bytes());
+    hash.update(owner);
+    let mut nonce = [0; NONCE_LEN];
+    nonce.copy_from_slice(&hash.finalize()[..NONCE_LEN]);
+    nonce
 }
 
 fn cipher(key: SecretHash) -> Result<LessSafeKey, Unspecified> {
@@ -250,7 +274,8 @@ mod tests {
             .seal(&secret, "tenant#ep_1", &moment(1))
             .await
             .unwrap();
-        assert!(sealing.open(&sealed, "tenant#ep_1").await.unwrap() == secret);
+        let opened = sealing.open(&sealed, "tenant#ep_1").await.unwrap();
+        assert!(opened.secret == secret && !opened.is_stale);
         for (sealing, owner) in [
             (&sealing, "tenant#ep_2"),
             (&super::tests::sealing("other"), "tenant#ep_1"),
@@ -266,7 +291,9 @@ mod tests {
         let sealing = sealing("key");
         let one = sealing.seal(&secret, "a", &moment(1)).await.unwrap();
         let two = sealing.seal(&secret, "a", &moment(2)).await.unwrap();
-        assert_ne!(one.0, two.0);
+        let other = sealing.seal(&secret, "b", &moment(1)).await.unwrap();
+        let nonces = [&one, &two, &other].map(|Sealed(text)| text[3..19].to_owned());
+        assert_eq!(std::collections::BTreeSet::from(nonces).len(), 3);
         assert!(one.0.starts_with("s1."));
         let whole = URL_SAFE_NO_PAD.decode(&one.0[3..]).unwrap();
         // Nonce, text and tag.

@@ -281,6 +281,30 @@ impl WebhookStore {
         Err(Error::Conflict("The secret was rotated meanwhile"))
     }
 
+    /// Puts `sealed` in the place of the newest secret of `endpoint`, which it is too. Nothing, if that was rotated.
+    pub async fn reseal(
+        &self,
+        endpoint: &Endpoint,
+        sealed: &Sealed,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(endpoint.tenant)))
+            .key("sk", s(endpoint.id))
+            .update_expression("SET #secret = :new")
+            .condition_expression("#secret = :old")
+            .expression_attribute_names("#secret", "secret")
+            .expression_attribute_values(":new", s(&sealed.0))
+            .expression_attribute_values(":old", s(&endpoint.secret.0))
+            .return_values_on_condition_check_failure(AllOld);
+        settle(race, &self.table, || update.clone().send())
+            .await
+            .map(drop)
+    }
+
     /// Removes an endpoint. `false` if it is not there.
     pub async fn delete(
         &self,

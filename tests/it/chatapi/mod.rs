@@ -31,6 +31,7 @@ use parlance_local::{
 };
 use serde_json::{Value, json};
 
+pub(crate) use self::webhooks::hmac;
 use crate::support::{Client, Response, Tenant, World};
 
 /// An item of a table.

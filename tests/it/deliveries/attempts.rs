@@ -1,11 +1,13 @@
 //! Attempts: what is told, what comes of it, and what follows.
 
+use std::sync::Arc;
+
 use parlance::domain::{RoomId, delivery::State};
 
 use super::*;
 use crate::support::{
     Tenant,
-    faults::{Fault, always, calm},
+    faults::{Fault, always, calm, storm},
     tenant_of,
 };
 
@@ -225,11 +227,15 @@ async fn a_job_whose_row_cannot_be_written_comes_again_and_counts_for_nothing() 
 async fn a_worker_that_dies_in_its_attempt_is_noticed_when_its_lease_is_over() {
     let tenant = tenant().await;
     let (job, app) = (notify(&tenant).await, &tenant.world.app);
-    // Dies: what it did not write is its second write.
-    let dying = crate::support::faults::script(
-        "PutItem",
-        std::iter::once(Fault::Pass).chain((0..1_000).map(|_| Fault::LoseRequest)),
-    );
+    // Dies: all but its first write is lost.
+    let writes = AtomicU64::new(0);
+    let dying: Plan = Arc::new(move |operation, _| {
+        if operation == "PutItem" && writes.fetch_add(1, Ordering::Relaxed) > 0 {
+            Fault::LoseRequest
+        } else {
+            Fault::Pass
+        }
+    });
     let world = tenant.world.another(|client| faulty(client, dying));
     let died = world
         .app
@@ -242,4 +248,54 @@ async fn a_worker_that_dies_in_its_attempt_is_noticed_when_its_lease_is_over() {
     let free = try_once(app, &job, again(noon()), at(60)).await;
     assert_eq!(free, Verdict::Again { seconds: 30 });
     assert_eq!(row(&tenant, &job).await.attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_storm_each_attempt_of_many_workers_is_counted_once_and_ends() {
+    const WORKERS: u64 = 3;
+    const JOBS: usize = 6;
+    let tenant = tenant().await;
+    let mut jobs = Vec::new();
+    for _ in 0..JOBS {
+        jobs.push(notify(&tenant).await);
+    }
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|seed| {
+            let plan = storm(7_000 + seed, 6);
+            tenant.world.another(|client| faulty(client, plan))
+        })
+        .collect();
+    let (mut fresh, mut seconds) = (0, 0);
+    loop {
+        let mut dead = 0;
+        for job in &jobs {
+            // All at once, each with its own copy of the job.
+            let tries = workers.iter().map(|world| {
+                let moment = moment(at(seconds));
+                async move { world.app.attempt(job, again(noon()), &moment).await }
+            });
+            for verdict in futures_util::future::join_all(tries).await {
+                match verdict {
+                    Ok(Verdict::Dead { fresh: is_fresh }) => {
+                        dead += 1;
+                        fresh += usize::from(is_fresh);
+                    }
+                    Ok(Verdict::Again { .. }) | Err(_) => {}
+                    Ok(other) => panic!("{other:?}"),
+                }
+            }
+        }
+        if dead == JOBS * workers.len() {
+            break;
+        }
+        seconds += 10;
+        assert!(seconds < 1_000, "{dead} are dead");
+    }
+    // Of one whose answer was lost nobody heard.
+    assert!(fresh <= JOBS, "{fresh}");
+    for job in &jobs {
+        let row = row(&tenant, job).await;
+        assert_eq!((row.attempts, row.round), (5, 5));
+        assert!(matches!(row.state, State::Dead { .. }));
+    }
 }

@@ -1,5 +1,10 @@
 //! The pump: in order, without a gap, however many pump, whatever fails.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
 use parlance::{
     app::App,
     domain::{ConnectionId, Reach, Thread, UserId, message::Seq},
@@ -281,6 +286,140 @@ async fn many_workers_pump_the_same_connections_in_order_and_each_message_once()
     attack(wire.clone(), None, 40).await;
     // Nothing was lost, so nothing was posted twice.
     assert_eq!(wire.posts(), 5 * 40);
+}
+
+#[tokio::test]
+async fn pumps_of_one_process_wait_for_each_other_and_need_not_come_back() {
+    const MESSAGES: u64 = 30;
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let id = connect(&app, &tenant, "bob").await;
+    for number in 1..=MESSAGES {
+        say(&tenant, "alice", &room, &format!("{number}")).await;
+    }
+    let thread = thread(&tenant, &room);
+    let bob = [user("bob")];
+    let pumping = (1..=MESSAGES).map(|seq| pump(&app, thread, Seq::new(seq), &bob));
+    for reached in futures_util::future::join_all(pumping).await {
+        assert_eq!(reached, [(user("bob"), Reach::Reached)]);
+    }
+    assert_eq!(wire.seqs(&id), (1..=MESSAGES).collect::<Vec<_>>());
+}
+
+/// A follower's connections, each with what its client said it had.
+#[derive(Default)]
+struct Followed(Vec<(String, u64)>);
+
+impl Followed {
+    /// What the follower has: the highest seq before which it misses nothing.
+    fn has(&self, wire: &Wire) -> u64 {
+        let mut has = 0;
+        for (id, after) in &self.0 {
+            let mut highest = *after;
+            for seq in wire.seqs(id) {
+                assert!(seq <= highest + 1, "{seq} after {highest} at {id}");
+                highest = highest.max(seq);
+            }
+            has = has.max(highest);
+        }
+        has
+    }
+}
+
+/// The follower loses its connection again and again, and comes back with `hello`, while messages are sent, posts
+/// are lost and several processes pump.
+#[tokio::test]
+async fn a_follower_that_reconnects_misses_nothing_and_is_told_in_order() {
+    const MESSAGES: u64 = 60;
+    const WORKERS: u64 = 3;
+    /// How many posts a connection lasts.
+    const HELD: u64 = 8;
+    let tenant = tenant().await;
+    let posts: Arc<Mutex<HashMap<String, u64>>> = Arc::default();
+    let counted = Arc::clone(&posts);
+    let wire = Wire::new(move |id, number| {
+        let mut counted = counted.lock().unwrap();
+        let so_far = counted.entry(id.to_owned()).or_default();
+        *so_far += 1;
+        if *so_far > HELD {
+            return Fate::Gone;
+        }
+        match hit(number, 5, 4) {
+            None => Fate::Take,
+            Some(hash) if hash % 2 == 0 => Fate::LoseAnswer,
+            Some(_) => Fate::Lose,
+        }
+    });
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let (thread, bob) = (thread(&tenant, &room), [user("bob")]);
+    let (sent, seen) = tokio::sync::watch::channel(Seq::ZERO);
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..WORKERS {
+        let app = process(&tenant.world, &wire, calm());
+        let (mut seen, bob) = (seen.clone(), bob.clone());
+        workers.spawn(async move {
+            let mut done = Seq::ZERO;
+            while done.get() < MESSAGES {
+                let next = *seen.wait_for(|seq| *seq > done).await.unwrap();
+                insist(&app, thread, next, &bob).await;
+                done = next;
+            }
+        });
+    }
+    let speaking = async {
+        for number in 1..=MESSAGES {
+            sent.send_replace(say(&tenant, "alice", &room, &format!("{number}")).await);
+        }
+    };
+    let following = async {
+        let mut followed = Followed::default();
+        while followed.has(&wire) < MESSAGES {
+            let after = followed.has(&wire);
+            let id = try_connect(&app, &tenant, "bob", &now()).await.unwrap();
+            followed.0.push((id.clone(), after));
+            let connection = ConnectionId::parse(&id).unwrap();
+            let socket = app.socket(&connection, &now()).await.unwrap();
+            let said = [(thread.room, Seq::new(after))];
+            app.hello(&socket, said.into(), &now()).await.unwrap();
+            let is_open = || {
+                posts
+                    .lock()
+                    .unwrap()
+                    .get(&id)
+                    .is_none_or(|posts| *posts <= HELD)
+            };
+            // The job that the hello has sent.
+            let rooms = [thread.room];
+            for _ in 0..PATIENCE {
+                let at = now();
+                let job = app.catch_up(thread.tenant, &connection, &rooms, &at);
+                if job.await.unwrap() != Reach::Later || !is_open() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            let mut looked_at = None;
+            while is_open() {
+                // To look is work; whoever pumps needs the time.
+                if looked_at.replace(wire.posts()) != Some(wire.posts())
+                    && followed.has(&wire) == MESSAGES
+                {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            app.disconnect(&connection, &now()).await.unwrap();
+        }
+        followed
+    };
+    let (followed, ()) = tokio::join!(following, speaking);
+    while let Some(ended) = workers.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(followed.has(&wire), MESSAGES);
+    assert!(followed.0.len() > 3, "it never lost its connection");
 }
 
 #[tokio::test]

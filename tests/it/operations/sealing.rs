@@ -3,16 +3,24 @@
 use std::time::Duration;
 
 use parlance::{
+    app::{App, Means, Webhooks},
     domain::{
         Error, Moment, Timestamp,
-        webhook::{Sealed, Secret},
+        webhook::{Sealed, Secret, Targets},
     },
-    providers::sealing::Sealing,
+    providers::{sealing::Sealing, webhook::Sender},
 };
+use parlance_local::functions;
+use serde_json::json;
 use tokio::time::{Instant, advance};
 
-use super::operator_key::aws;
-use crate::support::secrets::SecretsManager;
+use super::{operator_key::aws, settings};
+use crate::support::{
+    Tenant,
+    receiver::{Got, Receiver},
+    secrets::SecretsManager,
+    tenant,
+};
 
 const NAME: &str = "sealing";
 const FIRST: &str = "the_first_key_that_seals_secrets";
@@ -50,7 +58,7 @@ async fn sealed(sealing: &Sealing) -> Sealed {
 
 async fn opens(sealing: &Sealing, text: &Sealed) -> bool {
     match sealing.open(text, OWNER).await {
-        Ok(opened) => opened == secret(),
+        Ok(opened) => opened.secret == secret(),
         Err(Error::Internal(_)) => false,
         Err(error) => panic!("{error:?}"),
     }
@@ -132,6 +140,52 @@ async fn a_key_that_cannot_be_read_is_unavailable_and_one_that_was_read_goes_on(
     assert!(opens(&sealing, &text).await);
     let cold = process(&manager).open(&text, OWNER).await;
     assert!(matches!(cold, Err(Error::Unavailable(_))));
+}
+
+/// `tenant` in a new process, which seals with the key that `manager` keeps.
+fn served(tenant: &Tenant, manager: &SecretsManager) -> Tenant {
+    let means = Means {
+        webhooks: Some(Webhooks::new(process(manager), Sender::new(Targets::Any))),
+        ..Means::default()
+    };
+    let app = App::with(&settings(), &tenant.world.dynamodb, means);
+    let api = functions::router(&app);
+    tenant.at(&tenant.world.behind(app, api))
+}
+
+#[tokio::test]
+async fn a_secret_that_is_used_between_two_rotations_of_the_key_is_kept() {
+    let (manager, receiver) = (SecretsManager::default(), Receiver::new());
+    manager.put(NAME, FIRST, 0);
+    let tenant = tenant().await;
+    let endpoint = json!({ "url": receiver.url });
+    let server = |manager: &SecretsManager| served(&tenant, manager).server();
+    let made = server(&manager).post("/webhooks", &endpoint).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    let path = format!("/webhooks/{}/test", made.text("endpoint_id"));
+    for key in [SECOND, THIRD, FIRST] {
+        manager.put(NAME, key, 10);
+        let trial = server(&manager).post(&path, &json!({})).await;
+        assert_eq!(trial.body["delivered"], true, "{key}: {}", trial.raw);
+    }
+    // It is the same secret still.
+    let signed: Vec<_> = receiver.take().iter().map(chatapi_signature).collect();
+    let secret = made.text("secret");
+    assert!(
+        signed
+            .iter()
+            .all(|(given, body)| *given == expected(&secret, body))
+    );
+    assert_eq!(signed.len(), 3);
+}
+
+fn chatapi_signature(got: &Got) -> (String, String) {
+    (got.headers["x-chatapi-signature"].clone(), got.raw.clone())
+}
+
+fn expected(secret: &str, body: &str) -> String {
+    let mac = crate::chatapi::hmac(secret.as_bytes(), body.as_bytes());
+    format!("sha256={}", hex::encode(mac))
 }
 
 #[tokio::test(start_paused = true)]

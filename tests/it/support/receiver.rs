@@ -58,7 +58,9 @@ impl Receiver {
         let router = Router::new().fallback(move |headers: HeaderMap, body: Bytes| async move {
             let mut state = mine.lock().unwrap();
             state.asked += 1;
-            let fails = state.fails_each.is_some_and(|each| state.asked % each == 0);
+            let fails = state
+                .fails_each
+                .is_some_and(|each| state.asked.is_multiple_of(each));
             let status = if fails {
                 StatusCode::INTERNAL_SERVER_ERROR
             } else {

@@ -79,7 +79,8 @@ fn only_who_needs_a_setting_of_its_own_has_one() {
         let own: Vec<_> = variables(&function["Properties"]).into_iter().collect();
         let wanted: &[&str] = match binary_of(&function) {
             "admin" => &["MASTER_API_KEY_SECRET"],
-            "heads" | "fanout" | "live" => &["POISON_QUEUE"],
+            "heads" | "fanout" => &["POISON_QUEUE"],
+            "live" => &["POISON_QUEUE", "SOCKETS_ENDPOINT"],
             "deliver" => &[
                 "POISON_QUEUE",
                 "SEALING_KEY_SECRET",

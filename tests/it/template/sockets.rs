@@ -1,10 +1,15 @@
 //! What the functions of connections may do: exactly what they do.
 
+use std::time::Duration;
+
 use aws_lambda_events::encodings::Body;
 use parlance::{
     app::{App, Means},
+    domain::{Connection, ConnectionId, TenantId, UserId, delivery::Subject, secret::SecretHash},
+    http::moment,
     providers::sockets::Sockets,
-    queue::Jobs,
+    queue::{Audience, Fanout, Jobs, PoisonQueue},
+    store::{Backoff, Stores},
 };
 use parlance_local::{
     clients::{embedded_sockets, embedded_sqs},
@@ -13,6 +18,7 @@ use parlance_local::{
 use serde_json::{Value, json};
 
 use super::{
+    grants::Grant,
     guard::Guard,
     permissions::{assert_done, half_made, mounted},
 };
@@ -56,9 +62,9 @@ async fn connect(app: &App, tenant: &Tenant, user: &str, id: &str) {
     take(app, connect).await;
 }
 
-#[tokio::test]
-async fn sockets_may_do_what_it_does() {
-    let (world, guard) = (world().await, Guard::of("sockets"));
+/// The app of the function whose binary is `binary`, which may do what that may; all connections are gone.
+async fn guarded(binary: &str) -> (App, Guard) {
+    let (world, guard) = (world().await, Guard::of(binary));
     let connections = gateway::Sockets::default();
     let connections = embedded_sockets(guard.guard(connections.http_client()));
     let queues = embedded_sqs(guard.guard(world.queues()));
@@ -69,7 +75,12 @@ async fn sockets_may_do_what_it_does() {
         ..Means::default()
     };
     let client = world.client(|client| guard.guard(client));
-    let app = App::with(&settings, &client, means);
+    (App::with(&settings, &client, means), guard)
+}
+
+#[tokio::test]
+async fn sockets_may_do_what_it_does() {
+    let (app, guard) = guarded("sockets").await;
     let tenant = tenant().await;
     let room = tenant.group(&["alice", "bob"]).await;
     let half = half_made(&tenant).await;
@@ -105,4 +116,79 @@ async fn sockets_may_do_what_it_does() {
     take(&app, event("$disconnect", &alice, &Value::Null)).await;
 
     guard.assert_exact();
+}
+
+#[tokio::test]
+async fn live_may_do_what_it_does() {
+    let (app, guard) = guarded("live").await;
+    let world = world().await;
+    let plain = tenant().await;
+    let tenant: TenantId = plain.id.parse().unwrap();
+    let endpoint = json!({ "url": "http://127.0.0.1:1/" });
+    assert_done(&plain.server().post("/webhooks", &endpoint).await);
+    // A room that its maker left half made.
+    let half = half_made(&plain).await;
+    let path = format!("/rooms/{half}/messages");
+    let said = plain
+        .user("user0")
+        .post(&path, &json!({ "content": "hi" }))
+        .await;
+    let (room, id) = (
+        half.parse().unwrap(),
+        said.text("message_id").parse().unwrap(),
+    );
+    let body = json!({ "topic": "t", "payload": {}, "targets": { "user_ids": ["user0"] } });
+    let notified = plain.user("user0").post("/notify", &body).await;
+    let notified = notified.text("notification_id").parse().unwrap();
+    // Connections of which nobody was told that they ended.
+    let now = moment(Duration::from_secs(25)).unwrap();
+    let stores = Stores::new(&world.dynamodb, &settings().tables, false);
+    let mut connections = Vec::new();
+    for user in ["user0", "user1"] {
+        let connection = Connection {
+            id: ConnectionId::parse(&format!("{tenant}{user}")).unwrap(),
+            tenant,
+            user: UserId::parse("user_id", user).unwrap(),
+            connected_at: now.now.plus_seconds(-60),
+        };
+        let mut race = Backoff::until(now.deadline, 1);
+        let key = SecretHash::of(b"key");
+        let connected = stores.connections.connect(&connection, key, 5, &mut race);
+        connected.await.unwrap();
+        connections.push(connection);
+    }
+    let tell = |subject| Fanout::Tell {
+        tenant,
+        subject,
+        audience: Audience::All,
+    };
+    let (user, connection) = (connections[0].user.clone(), connections[1].id.clone());
+    let jobs = [
+        Fanout::PresenceCame { tenant, user },
+        tell(Subject::MessageCreated { room, id }),
+        tell(Subject::MessageEdited {
+            room,
+            id,
+            at: now.now,
+        }),
+        tell(Subject::Notification(notified)),
+        Fanout::CatchUp {
+            tenant,
+            connection,
+            rooms: vec![room],
+        },
+    ];
+    let mut bodies: Vec<_> = jobs.iter().map(|job| job.to_text().unwrap()).collect();
+    bodies.push("?".to_owned());
+    let poison = world.queue("Poison").1;
+    let poison = PoisonQueue::new(embedded_sqs(guard.guard(world.queues())), poison);
+    for body in bodies {
+        let message = json!({ "messageId": "1", "receiptHandle": "1", "body": body });
+        let event = serde_json::from_value(json!({ "Records": [message] })).unwrap();
+        let answer = live::handle(&app, &poison, event).await;
+        assert_eq!(answer.batch_item_failures.len(), 0, "{body}");
+    }
+
+    // A job that fails comes back sooner; none of these does.
+    guard.assert_all_but(&[Grant::new("sqs:ChangeMessageVisibility", "FanoutQueue")]);
 }

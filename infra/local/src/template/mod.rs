@@ -432,7 +432,10 @@ mod tests {
                 "Events",
                 (vec!["pk"], vec![], Some("NEW_IMAGE"), Some("ttl")),
             ),
-            ("Deliveries", (vec!["pk"], vec!["dead"], None, Some("ttl"))),
+            (
+                "Deliveries",
+                (vec!["pk"], vec!["dead", "by_subject"], None, Some("ttl")),
+            ),
             ("Guards", (vec!["pk"], vec![], None, Some("ttl"))),
         ]);
         assert_eq!(tables, expected);

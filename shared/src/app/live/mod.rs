@@ -143,7 +143,8 @@ impl App {
         Ok(reached.of_all())
     }
 
-    /// Brings a connection up to the ends of the logs of `rooms`, from where its client said it was.
+    /// Brings a connection up to the ends of the logs of `rooms`, from where its client said it was. It may be pending
+    /// for what is new until all that is put where it was said.
     ///
     /// `Later` if it did not come so far: the same call must be made again in about a second.
     pub async fn catch_up(
@@ -160,9 +161,6 @@ impl App {
         };
         if socket.connection.tenant != tenant {
             return Ok(Reach::Offline);
-        }
-        if Clock::of(moment).now() < socket.ready_at {
-            return Ok(Reach::Later);
         }
         let connection = &socket.connection;
         let pumping: Vec<_> = rooms

@@ -9,7 +9,9 @@ use crate::{
     domain::{
         EndpointId, Error, EventId, Moment, TenantId,
         event::{Event, EventKind},
-        webhook::{Endpoint, EventType, FAILED_TOO_LONG, Outgoing, PATIENCE_SECONDS, Refused},
+        webhook::{
+            Endpoint, EventType, FAILED_TOO_LONG, Outgoing, PATIENCE_SECONDS, Refused, Secret,
+        },
     },
     store::Backoff,
 };
@@ -55,7 +57,7 @@ impl App {
         what: &Outgoing<'_>,
         moment: &Moment,
     ) -> Result<Result<(), Refused>, Error> {
-        let outcome = self.send(endpoint, what).await?.map(drop);
+        let outcome = self.send(endpoint, what, moment).await?.map(drop);
         let noted = match &outcome {
             Ok(()) => self.works(endpoint, moment).await,
             Err(_) => self.fails(endpoint, moment).await,
@@ -72,14 +74,40 @@ impl App {
         &self,
         endpoint: &Endpoint,
         what: &Outgoing<'_>,
+        moment: &Moment,
     ) -> Result<Result<u16, Refused>, Error> {
         let webhooks = self.webhooks()?;
         let owner = owner(endpoint.tenant, endpoint.id);
-        let mut secrets = Vec::new();
+        let mut opened = Vec::new();
         for sealed in endpoint.live(what.at) {
-            secrets.push(webhooks.sealing.open(sealed, &owner).await?);
+            opened.push(webhooks.sealing.open(sealed, &owner).await?);
         }
+        if let Some(newest) = opened.first().filter(|newest| newest.is_stale)
+            && let Err(error) = self.seal_anew(endpoint, &newest.secret, moment).await
+        {
+            let (endpoint, cause) = (endpoint.id, error.why());
+            tracing::warn!(%endpoint, cause, "a secret was not sealed anew");
+        }
+        let secrets: Vec<_> = opened.into_iter().map(|opened| opened.secret).collect();
         Ok(webhooks.sender.post(&endpoint.url, &secrets, what).await)
+    }
+
+    /// Seals the newest secret of `endpoint` with the current key, before the one that it was sealed with is gone. The
+    /// one before it is soon over.
+    async fn seal_anew(
+        &self,
+        endpoint: &Endpoint,
+        secret: &Secret,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        let owner = owner(endpoint.tenant, endpoint.id);
+        let sealing = &self.webhooks()?.sealing;
+        let sealed = sealing.seal(secret, &owner, moment).await?;
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let webhooks = &self.stores().webhooks;
+        webhooks.reseal(endpoint, &sealed, &mut race).await?;
+        self.0.endpoints.forget(endpoint.tenant);
+        Ok(())
     }
 
     async fn works(&self, endpoint: &Endpoint, moment: &Moment) -> Result<(), Error> {

@@ -103,15 +103,16 @@ async fn a_storm_of_faults_leaves_as_many_endpoints_as_are_counted() {
         let plan = storm(seed, 3);
         let tenant = tenant.at(&tenant.world.another(|client| faulty(client, plan)));
         clients.spawn(async move {
-            for _ in 0..8 {
+            for _ in 0..4 {
                 let made = tenant
                     .server()
                     .post("/webhooks", &json!({ "url": URL }))
                     .await;
-                assert!([201, 409, 503].contains(&made.status), "{}", made.raw);
+                // A lease of the budget may be lost too.
+                assert!([201, 409, 429, 503].contains(&made.status), "{}", made.raw);
                 if made.status == 201 {
                     let deleted = tenant.server().delete(&path(&made)).await;
-                    assert!([204, 503].contains(&deleted.status), "{}", deleted.raw);
+                    assert!([204, 429, 503].contains(&deleted.status), "{}", deleted.raw);
                 }
             }
         });

@@ -9,6 +9,7 @@ mod trials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 
+pub(crate) use self::secrets::hmac;
 use super::{assert_time, column, events, partition, scan, walk};
 use crate::support::{Response, Tenant, tenant};
 

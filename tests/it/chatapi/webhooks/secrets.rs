@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// HMAC-SHA256 as RFC 2104 defines it, by itself.
-pub(super) fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mut block = [0; 64];
     if key.len() > block.len() {
         block[..32].copy_from_slice(&Sha256::digest(key));

@@ -54,6 +54,19 @@ impl Requests {
                 request("GET", "/admin/tenants", &operator, &Value::Null)?
             }
             "health" => get("/health")?,
+            "ws-token" => request("POST", "/ws/token", &alice, &Value::Null)?,
+            // What the WebSocket API sends when somebody left of whom nothing is known.
+            "sockets" => {
+                let event = json!({
+                    "requestContext": {
+                        "routeKey": "$disconnect",
+                        "connectionId": "L0SM9cOFvHcCIhw=",
+                        "connectedAt": 0,
+                        "requestTimeEpoch": 0,
+                    },
+                });
+                return Ok(Bytes::from(event.to_string()));
+            }
             "edge" => get("/openapi.json")?,
             "hello" => get("/hello")?,
             // Not HTTP: a batch in which nothing is.
