@@ -22,7 +22,8 @@ TEMPLATE = (ROOT / "template.yaml").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "infra/operations.yaml").read_text(encoding="utf-8")
 
 # List prices of us-east-1 in dollars, November 2026, without free tiers and volume discounts.
-API = 1.00e-6  # a request to an HTTP API
+API = 1.00e-6  # a request to an HTTP API, and a frame of at most 32 KB to a WebSocket
+QUEUED = 0.40e-6  # a request to SQS of at most 64 KB
 INVOCATION = 0.20e-6
 GB_SECOND = 0.0000133334  # on arm64
 WRITE, READ = 0.625e-6, 0.125e-6  # a unit, on demand
@@ -34,6 +35,17 @@ ROUND_TRIP_MS = 4.0  # a call to DynamoDB from a function of the same region, wi
 PROCESSOR_MB = 1769  # the memory at which a function has one whole processor
 EVENT_BYTES = 26  # what CloudWatch Logs adds to each line
 ROOMS_PER_BATCH = 10  # how many rooms a batch of the stream is about
+JOBS_PER_BATCH = 10  # how many jobs a request to SQS and an invocation are about
+RECEIVER_MS = 100.0  # how long a webhook's receiver takes to answer
+POLLS = 5 * 3 * 60 * 24 * 30  # a month, of one idle queue: Lambda has five pollers, each asks every 20 s
+
+# What is not measured yet: a batch of jobs takes as much CPU as its jobs would as requests, and logs a line as heads does.
+ASSUMED = {
+    "live_of_10": {"like": "notify", "times": JOBS_PER_BATCH},
+    "deliver_of_10": {"like": "notify", "times": JOBS_PER_BATCH},
+    "fanout_of_10": {"like": "heads_of_10_rooms", "times": 1},
+    "reconcile": {"like": "notify", "times": 1},
+}
 
 ACCESS_LOG = {  # what stands in a line of the access log
     "requestTimeEpoch": "1773342238",
@@ -58,6 +70,7 @@ class Cost:
     time: float = 0.0
     writes: float = 0.0
     reads: float = 0.0
+    queues: float = 0.0
     logs: float = 0.0
 
     def __add__(self, other):
@@ -76,6 +89,11 @@ def load(name):
 
 
 BUDGETS, MEASURED = load("budgets.json"), load("measured.json")
+for assumed, of in ASSUMED.items():
+    MEASURED[assumed] = {
+        "cpu_ms": MEASURED[of["like"]]["cpu_ms"] * of["times"],
+        "log_bytes": MEASURED["heads_of_10_rooms"]["log_bytes"],
+    }
 
 
 def memory(function):
@@ -90,8 +108,8 @@ def milliseconds(function, measured, round_trips):
     return math.ceil(computing + round_trips * ROUND_TRIP_MS)
 
 
-def invocation(function, measured, round_trips):
-    seconds = milliseconds(function, measured, round_trips) / 1000
+def invocation(function, measured, round_trips, waits_ms=0.0):
+    seconds = (milliseconds(function, measured, round_trips) + waits_ms) / 1000
     return Cost(
         invocations=INVOCATION,
         time=seconds * memory(function) / 1024 * GB_SECOND,
@@ -131,6 +149,33 @@ def head():
     return batch * (1 / ROOMS_PER_BATCH) + units(BUDGETS["head"]["write_units"], 0)
 
 
+def fan_out():
+    """What else follows a message: its part of a batch that finds out whether anybody listens."""
+    budget = BUDGETS["fanout"]
+    batch = invocation("Fanout", "fanout_of_10", budget["round_trips"]) + units(budget["write_units"], budget["read_units"])
+    return batch * (1 / JOBS_PER_BATCH)
+
+
+def job(function, operation, measured, waits_ms=0.0):
+    """A job of a queue that is sent, received and deleted ten at a time, and done with nine others at once."""
+    budget = BUDGETS[operation]
+    batch = Cost(queues=3 * QUEUED) + invocation(function, measured, budget["round_trips"], waits_ms)
+    return batch * (1 / JOBS_PER_BATCH) + units(budget["write_units"], budget["read_units"])
+
+
+def told():
+    """What telling costs, after what was sent is stored and read from the stream."""
+    live = job("Live", "live", "live_of_10")
+    return [
+        ("a message told to a connected user", live + Cost(api=API)),
+        ("a message told by a webhook", live + job("Deliver", "webhook", "deliver_of_10", RECEIVER_MS)),
+        (
+            "a notification told to a connected user",
+            live + job("Deliver", "notification", "deliver_of_10") + Cost(api=API),
+        ),
+    ]
+
+
 def naive(function, operation, round_trips, write, read):
     """The same with an authorizer that reads key and tenant, and a write for each check of the rate."""
     authorizer = invocation(function, operation, 1) + units(0, 2)
@@ -142,7 +187,7 @@ def rows():
     return [
         (
             "a message sent",
-            ours("Messages", "send") + head(),
+            ours("Messages", "send") + head() + fan_out(),
             # The counter and the message in one transaction, after the sender's place.
             naive("Messages", "send", 2, 2 * 2, 1),
         ),
@@ -177,8 +222,13 @@ def fixed():
     series = OPERATIONS.count("MetricName:")
     queries = OPERATIONS.count("SELECT SUM")
     functions = TEMPLATE.count("Type: AWS::Serverless::Function")
-    # Five of each request and four of rare ones for the functions of the API, seven of a batch for heads.
-    metrics = (functions - 1) * 9 + 7
+    # Of a batch or a run, at most.
+    batches = {"Heads": 7, "Fanout": 8, "Live": 7, "Deliver": 10, "Reconcile": 6}
+    # Five of each request and four of rare ones for the functions of the API.
+    metrics = (functions - len(batches)) * 9 + sum(batches.values())
+    polled = len(re.findall(r"^ +Type: SQS$", TEMPLATE, re.MULTILINE))
+    # Eight shards, which hold nothing.
+    run = invocation("Reconcile", "reconcile", 1) + units(0, 8 * 0.5)
     return [
         ["what", "how many", "$ a month"],
         ["alarms (`Watch`)", f"{alarms}, over {series + queries} series or more", f"{(series + queries) * ALARM:.2f}"],
@@ -186,16 +236,19 @@ def fixed():
         ["the secrets of the master key and of sealing", "2", f"{2 * SECRET:.2f}"],
         ["metrics of our own", f"at most {metrics}, those of idle functions not", f"{metrics * METRIC:.2f}"],
         ["dashboard", "1 of the 3 that are free", "0.00"],
-        ["tables, queues, functions, API", "", "0.00"],
+        ["asking empty queues", f"{polled}, by Lambda", f"{polled * POLLS * QUEUED:.2f}"],
+        ["looking for overdue deliveries", "each minute", f"{run.total * 60 * 24 * 30:.2f}"],
+        ["tables, functions, API", "", "0.00"],
     ]
 
 
 def document():
-    lines, compared = [["$ for a million", "API", "invocations", "time", "writes", "reads", "logs", "all"]], []
+    lines, compared = [["$ for a million", "API", "invocations", "time", "writes", "reads", "queues", "logs", "all"]], []
     for name, here, there in rows():
         lines.append([name, *parts(here)])
         lines.append(["… naive", *parts(there)])
         compared.append((name, here.total, there.total))
+    lines += [[name, *parts(cost)] for name, cost in told()]
     used = [["operation", "memory MB", "CPU ms", "round trips", "billed ms", "write units", "read units", "bytes of log"]]
     for operation, function in (("send", "Messages"), ("read_50", "Messages"), ("ack", "Acks"), ("notify", "Notify")):
         budget, measured = BUDGETS[operation], MEASURED[operation]
@@ -224,6 +277,26 @@ def document():
             str(measured["log_bytes"]),
         ]
     )
+    for operation, function, measured in (
+        ("fanout", "Fanout", "fanout_of_10"),
+        ("live", "Live", "live_of_10"),
+        ("webhook", "Deliver", "deliver_of_10"),
+        ("notification", "Deliver", "deliver_of_10"),
+    ):
+        budget = BUDGETS[operation]
+        jobs = 1 if operation == "fanout" else JOBS_PER_BATCH
+        used.append(
+            [
+                f"`{operation}`, 10 jobs",
+                str(memory(function)),
+                f"({MEASURED[measured]['cpu_ms']:.2f})",
+                str(budget["round_trips"]),
+                str(milliseconds(function, measured, budget["round_trips"])),
+                f"{budget['write_units'] * jobs:g}",
+                f"{budget['read_units'] * jobs:g}",
+                f"({MEASURED[measured]['log_bytes']})",
+            ]
+        )
     shares = ", ".join(f"{name} {100 * here / there:.0f} %" for name, here, there in compared)
     page = rows()[1][1]
     return f"""<!-- Written by infra/cost/cost.py; not to be edited. -->
@@ -235,11 +308,14 @@ discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a m
 
 {table(lines)}
 
-- **A message sent** includes what follows it: its part of a batch of the stream, and the write of its room's head. A room that gets several
+- **A message sent** includes what follows it: its part of two batches of the stream, and the write of its room's head. A room that gets several
   messages within a second writes its head once, so a busy one costs up to ${dollars(units(BUDGETS["head"]["write_units"], 0).total)} a million less. Reading the stream is free.
 - **Naive** is a design that works as well for its clients: a transactional counter hands out seqs, a Lambda authorizer looks up key and tenant
   (uncached: with a cache, a revoked key would hold as long as that), and each check of the rate limit is a write. The same function code,
   memory and logs are assumed. Of its price ours costs: {shares}.
+- **Told** is what comes on top for each recipient: jobs of the queues ten at a time, DynamoDB, and the frame to the socket. What a million webhooks send to the
+  internet, and a connection's minutes ($0.25 a million), are not in it. A receiver is taken to answer in {RECEIVER_MS:g} ms, and ten are waited for at once. A retry costs as much again.
+- What is counted (`GET /metrics`) costs each busy function a write for each tenant in five seconds.
 - An `Idempotency-Key` makes a send a transaction with its marker: {BUDGETS["send_with_key"]["write_units"]:g} write units instead of {BUDGETS["send"]["write_units"]:g}, ${dollars(units(BUDGETS["send_with_key"]["write_units"] - BUDGETS["send"]["write_units"], 0).total)} a million more.
 - Not included: what is stored ($0.25 a GB and month, and $0.20 for its backups; a short message takes about 0.4 KB), logs kept ($0.03 a GB and month), traffic
   out to the internet, X-Ray (`Tracing=Active`: $5 a million traces, of one request in twenty), and use of a KMS key (`EncryptionKey`).
@@ -252,6 +328,7 @@ discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a m
   (at the usual limit; a tenant near its limit pays more).
 - CPU and logs are [`measured.json`](../infra/cost/measured.json): release binaries under a runtime API, 2,000 invocations each, one at a time, user and system time of the process
   on a shared x86-64 machine, without TLS ([`measure.py`](../infra/cost/measure.py)).
+- Figures in brackets are assumed, not measured: a job takes what a request takes.
 - Billed time is CPU at the function's share of a processor (all of it at {PROCESSOR_MB:,} MB), plus {ROUND_TRIP_MS:g} ms for each round trip. **That latency is
   an assumption**, as is arm64 as fast as the machine of the measurement. A ms more for each round trip adds ${dollars(memory("Messages") / 1024 * GB_SECOND / 1000 * BUDGETS["send"]["round_trips"])} to a million sends.
 

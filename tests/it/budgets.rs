@@ -74,7 +74,7 @@ const BUDGETS: &str = include_str!("../../infra/cost/budgets.json");
 
 /// Exactly the round trips and units of the budget `name`.
 #[track_caller]
-fn assert_cost(cost: &Cost, name: &str) {
+pub(crate) fn assert_cost(cost: &Cost, name: &str) {
     let budgets: Value = serde_json::from_str(BUDGETS).unwrap();
     let budget = |of: &str| budgets[name][of].as_f64().unwrap();
     let close = |a: f64, b: f64| (a - b).abs() < 1e-9;

@@ -11,6 +11,7 @@ mod bootstraps;
 mod budgets;
 mod chatapi;
 mod deliveries;
+mod delivery;
 mod floors;
 mod gateway;
 mod live;

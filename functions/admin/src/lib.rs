@@ -1,25 +1,32 @@
-//! What the operator does: tenants and their keys; and dead letters, which a tenant may read too.
+//! What the operator does: tenants and their keys; and dead letters and how things stand, which a tenant may read of
+//! its own.
 
+mod metrics;
 mod wire;
 
 use axum::{
     Router,
     extract::State,
+    http::HeaderMap,
+    response::Response,
     routing::{get, post},
 };
 use parlance::{
     app::{App, ROTATION_OVERLAP_SECONDS},
     domain::{Error, TenantId, page::Slice, secret::ApiKey},
     http::{
-        Body, Caller, Now, Params, Path, Repeat, Reply, Show, entropy,
-        surface::{ChatApiAuditor, ChatApiOperator},
+        Body, Caller, Failure, Now, Params, Path, Repeat, Reply, Show, entropy,
+        surface::{ChatApiAuditor, ChatApiObserver, ChatApiOperator},
         wire::ErrorOut,
     },
 };
 
-use self::wire::{
-    DeadLetters, DiscardIn, Discarded, KeyIssued, RedriveIn, Redriven, TenantCreated, TenantIn,
-    TenantOut, TenantPatchIn,
+use self::{
+    metrics::{Format, MetricsOut},
+    wire::{
+        DeadLetters, DiscardIn, Discarded, KeyIssued, RedriveIn, Redriven, TenantCreated, TenantIn,
+        TenantOut, TenantPatchIn,
+    },
 };
 
 /// The most dead letters of one answer.
@@ -33,11 +40,22 @@ pub fn routes() -> Router<App> {
         .route("/admin/tenants", post(create).get(list))
         .route("/admin/tenants/{tenant_id}", get(one).patch(change))
         .route("/admin/tenants/{tenant_id}/keys/rotate", post(rotate))
+        .route("/metrics", get(stand))
 }
 
 /// What this function adds to the API's description.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(dead_letters, redrive, discard, create, list, one, change, rotate))]
+#[openapi(paths(
+    dead_letters,
+    redrive,
+    discard,
+    create,
+    list,
+    one,
+    change,
+    rotate,
+    stand
+))]
 pub struct Doc;
 
 /// List dead letters
@@ -86,8 +104,8 @@ async fn dead_letters(
 /// Redrive dead letters
 ///
 /// Has dead letters tried again, each with a fresh set of attempts: one, or all to which everything that is named
-/// applies, or all of the tenant; 1,000 in one request. `more` says that the same request goes on. What is not dead any
-/// more stays as it is, so it may be sent twice. Those in the SQS dead-letter queue may be moved back as well, before or
+/// applies, or all of the tenant; 1,000 in one request. `more` says that the same request, with `next_cursor` of the answer as its
+/// `cursor`, goes on. What is not dead any more stays as it is, so it may be sent twice. Those in the SQS dead-letter queue may be moved back as well, before or
 /// after: each is delivered once.
 #[utoipa::path(
     post,
@@ -288,4 +306,47 @@ async fn rotate(
         .rotate_key(&operator, id, key, overlap, once.as_ref(), &moment)
         .await?;
     Ok(Show::created(KeyIssued::from(&issued)))
+}
+
+/// Get metrics
+///
+/// How things stand: of the key's own tenant, with or without `X-User-Id`; with `X-Master-Key` of any tenant, or of the first
+/// 1,000 tenants together (whose dead letters are asked for where any were counted). As JSON; as Prometheus text
+/// (0.0.4) if `Accept` prefers `text/plain` or `application/openmetrics-text`, its names with `parlance_` before them, and
+/// labelled with the tenant unless it is a sum.
+///
+/// Counts are of all time. They are written every few seconds, and some of the last seconds of a process that
+/// ends may be missing; what was written without an answer may count twice.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Admin",
+    security(("master_key" = []), ("api_key" = [])),
+    params(
+        ("tenant_id" = Option<String>, Query, example = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807"),
+    ),
+    responses(
+        (status = 200, description = "How things stand", content(
+            (MetricsOut = "application/json"),
+            (String = "text/plain"),
+        )),
+        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
+        (status = 403, description = "Another tenant's", body = ErrorOut),
+        (status = 404, description = "No such tenant", body = ErrorOut),
+    ),
+)]
+async fn stand(
+    State(app): State<App>,
+    Caller(observer): Caller<ChatApiObserver>,
+    Now(moment): Now,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let tenant = params.get("tenant_id").map(str::parse::<TenantId>);
+    let tenant = tenant
+        .transpose()
+        .map_err(|_| Error::invalid("tenant_id", "Invalid tenant_id"))?;
+    let metrics = app.metrics(&observer, tenant, &moment).await?;
+    let tenant = metrics.tenant.map(|tenant| tenant.to_string());
+    Ok(MetricsOut::from(&metrics).show(Format::of(&headers), tenant.as_deref()))
 }

@@ -11,7 +11,10 @@ use parlance::{
         tenant::{RateLimit, RetryPatch, RetrySchedule, Tenant, TenantPatch},
         text::Name,
     },
-    http::Object,
+    http::{
+        Object,
+        reply::{cursor, shown},
+    },
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -343,6 +346,9 @@ pub(crate) struct RedriveIn {
     /// Last tried after this time.
     #[schema(example = "2025-12-12T12:00:00Z", format = "date-time")]
     newer_than: Option<String>,
+    /// `next_cursor` of the answer before, to go on from there with all else as it was.
+    #[schema(max_length = 512)]
+    cursor: Option<String>,
 }
 
 impl RedriveIn {
@@ -355,10 +361,11 @@ impl RedriveIn {
             older_than: time("older_than", self.older_than.as_deref())?,
             newer_than: time("newer_than", self.newer_than.as_deref())?,
         };
+        let from = self.cursor.as_deref().map(cursor).transpose()?;
         let Some(delivery) = self.delivery_id else {
-            return Ok((tenant, Selected::All(filter)));
+            return Ok((tenant, Selected::All { filter, from }));
         };
-        if filter != Filter::default() {
+        if from.is_some() || filter != Filter::default() {
             return Err(Error::invalid(
                 "delivery_id",
                 "Invalid delivery_id. Name nothing else beside it",
@@ -389,20 +396,28 @@ fn time(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Er
 
 /// What became of dead letters that were to be tried again.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the fields are named by the contract"
+)]
 pub(crate) struct Redriven {
     /// How many are queued.
     #[schema(example = 12)]
     redriven: usize,
-    /// Whether there may be more: the same request goes on.
+    /// Whether there may be more: the same request with `cursor` goes on.
     #[schema(example = false)]
     more: bool,
+    /// The `cursor` of that request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 impl From<Swept> for Redriven {
     fn from(swept: Swept) -> Self {
         Self {
             redriven: swept.count,
-            more: swept.more,
+            more: swept.next.is_some(),
+            next_cursor: swept.next.as_ref().map(shown),
         }
     }
 }
@@ -430,6 +445,9 @@ pub(crate) struct DiscardIn {
     /// Last tried after this time.
     #[schema(example = "2025-12-12T12:00:00Z", format = "date-time")]
     newer_than: Option<String>,
+    /// `next_cursor` of the answer before, to go on from there with all else as it was.
+    #[schema(max_length = 512)]
+    cursor: Option<String>,
 }
 
 impl DiscardIn {
@@ -443,6 +461,7 @@ impl DiscardIn {
             room_id: self.room_id,
             older_than: self.older_than,
             newer_than: self.newer_than,
+            cursor: self.cursor,
         };
         let (tenant, selected) = which.parse()?;
         Ok((tenant, selected, Reason::parse(self.reason)?))
@@ -451,20 +470,28 @@ impl DiscardIn {
 
 /// What became of dead letters that were to be given up.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the fields are named by the contract"
+)]
 pub(crate) struct Discarded {
     /// How many are given up.
     #[schema(example = 12)]
     discarded: usize,
-    /// Whether there may be more: the same request goes on.
+    /// Whether there may be more: the same request with `cursor` goes on.
     #[schema(example = false)]
     more: bool,
+    /// The `cursor` of that request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 impl From<Swept> for Discarded {
     fn from(swept: Swept) -> Self {
         Self {
             discarded: swept.count,
-            more: swept.more,
+            more: swept.next.is_some(),
+            next_cursor: swept.next.as_ref().map(shown),
         }
     }
 }

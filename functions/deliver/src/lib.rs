@@ -5,31 +5,38 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::{FutureExt, future::join_all};
 use parlance::{
-    app::{App, Verdict},
+    app::{App, Keep, Verdict},
     domain::{
         Error, Timestamp,
         delivery::{Job, Receipt},
     },
     http::{
-        moment,
-        telemetry::batch::{Observed, Outcome},
+        counts, moment,
+        telemetry::batch::{Observed, Outcome, oldest_job},
     },
-    queue::{PoisonQueue, parse_job},
+    queue::{PoisonQueue, Sending, Sent, parse_job},
 };
 use serde_json::json;
 
 /// How long an attempt may take, its writes included: less than its lease, and less than the function's time.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A job that failed through a fault of ours comes back after so many seconds, twice as many each time, and at most
 /// after [`LONGEST_WAIT`]: an outage of hours must not use up the times that it may be received.
 const FIRST_WAIT: u32 = 15;
 const LONGEST_WAIT: u32 = 900;
+/// A job that waits for longer is replaced by a copy that SQS delays: what was received and comes back is in flight, of
+/// which SQS allows 120,000 of all tenants together. A copy that meets an attempt under way is not copied for that: its
+/// lease is over in a minute.
+const LONGEST_IN_FLIGHT: u32 = 61;
 /// A job that was received so often is replaced by a copy of it instead of coming again: SQS moves what was received
 /// 20 times to the dead-letter queue, and only what is dead belongs there.
 const WORN_OUT: u32 = 15;
 
-/// What a message of the queue asks for, or why that cannot be read.
-type Read = Result<(Job, Receipt), String>;
+/// What a message of the queue asks for, and how it came.
+struct Read {
+    job: Job,
+    receipt: Receipt,
+}
 
 /// What is to become of a message of the queue.
 enum Fate {
@@ -48,13 +55,24 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: SqsEvent) -> SqsBatc
     let observed = Observed::begin();
     let mut outcome = Outcome {
         records: event.records.len(),
+        oldest: oldest_job(
+            event
+                .records
+                .iter()
+                .filter_map(|message| message.attributes.get("SentTimestamp")),
+        ),
         ..Outcome::default()
     };
     let work = event
         .records
         .iter()
         .map(|message| one(app, poison, message));
-    let work = observed.of(join_all(work)).await;
+    let work = async {
+        let done = join_all(work).await;
+        counts::keep(app, Keep::WhenDue).await;
+        done
+    };
+    let work = observed.of(work).await;
     let mut response = SqsBatchResponse::default();
     for (message, (fate, counted)) in event.records.into_iter().zip(work) {
         counted.add_to(&mut outcome);
@@ -104,10 +122,11 @@ async fn one(app: &App, poison: &PoisonQueue, message: &SqsMessage) -> (Fate, Co
     let (fate, counted) = attempted.unwrap_or_else(|error| {
         let id = message.message_id.as_deref();
         tracing::warn!(message_id = id, cause = error.why(), %error, "a delivery is to be done again");
-        (Fate::Again(wait(receives(message))), Counted::Failed)
+        let receives = read(message).map_or_else(|_| receives(message), |read| read.receipt.receives);
+        (Fate::Again(wait(receives)), Counted::Failed)
     });
     if let Fate::Again(seconds @ 1..) = fate
-        && receives(message) >= WORN_OUT
+        && (seconds > LONGEST_IN_FLIGHT || receives(message) >= WORN_OUT)
         && is_replaced(app, message, seconds).await
     {
         return (Fate::Delete, counted);
@@ -123,15 +142,26 @@ async fn one(app: &App, poison: &PoisonQueue, message: &SqsMessage) -> (Fate, Co
 
 /// Whether a copy of a job was sent that comes after so many seconds.
 async fn is_replaced(app: &App, message: &SqsMessage, seconds: u32) -> bool {
-    let Ok((job, _)) = read(message) else {
+    let Ok(Read { job, receipt }) = read(message) else {
         return false;
     };
-    let delay = u16::try_from(seconds.min(LONGEST_WAIT)).unwrap_or_default();
-    match app.jobs().deliver(&[job], delay).await {
+    let now = match moment(PATIENCE) {
+        Ok(moment) => moment.now,
+        Err(error) => {
+            tracing::warn!(cause = error.why(), "a job was not replaced");
+            return false;
+        }
+    };
+    let sending = Sending {
+        now,
+        delay: u16::try_from(seconds.min(LONGEST_WAIT)).unwrap_or_default(),
+        tries: receipt.receives,
+    };
+    match app.jobs().deliver(&[job], sending).await {
         Ok(()) => true,
         Err(unsent) => {
             let cause = unsent.error.why();
-            tracing::warn!(cause, "a worn-out job was not replaced");
+            tracing::warn!(cause, "a job was not replaced");
             false
         }
     }
@@ -142,7 +172,7 @@ async fn attempt(
     poison: &PoisonQueue,
     message: &SqsMessage,
 ) -> Result<(Fate, Counted), Error> {
-    let (job, receipt) = match read(message) {
+    let Read { job, receipt } = match read(message) {
         Ok(read) => read,
         Err(reason) => {
             put_aside(poison, message, &reason).await?;
@@ -160,19 +190,24 @@ async fn attempt(
     })
 }
 
-fn read(message: &SqsMessage) -> Read {
-    let job = parse_job(message.body.as_deref().unwrap_or_default())?;
+fn read(message: &SqsMessage) -> Result<Read, String> {
+    let Sent {
+        job,
+        tries,
+        made_at,
+    } = parse_job(message.body.as_deref().unwrap_or_default())?;
     let sent = message.attributes.get("SentTimestamp");
     let sent = sent.and_then(|millis| millis.parse::<i64>().ok());
     let sent = sent.ok_or("the message does not say when it was sent")?;
     let receipt = Receipt {
-        receives: receives(message),
+        receives: receives(message).saturating_add(tries),
+        made_at,
         sent_at: Timestamp::from_micros(sent.saturating_mul(1_000)),
     };
-    Ok((job, receipt))
+    Ok(Read { job, receipt })
 }
 
-/// How often a message was received. One that does not say is none that was received for the first time.
+/// How often a message was received, copies before it left out. One that does not say is none that was received for the first time.
 fn receives(message: &SqsMessage) -> u32 {
     let receives = message.attributes.get("ApproximateReceiveCount");
     receives.and_then(|count| count.parse().ok()).unwrap_or(2)

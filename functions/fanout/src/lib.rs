@@ -3,10 +3,11 @@
 //!
 //! The streams are the outbox: a record is done with once its job is in the queue, or in the queue of what
 //! cannot be read. It may be sent twice, which does no harm; whom it reaches is the job's question, so that a
-//! large room does not hold up the stream. What happens in a tenant that nobody listens to makes no job.
+//! large room does not hold up the stream. What happens in a tenant that nobody listens to makes no job. Messages are
+//! counted here, since every one comes by.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     panic::catch_unwind,
     time::{Duration, SystemTime},
 };
@@ -16,10 +17,10 @@ use aws_lambda_events::{
     streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
 };
 use parlance::{
-    app::App,
-    domain::{Error, delivery::Subject},
+    app::{App, Keep},
+    domain::{Error, TenantId, delivery::Subject},
     http::{
-        moment,
+        counts, moment,
         telemetry::batch::{Observed, Outcome},
     },
     queue::{Audience, Fanout, PoisonQueue},
@@ -38,7 +39,14 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
         newest: event.records.iter().map(written).max(),
         ..Outcome::default()
     };
-    let failed = observed.of(send(app, poison, event, &mut outcome)).await;
+    let work = async {
+        let mut read = Vec::new();
+        let failed = send(app, poison, event, &mut read, &mut outcome).await;
+        count(app, failed.as_deref(), &read);
+        counts::keep(app, Keep::WhenDue).await;
+        failed
+    };
+    let failed = observed.of(work).await;
     outcome.failed = usize::from(failed.is_some());
     observed.end(&outcome);
     let mut response = DynamoDbEventResponse::default();
@@ -52,11 +60,43 @@ fn written(record: &EventRecord) -> SystemTime {
     record.change.approximate_creation_date_time.into()
 }
 
+/// A record's sequence number, and whose message it holds if it holds a new one.
+type Read = (String, Option<TenantId>);
+
+/// Counts the messages of the records that will not be given again.
+fn count(app: &App, failed: Option<&str>, read: &[Read]) {
+    let done = read
+        .iter()
+        .take_while(|(sequence, _)| failed != Some(sequence.as_str()));
+    let mut messages: BTreeMap<TenantId, u64> = BTreeMap::new();
+    for tenant in done.filter_map(|(_, tenant)| *tenant) {
+        *messages.entry(tenant).or_default() += 1;
+    }
+    for (tenant, messages) in messages {
+        app.count_messages(tenant, messages);
+    }
+}
+
+const fn new_message(job: &Fanout) -> Option<TenantId> {
+    match job {
+        Fanout::Tell {
+            tenant,
+            subject: Subject::MessageCreated { .. },
+            ..
+        } => Some(*tenant),
+        Fanout::Tell { .. }
+        | Fanout::CatchUp { .. }
+        | Fanout::PresenceCame { .. }
+        | Fanout::PresenceGone { .. } => None,
+    }
+}
+
 /// The sequence number of the first record that is not done with.
 async fn send(
     app: &App,
     poison: &PoisonQueue,
     event: Event,
+    read: &mut Vec<Read>,
     outcome: &mut Outcome,
 ) -> Option<String> {
     let mut unread = None;
@@ -66,6 +106,8 @@ async fn send(
         // Whatever a record makes us do, it holds up nobody else.
         let job = catch_unwind(|| job(&record))
             .unwrap_or_else(|_| Err(Error::internal("reading the record panicked")));
+        let written = job.as_ref().ok().and_then(Option::as_ref);
+        read.push((sequence.clone(), written.and_then(new_message)));
         match job {
             Ok(None) => {}
             Ok(Some(job)) => {

@@ -6,11 +6,11 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::{FutureExt, StreamExt, stream};
 use parlance::{
-    app::App,
+    app::{App, Keep, Told},
     domain::{Error, Moment, RoomId, TenantId, delivery::Subject},
     http::{
-        moment,
-        telemetry::batch::{Observed, Outcome},
+        counts, moment,
+        telemetry::batch::{Observed, Outcome, oldest_job},
     },
     queue::{Audience, Fanout, PoisonQueue},
 };
@@ -18,13 +18,15 @@ use serde_json::json;
 
 /// How long a job is tried before it goes back to the queue.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A job that failed comes back after at most so many seconds, and at first after one.
-const LONGEST_WAIT: u32 = 60;
+/// A job that failed comes back after at most so many seconds, and at first after one. SQS puts aside what it has handed
+/// out a thousand times, which so takes longer than a week: an outage is over by then.
+const LONGEST_WAIT: u32 = 900;
 
 /// A message of the queue.
 struct Received {
     id: String,
     receipt: String,
+    body: String,
     receives: u32,
 }
 
@@ -33,6 +35,15 @@ struct Received {
 struct Work {
     received: Vec<Received>,
     what: What,
+}
+
+/// What became of a piece of work.
+enum End {
+    Done,
+    /// It is to be done again.
+    Again,
+    /// It can never be done, and why.
+    Lost(&'static str),
 }
 
 enum What {
@@ -45,9 +56,20 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: SqsEvent) -> SqsBatc
     let observed = Observed::begin();
     let mut outcome = Outcome {
         records: event.records.len(),
+        oldest: oldest_job(
+            event
+                .records
+                .iter()
+                .filter_map(|message| message.attributes.get("SentTimestamp")),
+        ),
         ..Outcome::default()
     };
-    let failed = observed.of(work(app, poison, event, &mut outcome)).await;
+    let work = async {
+        let failed = work(app, poison, event, &mut outcome).await;
+        counts::keep(app, Keep::WhenDue).await;
+        failed
+    };
+    let failed = observed.of(work).await;
     outcome.failed = failed.len();
     observed.end(&outcome);
     let mut response = SqsBatchResponse::default();
@@ -68,19 +90,14 @@ async fn work(
     event: SqsEvent,
     outcome: &mut Outcome,
 ) -> Vec<String> {
+    let mut lost = Vec::new();
     let mut failed = Vec::new();
     let mut jobs = Vec::new();
     for message in event.records {
-        let received = Received::of(&message);
-        match Fanout::parse(message.body.as_deref().unwrap_or_default()) {
+        let received = Received::of(message);
+        match Fanout::parse(&received.body) {
             Ok(job) => jobs.push((received, job)),
-            Err(reason) => match put_aside(poison, message, &reason).await {
-                Ok(()) => outcome.put_aside += 1,
-                Err(error) => {
-                    tracing::warn!(cause = error.why(), "a poison job was not put aside");
-                    failed.push(received.id);
-                }
-            },
+            Err(reason) => lost.push((received, reason)),
         }
     }
     let works = gathered(jobs);
@@ -90,7 +107,25 @@ async fn work(
         .buffer_unordered(most)
         .collect()
         .await;
-    failed.extend(done.into_iter().flatten());
+    for (received, end) in done {
+        match end {
+            End::Done => {}
+            End::Again => failed.extend(received.into_iter().map(|message| message.id)),
+            End::Lost(why) => {
+                let why = |message| (message, why.to_owned());
+                lost.extend(received.into_iter().map(why));
+            }
+        }
+    }
+    for (message, reason) in lost {
+        match put_aside(poison, &message, &reason).await {
+            Ok(()) => outcome.put_aside += 1,
+            Err(error) => {
+                tracing::warn!(cause = error.why(), "a poison job was not put aside");
+                failed.push(message.id);
+            }
+        }
+    }
     failed
 }
 
@@ -140,8 +175,8 @@ fn gathered(jobs: Vec<(Received, Fanout)>) -> Vec<Work> {
     works
 }
 
-/// Does one piece of work, whatever it makes us do; the ids of its messages if it failed.
-async fn done(app: &App, work: Work) -> Vec<String> {
+/// Does one piece of work, whatever it makes us do.
+async fn done(app: &App, work: Work) -> (Vec<Received>, End) {
     let Work { received, what } = work;
     let result = match moment(PATIENCE) {
         Ok(moment) => AssertUnwindSafe(Box::pin(act(app, what, &moment)))
@@ -150,8 +185,10 @@ async fn done(app: &App, work: Work) -> Vec<String> {
             .unwrap_or_else(|_| Err(Error::internal("a job panicked"))),
         Err(error) => Err(error),
     };
-    let Err(error) = result else {
-        return Vec::new();
+    let error = match result {
+        Ok(Told::Done) => return (received, End::Done),
+        Ok(Told::Lost(why)) => return (received, End::Lost(why)),
+        Err(error) => error,
     };
     tracing::warn!(cause = error.why(), %error, "a job is to be done again");
     for message in &received {
@@ -164,57 +201,86 @@ async fn done(app: &App, work: Work) -> Vec<String> {
             tracing::warn!(cause = error.why(), "a job's wait was not set");
         }
     }
-    received.into_iter().map(|message| message.id).collect()
+    (received, End::Again)
 }
 
-async fn act(app: &App, what: What, moment: &Moment) -> Result<(), Error> {
+async fn act(app: &App, what: What, moment: &Moment) -> Result<Told, Error> {
     match what {
         What::Tell(tenant, subjects, audience) => {
-            app.tell(tenant, &subjects, &audience, moment).await
+            return app.tell(tenant, &subjects, &audience, moment).await;
         }
         What::Other(Fanout::Tell {
             tenant,
             subject,
             audience,
-        }) => app.tell(tenant, &[subject], &audience, moment).await,
+        }) => return app.tell(tenant, &[subject], &audience, moment).await,
         What::Other(Fanout::CatchUp {
             tenant,
             connection,
             rooms,
+            tries,
         }) => {
-            app.bring_up_to_date(tenant, &connection, &rooms, moment)
-                .await
+            app.bring_up_to_date(tenant, &connection, &rooms, tries, moment)
+                .await?;
         }
         What::Other(Fanout::PresenceCame { tenant, user }) => {
-            app.presence_came(tenant, &user, moment).await
+            app.presence_came(tenant, &user, moment).await?;
         }
         What::Other(Fanout::PresenceGone { tenant, user, at }) => {
-            app.presence_gone(tenant, &user, at, moment).await
+            app.presence_gone(tenant, &user, at, moment).await?;
         }
     }
+    Ok(Told::Done)
 }
 
 impl Received {
-    fn of(message: &SqsMessage) -> Self {
+    fn of(message: SqsMessage) -> Self {
         let receives = message.attributes.get("ApproximateReceiveCount");
         Self {
-            id: message.message_id.clone().unwrap_or_default(),
-            receipt: message.receipt_handle.clone().unwrap_or_default(),
             receives: receives
                 .and_then(|count| count.parse().ok())
                 .unwrap_or_default(),
+            id: message.message_id.unwrap_or_default(),
+            receipt: message.receipt_handle.unwrap_or_default(),
+            body: message.body.unwrap_or_default(),
         }
     }
 
     /// After how many seconds it is worth another try: 1, 2, 4, …
     fn wait(&self) -> u32 {
-        let doublings = self.receives.saturating_sub(1).min(6);
+        let doublings = self.receives.saturating_sub(1).min(10);
         (1_u32 << doublings).min(LONGEST_WAIT)
     }
 }
 
-async fn put_aside(poison: &PoisonQueue, message: SqsMessage, reason: &str) -> Result<(), Error> {
-    tracing::error!(message_id = message.message_id, reason, "a job is poison");
-    let record = json!({ "messageId": message.message_id, "body": message.body });
+async fn put_aside(poison: &PoisonQueue, message: &Received, reason: &str) -> Result<(), Error> {
+    tracing::error!(message_id = message.id, reason, "a job is poison");
+    let record = json!({ "messageId": message.id, "body": message.body });
     poison.put_aside("live", record, reason).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(receives: u32) -> u32 {
+        let message = Received {
+            id: String::new(),
+            receipt: String::new(),
+            body: String::new(),
+            receives,
+        };
+        message.wait()
+    }
+
+    #[test]
+    fn a_job_that_fails_comes_back_ever_later_up_to_a_quarter_of_an_hour() {
+        assert_eq!([1, 2, 3, 10, 11, 999].map(wait), [1, 2, 4, 512, 900, 900]);
+    }
+
+    #[test]
+    fn a_job_that_always_fails_is_put_aside_by_sqs_no_sooner_than_in_a_week() {
+        let seconds: u32 = (1..1_000).map(wait).sum();
+        assert!(seconds > 7 * 24 * 3_600, "{seconds}");
+    }
 }

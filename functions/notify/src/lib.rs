@@ -64,7 +64,7 @@ async fn notify(
 
 /// Get what became of a notification
 ///
-/// Its deliveries, one for each person it is for, about a second behind. Only its sender may, for seven days.
+/// Its deliveries, one for each person it is for, about a second behind. Only its sender may, for 35 days.
 #[utoipa::path(
     get,
     path = "/notifications/{notification_id}",

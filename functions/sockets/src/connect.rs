@@ -1,6 +1,6 @@
 //! Who may connect: whoever has a token, or a tenant's server with its key.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use axum::http::{HeaderMap, HeaderValue};
@@ -28,7 +28,9 @@ pub(crate) async fn connect(
         known => known?,
     };
     let (actor, key) = known;
-    app.connect(&actor, key, id, moment).await?;
+    let now = parlance::http::moment(Duration::ZERO)?.now;
+    let admitted = Moment { now, ..*moment };
+    app.connect(&actor, key, id, &admitted).await?;
     Ok(actor.tenant())
 }
 

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use parlance::app::{App, Means, Settings, Webhooks};
+use parlance::app::{App, Keep, Means, Settings, Webhooks};
 use parlance::domain::secret::SecretHash;
+use parlance::http::counts;
 use parlance::providers::{sealing::Sealing, webhook::Sender};
 use parlance::queue::{Jobs, PoisonQueue};
 use parlance::store::usage::metered;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::aws_port;
 use crate::clients::embedded_sockets;
+use crate::clock::every;
 use crate::data::{DataFolder, MasterKey};
 use crate::error::StartError;
 use crate::first_start::{FirstTenant, first_tenant};
@@ -32,6 +34,8 @@ use crate::template::Stack;
 
 /// How long requests in flight and hand-overs may take to end. Longer than any request lives.
 const FAREWELL: Duration = Duration::from_secs(30);
+/// What was counted is written so often, where no batch does it.
+const KEEP_COUNTS: Duration = Duration::from_secs(5);
 /// The queue of records that no function can take.
 const POISON: &str = "Poison";
 
@@ -51,6 +55,7 @@ pub struct Running {
     /// The operator's key.
     pub master_key: MasterKey,
     api: Router,
+    app: App,
     /// The connections that clients have to this process.
     pub sockets: Sockets,
     stop: watch::Sender<bool>,
@@ -114,6 +119,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     pollers.of_streams(&mut tasks, &data)?;
     pollers.of_queues(&mut tasks).await?;
     pollers.of_the_clock(&mut tasks)?;
+    let counting = app.clone();
+    tasks.spawn(every(KEEP_COUNTS, stopping.clone(), move || {
+        let app = counting.clone();
+        async move { counts::keep(&app, Keep::WhenDue).await }
+    }));
     let (dynamodb, sqs) = (
         stores.embedded_dynamodb.clone(),
         stores.embedded_sqs.clone(),
@@ -139,6 +149,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         provisioned,
         master_key,
         api,
+        app,
         sockets,
         stop,
         tasks,
@@ -243,6 +254,7 @@ impl Running {
             tracing::warn!("some requests were still running and are cut off");
         }
         self.tasks.shutdown().await;
+        counts::keep(&self.app, Keep::Now).await;
         self.keeping.shutdown().await;
         self.stores.close().await;
     }

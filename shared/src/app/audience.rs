@@ -8,22 +8,30 @@
 use super::App;
 use crate::{
     domain::{
-        ConnectionId, Cursor, Error, MessageId, Moment, NotificationId, Reach, RoomId, TenantId,
-        Thread, UserId,
+        ConnectionId, Cursor, Error, Moment, Reach, RoomId, TenantId, Thread, UserId,
         delivery::{Job, Subject},
-        message::{Message, Seq},
+        live::{STUCK_TRIES, wait},
+        message::Message,
+        notification::Notification,
         page::Slice,
         webhook::EventType,
     },
     providers::frames,
-    queue::{Audience, Fanout},
+    queue::{Audience, Fanout, Sending},
     store::{Backoff, rooms::Freshness},
 };
 
 /// How many people are told by one job.
 const PAGE: usize = 100;
-/// Who could not be told is tried again so many seconds later.
-const SOON: u16 = 1;
+
+/// What became of a job that tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It is done.
+    Done,
+    /// Nobody can be told, for what happened is kept no longer. Why, for who looks at what was put aside.
+    Lost(&'static str),
+}
 
 impl App {
     /// Tells what happened to `audience`, or queues that. Several `subjects` are messages that were written to
@@ -38,35 +46,43 @@ impl App {
         subjects: &[Subject],
         audience: &Audience,
         moment: &Moment,
-    ) -> Result<(), Error> {
+    ) -> Result<Told, Error> {
         let Some(first) = subjects.first() else {
-            return Ok(());
+            return Ok(Told::Done);
         };
         match *first {
             Subject::MessageCreated { room, .. } => {
                 let thread = Thread { tenant, room };
-                self.tell_written(thread, subjects, audience, moment).await
+                self.tell_written(thread, subjects, audience, moment)
+                    .await?;
             }
             Subject::MessageEdited { room, id, .. } | Subject::MessageDeleted { room, id } => {
                 let thread = Thread { tenant, room };
                 let Some(message) = self.stores().messages.get(thread, id).await? else {
-                    return Ok(());
+                    return Ok(Told::Lost("the message is not in its log"));
                 };
                 self.tell_changed(thread, first, &message, audience, moment)
-                    .await
+                    .await?;
             }
-            Subject::Notification(id) => self.tell_targets(tenant, id, audience, moment).await,
+            Subject::Notification(id) => {
+                let found = self.stores().events.notification(tenant, id).await?;
+                let Some(notification) = found else {
+                    return Ok(Told::Lost("the notification is no longer kept"));
+                };
+                self.tell_targets(tenant, &notification, audience, moment)
+                    .await?;
+            }
             Subject::Event(id) => {
                 let Some(event) = self.stores().events.happened(tenant, id).await? else {
-                    return Ok(());
+                    return Ok(Told::Lost("the event is no longer kept"));
                 };
                 // Not all that happens is told to webhooks.
-                match event.kind.parse() {
-                    Ok(kind) => self.tell_webhooks(tenant, first, kind).await,
-                    Err(_) => Ok(()),
+                if let Ok(kind) = event.kind.parse() {
+                    self.tell_webhooks(tenant, first, kind, moment).await?;
                 }
             }
         }
+        Ok(Told::Done)
     }
 
     /// Brings a connection that said where it stands up to date, or has that done in a moment.
@@ -79,26 +95,27 @@ impl App {
         tenant: TenantId,
         connection: &ConnectionId,
         rooms: &[RoomId],
+        tries: u32,
         moment: &Moment,
     ) -> Result<(), Error> {
-        match self.catch_up(tenant, connection, rooms, moment).await? {
-            Reach::Reached | Reach::Offline => Ok(()),
-            Reach::Later => {
-                let again = Fanout::CatchUp {
-                    tenant,
-                    connection: connection.clone(),
-                    rooms: rooms.to_vec(),
-                };
-                self.jobs()
-                    .fan_out(&[again], SOON)
-                    .await
-                    .map_err(Error::from)
-            }
+        let catching_up = self.catch_up(tenant, connection, rooms, tries, moment);
+        let behind = catching_up.await?;
+        if behind.rooms.is_empty() {
+            return Ok(());
         }
+        let tries = if behind.came_on { 1 } else { tries + 1 };
+        let again = Fanout::CatchUp {
+            tenant,
+            connection: connection.clone(),
+            rooms: behind.rooms,
+            tries,
+        };
+        let sent = self.jobs().fan_out(&[again], wait(tries)).await;
+        sent.map_err(Error::from)
     }
 
-    /// Messages were written: members who are connected are brought up to the last of them; webhooks hear of
-    /// those who are not.
+    /// Messages were written: members who are connected are brought up to the last of them; webhooks hear, of each
+    /// message, of those who were not.
     async fn tell_written(
         &self,
         thread: Thread,
@@ -106,57 +123,78 @@ impl App {
         audience: &Audience,
         moment: &Moment,
     ) -> Result<(), Error> {
+        let tenant = thread.tenant;
         let page = self.members_of(thread, audience, moment).await?;
-        let messages = || {
-            subjects.iter().filter_map(|subject| match subject {
-                Subject::MessageCreated { id, .. } => Some(*id),
+        let messages: Vec<_> = subjects
+            .iter()
+            .filter_map(|subject| match subject {
+                Subject::MessageCreated { id, .. } => Some((*subject, *id)),
                 Subject::MessageEdited { .. }
                 | Subject::MessageDeleted { .. }
                 | Subject::Notification(_)
                 | Subject::Event(_) => None,
             })
-        };
-        let last = messages().map(MessageId::seq).max().unwrap_or(Seq::ZERO);
-        let reached = self.pump_room(thread, last, &page.users, moment).await?;
-        let (mut offline, mut later) = (Vec::new(), Vec::new());
-        for (user, reach) in reached {
-            match reach {
-                Reach::Reached => {}
-                Reach::Offline => offline.push(user),
-                Reach::Later => later.push(user),
+            .collect();
+        let seqs: Vec<_> = messages.iter().map(|(_, id)| id.seq()).collect();
+        let tries = audience.tries();
+        let reached = self
+            .pump_room(thread, &seqs, &page.users, tries, moment)
+            .await?;
+        let mut missed = Vec::new();
+        let mut again = Vec::new();
+        for ((subject, id), reached) in messages.into_iter().zip(reached) {
+            let (mut offline, mut later) = (Vec::new(), Vec::new());
+            for (user, reach) in reached {
+                match reach {
+                    Reach::Reached => {}
+                    Reach::Offline => offline.push(user),
+                    Reach::Later => later.push(user),
+                }
+            }
+            if tries == STUCK_TRIES {
+                // Whoever is waited for so long hears of it in both ways.
+                offline.extend(later.iter().cloned());
+            }
+            if !offline.is_empty() {
+                missed.push((subject, id, offline));
+            }
+            if !later.is_empty() {
+                again.push(Fanout::Tell {
+                    tenant,
+                    subject,
+                    audience: Audience::Only {
+                        users: later,
+                        tries: tries + 1,
+                    },
+                });
             }
         }
-        let tenant = thread.tenant;
-        if !offline.is_empty() && self.wants(tenant, EventType::MessageCreated).await? {
+        if !missed.is_empty() && self.wants(tenant, EventType::MessageCreated).await? {
             let mut jobs = Vec::new();
-            for (subject, id) in subjects.iter().zip(messages()) {
+            for (subject, id, users) in missed {
                 let Some(message) = self.stores().messages.get(thread, id).await? else {
                     continue;
                 };
-                let others = offline.iter().filter(|user| **user != message.author);
+                let others = users.into_iter().filter(|user| *user != message.author);
                 jobs.extend(others.map(|user| Job {
                     tenant,
-                    subject: *subject,
-                    user: Some(user.clone()),
+                    subject,
+                    user: Some(user),
                 }));
             }
-            self.jobs().deliver(&jobs, 0).await?;
+            self.queue(tenant, &jobs, moment).await?;
         }
-        let tell = |audience: Audience| {
-            let jobs = subjects.iter().map(move |subject| Fanout::Tell {
-                tenant,
-                subject: *subject,
-                audience: audience.clone(),
-            });
-            jobs.collect::<Vec<_>>()
-        };
-        if !later.is_empty() {
-            self.jobs()
-                .fan_out(&tell(Audience::Only(later)), SOON)
-                .await?;
-        }
+        self.jobs().fan_out(&again, wait(tries + 1)).await?;
         if let Some(next) = page.next {
-            self.jobs().fan_out(&tell(next), 0).await?;
+            let next: Vec<_> = subjects
+                .iter()
+                .map(|subject| Fanout::Tell {
+                    tenant,
+                    subject: *subject,
+                    audience: next.clone(),
+                })
+                .collect();
+            self.jobs().fan_out(&next, 0).await?;
         }
         Ok(())
     }
@@ -180,14 +218,15 @@ impl App {
             let frame = frames::message_edited(thread.room, message)?;
             (frame, EventType::MessageEdited)
         };
+        let tries = audience.tries();
         let told = self
-            .post_change(thread, message.seq, &page.users, &frame, moment)
+            .post_change(thread, message.seq, &page.users, &frame, tries, moment)
             .await?;
         let later = told.into_iter().filter(|(_, reach)| *reach == Reach::Later);
         let later: Vec<_> = later.map(|(user, _)| user).collect();
         let is_deletion = matches!(subject, Subject::MessageDeleted { .. });
         if *audience == Audience::All && is_deletion == (kind == EventType::MessageDeleted) {
-            self.tell_webhooks(tenant, subject, kind).await?;
+            self.tell_webhooks(tenant, subject, kind, moment).await?;
         }
         let tell = |audience| Fanout::Tell {
             tenant,
@@ -195,8 +234,11 @@ impl App {
             audience,
         };
         if !later.is_empty() {
-            let later = tell(Audience::Only(later));
-            self.jobs().fan_out(&[later], SOON).await?;
+            let later = tell(Audience::Only {
+                users: later,
+                tries: tries + 1,
+            });
+            self.jobs().fan_out(&[later], wait(tries + 1)).await?;
         }
         let next: Vec<_> = page.next.map(tell).into_iter().collect();
         self.jobs().fan_out(&next, 0).await.map_err(Error::from)
@@ -206,14 +248,11 @@ impl App {
     async fn tell_targets(
         &self,
         tenant: TenantId,
-        id: NotificationId,
+        notification: &Notification,
         audience: &Audience,
         moment: &Moment,
     ) -> Result<(), Error> {
         let stores = self.stores();
-        let Some(notification) = stores.events.notification(tenant, id).await? else {
-            return Ok(());
-        };
         let targets = &notification.targets;
         let members = targets.room.map(|_| Audience::Members(None));
         let subscribers = targets
@@ -226,7 +265,7 @@ impl App {
                     Audience::All
                     | Audience::Members(_)
                     | Audience::Subscribers(_)
-                    | Audience::Only(_) => 0,
+                    | Audience::Only { .. } => 0,
                 };
                 let users: Vec<_> = targets
                     .users
@@ -257,9 +296,9 @@ impl App {
                     next.map(|last| Audience::Subscribers(Some(last))),
                 )
             }
-            Audience::Only(users) => (users.clone(), None),
+            Audience::Only { users, .. } => (users.clone(), None),
         };
-        let subject = Subject::Notification(id);
+        let subject = Subject::Notification(notification.id);
         let jobs: Vec<_> = users
             .into_iter()
             .map(|user| Job {
@@ -268,7 +307,7 @@ impl App {
                 user: Some(user),
             })
             .collect();
-        self.jobs().deliver(&jobs, 0).await?;
+        self.queue(tenant, &jobs, moment).await?;
         match next {
             None => Ok(()),
             Some(audience) => {
@@ -288,6 +327,7 @@ impl App {
         tenant: TenantId,
         subject: &Subject,
         kind: EventType,
+        moment: &Moment,
     ) -> Result<(), Error> {
         if !self.wants(tenant, kind).await? {
             return Ok(());
@@ -297,7 +337,15 @@ impl App {
             subject: *subject,
             user: None,
         };
-        self.jobs().deliver(&[job], 0).await.map_err(Error::from)
+        self.queue(tenant, &[job], moment).await
+    }
+
+    /// Queues deliveries of one tenant.
+    async fn queue(&self, tenant: TenantId, jobs: &[Job], moment: &Moment) -> Result<(), Error> {
+        let sending = Sending::first(moment.now);
+        self.jobs().deliver(jobs, sending).await?;
+        self.count_queued(tenant, jobs.len());
+        Ok(())
     }
 
     /// Whether a webhook of the tenant wants events of `kind`.
@@ -314,7 +362,7 @@ impl App {
     ) -> Result<Found, Error> {
         let rooms = &self.stores().rooms;
         let after = match audience {
-            Audience::Only(users) => {
+            Audience::Only { users, .. } => {
                 return Ok(Found {
                     users: users.clone(),
                     next: None,

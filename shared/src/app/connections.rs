@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
-use super::{App, auth::Session, listeners::Mark, membership::thread};
+use super::{App, auth::Session, listeners::Mark, live::clock::Clock, membership::thread};
 use crate::{
     domain::{
         Actor, Connection, ConnectionId, Error, Moment, RoomId, Thread, Timestamp, UserId,
@@ -88,17 +88,19 @@ impl App {
         id: ConnectionId,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let connection = Connection {
-            id,
-            tenant: actor.tenant(),
-            user: actor.user().clone(),
-            connected_at: moment.now,
-        };
+        let clock = Clock::of(moment);
         self.listen(actor.tenant(), Mark::ForAConnection, moment)
             .await?;
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let limit = self.0.connections_per_user;
         let store = &self.stores().connections;
+        let mut connection = Connection {
+            id,
+            tenant: actor.tenant(),
+            user: actor.user().clone(),
+            // It is young, and pending, from when others see it: whatever came before may have taken a while.
+            connected_at: clock.now(),
+        };
         let mut admission = store.connect(&connection, key, limit, &mut race).await?;
         if let Admission::Full(others) = &admission {
             // Whoever vanished without a word makes room.
@@ -107,6 +109,7 @@ impl App {
                 store.leave(connection, moment.now, &mut race).await?;
             }
             if !gone.is_empty() {
+                connection.connected_at = clock.now();
                 admission = store.connect(&connection, key, limit, &mut race).await?;
             }
         }
@@ -115,8 +118,12 @@ impl App {
             Admission::In { first, left_at } => {
                 let grace = |left: Timestamp| left.plus_seconds(GRACE_SECONDS) > moment.now;
                 if first && !left_at.is_some_and(grace) {
-                    self.tell_presence_soon(actor.tenant(), actor.user())
-                        .await?;
+                    let telling = self.tell_presence_soon(actor.tenant(), actor.user());
+                    if let Err(error) = telling.await {
+                        // Whom we answer with an error the gateway does not let in.
+                        store.leave(&connection, clock.now(), &mut race).await?;
+                        return Err(error);
+                    }
                 }
                 Ok(())
             }
@@ -149,17 +156,18 @@ impl App {
         socket.ok_or(Error::Unauthenticated("This connection has ended"))
     }
 
-    /// Lets what happens be pumped to a connection: its client has spoken.
+    /// Lets what happens be pumped to a connection: its client has spoken. Not if a `hello` of theirs, which may be
+    /// heard at the same time, has asked for more time.
     pub async fn make_ready(&self, socket: &Socket, moment: &Moment) -> Result<(), Error> {
         if socket.ready_at <= moment.now {
             return Ok(());
         }
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let store = &self.stores().connections;
+        let id = &socket.connection.id;
         store
-            .ready(&socket.connection.id, moment.now, &mut race)
+            .ready_as_read(id, socket.ready_at, moment.now, &mut race)
             .await
-            .map(drop)
     }
 
     /// A connection ended.
@@ -174,8 +182,10 @@ impl App {
     /// Tells a client why, with `frame`, and ends its connection.
     pub async fn dismiss(&self, id: &ConnectionId, frame: &str) -> Result<(), Error> {
         let sockets = self.sockets()?;
-        sockets.post(id, frame).await?;
-        sockets.close(id).await
+        let told = sockets.post(id, frame).await;
+        // Whether it heard why or not.
+        sockets.close(id).await?;
+        told.map(drop)
     }
 
     /// Brings a connection up to date with rooms, from the seqs that its client has, before anything new is pumped.

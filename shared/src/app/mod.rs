@@ -12,6 +12,7 @@ mod listeners;
 pub mod live;
 mod membership;
 mod messages;
+mod metrics;
 mod notifications;
 pub mod quota;
 mod rooms;
@@ -24,13 +25,15 @@ use std::{sync::Arc, time::Instant};
 
 use aws_sdk_dynamodb::Client;
 
+pub use self::audience::Told;
 use self::{
     auth::Sessions, deliveries::Schedules, health::Probe, listeners::Marks, live::Turns,
-    quota::Quotas, webhooks::Known,
+    metrics::Tally, quota::Quotas, webhooks::Known,
 };
 pub use self::{
     deliveries::{Filter, Requeued, Selected, Swept, Verdict},
     health::Health,
+    metrics::{Keep, Metrics},
     settings::{BadSettings, SealingSource, Settings, WebhookSettings},
     tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
     webhooks::{IssuedSecret, NewEndpoint, Trial, Webhooks},
@@ -57,6 +60,7 @@ struct Inner {
     connections_per_user: usize,
     turns: Turns,
     marks: Marks,
+    tally: Tally,
     started: Instant,
 }
 
@@ -96,6 +100,7 @@ impl App {
             connections_per_user: settings.connections_per_user,
             turns: Turns::default(),
             marks: Marks::default(),
+            tally: Tally::default(),
             started: Instant::now(),
         }))
     }

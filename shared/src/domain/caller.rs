@@ -73,3 +73,12 @@ impl Auditor {
         }
     }
 }
+
+/// Who may see how things stand: the operator for all tenants, a tenant's server for its own.
+#[derive(Debug, Clone)]
+pub enum Observer {
+    /// Sees any tenant's.
+    Operator(Operator),
+    /// Sees its own tenant's.
+    Tenant(TenantKey),
+}

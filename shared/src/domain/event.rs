@@ -3,9 +3,9 @@
 
 use super::{EndpointId, EventId, RoomId, Timestamp, UserId};
 
-/// How long an event is kept, in seconds: longer than its stream's 24 hours, so that an operator can
-/// replay the events of a day.
-pub const RETENTION_SECONDS: i64 = 7 * 24 * 3_600;
+/// How long an event is kept, in seconds: longer than a job that tells of it can be on its way, which is two weeks in a
+/// queue and two more among what was put aside. So an operator can replay it, too.
+pub const RETENTION_SECONDS: i64 = 35 * 24 * 3_600;
 
 /// Something that happened.
 #[derive(Debug)]

@@ -14,6 +14,22 @@ pub const GRACE_SECONDS: i64 = 5;
 /// In its first seconds a connection that is not found may not be there yet.
 pub const YOUNG_SECONDS: i64 = 5;
 
+/// After so many tries, which is half a minute, who was not reached is told in another way, and a connection that took
+/// nothing is ended.
+pub const STUCK_TRIES: u32 = 6;
+/// A connection is not ended for taking nothing before it is so old, in seconds.
+pub const STUCK_SECONDS: i64 = 30;
+/// The longest wait until somebody is tried again, in seconds.
+const LONGEST_WAIT: u16 = 60;
+
+/// After how many seconds what was tried `tries` times is tried again: 1, 1, 2, 4, and so on up to 60.
+pub const fn wait(tries: u32) -> u16 {
+    match 1_u16.checked_shl(tries.saturating_sub(2)) {
+        Some(wait) if wait != 0 && wait < LONGEST_WAIT => wait,
+        Some(_) | None => LONGEST_WAIT,
+    }
+}
+
 /// Names a connection, in the gateway's words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(String);
@@ -84,7 +100,7 @@ pub enum Reach {
     Reached,
     /// The user has no connection.
     Offline,
-    /// Not yet, and it is not known to fail: come back in about a second.
+    /// Not yet, and it is not known to fail: come back after [`wait`].
     Later,
 }
 
@@ -116,5 +132,19 @@ impl Presence {
             Self::Online => "online",
             Self::Offline => "offline",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_reached_is_tried_again_ever_more_seldom() {
+        let waits: Vec<_> = (1..=9).map(wait).collect();
+        assert_eq!(waits, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!((0..200).map(wait).max(), Some(60));
+        let until_stuck: u16 = (1..=STUCK_TRIES).map(wait).sum();
+        assert_eq!(until_stuck, 32);
     }
 }

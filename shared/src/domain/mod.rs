@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod caller;
+pub mod counts;
 pub mod delivery;
 pub mod error;
 pub mod event;
@@ -21,7 +22,8 @@ pub mod timestamp;
 pub mod user;
 pub mod webhook;
 
-pub use caller::{Actor, Auditor, Operator, TenantKey};
+pub use caller::{Actor, Auditor, Observer, Operator, TenantKey};
+pub use counts::Counts;
 pub use error::Error;
 pub use id::{
     DeliveryId, EndpointId, EventId, MessageId, NotificationId, RequestId, RoomId, SubscriptionId,

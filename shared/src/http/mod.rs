@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod caller;
+pub mod counts;
 pub mod edge;
 pub mod failure;
 pub mod params;

@@ -64,10 +64,10 @@ impl<T> Show<T> {
     /// Points to the next page, if there is one: `path`, its parameters, and the cursor.
     #[must_use]
     pub fn next(self, path: &str, params: &[(&str, String)], next: Option<&Cursor>) -> Self {
-        let Some(Cursor(next)) = next else {
+        let Some(next) = next else {
             return self;
         };
-        let cursor = URL_SAFE_NO_PAD.encode(next);
+        let cursor = shown(next);
         let mut params = params.to_vec();
         params.push(("cursor", cursor));
         self.link(path, &params)
@@ -104,8 +104,13 @@ impl<T: Serialize> IntoResponse for Show<T> {
     }
 }
 
-/// Reads the cursor of a `Link` header back.
-pub(super) fn cursor(text: &str) -> Result<Cursor, Error> {
+/// A cursor as a client sees it.
+pub fn shown(Cursor(cursor): &Cursor) -> String {
+    URL_SAFE_NO_PAD.encode(cursor)
+}
+
+/// Reads the cursor that a client was shown back.
+pub fn cursor(text: &str) -> Result<Cursor, Error> {
     URL_SAFE_NO_PAD
         .decode(text)
         .ok()

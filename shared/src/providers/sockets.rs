@@ -49,6 +49,18 @@ impl<E: StdError + 'static> StdError for Failed<E> {
     }
 }
 
+/// The gateway is asked for too much at once.
+#[derive(Debug)]
+struct Throttled;
+
+impl fmt::Display for Throttled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many requests")
+    }
+}
+
+impl StdError for Throttled {}
+
 /// It took too long.
 #[derive(Debug)]
 struct Slow;
@@ -96,8 +108,15 @@ impl Sockets {
             .delete_connection()
             .connection_id(connection.as_str())
             .send();
-        // Who is gone is closed.
-        asked("DeleteConnection", call).await.map(drop)
+        let name = "DeleteConnection";
+        match asked(name, call).await? {
+            // Who is gone is closed.
+            Posted::Taken | Posted::Gone => Ok(()),
+            Posted::Busy => Err(Error::Unavailable(Box::new(Failed {
+                call: name,
+                error: Throttled,
+            }))),
+        }
     }
 
     /// Whether there is such a connection. Takes at most [`PATIENCE`].

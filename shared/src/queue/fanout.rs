@@ -21,8 +21,23 @@ pub enum Audience {
     Members(Option<UserId>),
     /// The subscribers of a notification's topic, from the one after this user on.
     Subscribers(Option<UserId>),
-    /// These alone, at most 100: those who could not be reached a moment ago.
-    Only(Vec<UserId>),
+    /// These alone: those who could not be reached.
+    Only {
+        /// At most 100.
+        users: Vec<UserId>,
+        /// How often that was tried.
+        tries: u32,
+    },
+}
+
+impl Audience {
+    /// How often it was tried to reach them.
+    pub const fn tries(&self) -> u32 {
+        match self {
+            Self::All | Self::Users(_) | Self::Members(_) | Self::Subscribers(_) => 0,
+            Self::Only { tries, .. } => *tries,
+        }
+    }
 }
 
 /// Something happened that somebody is to be told of.
@@ -45,6 +60,8 @@ pub enum Fanout {
         connection: ConnectionId,
         /// Which rooms, at most 100.
         rooms: Vec<RoomId>,
+        /// How often that was tried since the connection last took something.
+        tries: u32,
     },
     /// A user's first connection was made.
     PresenceCame {
@@ -79,10 +96,14 @@ enum Body {
     Tell {
         subject: String,
         audience: To,
+        #[serde(default)]
+        tries: u32,
     },
     CatchUp {
         connection: String,
         rooms: Vec<String>,
+        #[serde(default)]
+        tries: u32,
     },
     PresenceCame {
         user: String,
@@ -126,14 +147,19 @@ impl Fanout {
                     Audience::Users(done) => To::Users(*done),
                     Audience::Members(after) => To::Members(after.as_ref().map(text)),
                     Audience::Subscribers(after) => To::Subscribers(after.as_ref().map(text)),
-                    Audience::Only(users) => To::Only(users.iter().map(text).collect()),
+                    Audience::Only { users, .. } => To::Only(users.iter().map(text).collect()),
                 },
+                tries: audience.tries(),
             },
             Self::CatchUp {
-                connection, rooms, ..
+                connection,
+                rooms,
+                tries,
+                ..
             } => Body::CatchUp {
                 connection: text(connection),
                 rooms: rooms.iter().map(text).collect(),
+                tries: *tries,
             },
             Self::PresenceCame { user, .. } => Body::PresenceCame { user: text(user) },
             Self::PresenceGone { user, at, .. } => Body::PresenceGone {
@@ -159,7 +185,11 @@ impl Fanout {
         let wire: Wire = serde_json::from_str(job).map_err(|error| error.to_string())?;
         let tenant = read(&wire.tenant)?;
         Ok(match wire.body {
-            Body::Tell { subject, audience } => Self::Tell {
+            Body::Tell {
+                subject,
+                audience,
+                tries,
+            } => Self::Tell {
                 tenant,
                 subject: read(&subject)?,
                 audience: match audience {
@@ -167,12 +197,17 @@ impl Fanout {
                     To::Users(done) => Audience::Users(done),
                     To::Members(after) => Audience::Members(after.map(UserId::stored)),
                     To::Subscribers(after) => Audience::Subscribers(after.map(UserId::stored)),
-                    To::Only(users) => {
-                        Audience::Only(users.into_iter().map(UserId::stored).collect())
-                    }
+                    To::Only(users) => Audience::Only {
+                        users: users.into_iter().map(UserId::stored).collect(),
+                        tries,
+                    },
                 },
             },
-            Body::CatchUp { connection, rooms } => Self::CatchUp {
+            Body::CatchUp {
+                connection,
+                rooms,
+                tries,
+            } => Self::CatchUp {
                 tenant,
                 connection: ConnectionId::parse(&connection)
                     .ok_or_else(|| "not the id of a connection".to_owned())?,
@@ -180,6 +215,7 @@ impl Fanout {
                     .iter()
                     .map(|room| read(room))
                     .collect::<Result<_, _>>()?,
+                tries,
             },
             Body::PresenceCame { user } => Self::PresenceCame {
                 tenant,
@@ -228,11 +264,15 @@ mod tests {
             tell(Audience::Members(None)),
             tell(Audience::Members(Some(user("a#b")))),
             tell(Audience::Subscribers(Some(user("z")))),
-            tell(Audience::Only(vec![user("a"), user("b")])),
+            tell(Audience::Only {
+                users: vec![user("a"), user("b")],
+                tries: 3,
+            }),
             Fanout::CatchUp {
                 tenant,
                 connection: ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap(),
                 rooms: vec![room],
+                tries: 2,
             },
             Fanout::PresenceCame {
                 tenant,

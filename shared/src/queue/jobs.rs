@@ -6,7 +6,7 @@ use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use serde::{Deserialize, Serialize};
 
 use super::{Fanout, QueueUrls, VERSION, fanout::read};
-use crate::domain::{Error, TenantId, UserId, delivery::Job};
+use crate::domain::{Error, TenantId, Timestamp, UserId, delivery::Job};
 
 /// How many messages one call sends: what SQS takes.
 const AT_ONCE: usize = 10;
@@ -20,15 +20,64 @@ struct Wire {
     subject: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
+    #[serde(default)]
+    tries: u32,
+    /// In microseconds since 1970.
+    #[serde(default)]
+    made_at: Option<i64>,
+}
+
+/// How jobs of deliveries are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sending {
+    /// When this is.
+    pub now: Timestamp,
+    /// After how many seconds they may be received: at most 900.
+    pub delay: u16,
+    /// How often they were received before, in earlier copies: 0 for those whose deliveries nobody has seen.
+    pub tries: u32,
+}
+
+impl Sending {
+    /// Those whose deliveries nobody has seen, at once.
+    pub const fn first(now: Timestamp) -> Self {
+        Self {
+            now,
+            delay: 0,
+            tries: 0,
+        }
+    }
+
+    /// Those whose deliveries are known, at once.
+    pub const fn again(now: Timestamp) -> Self {
+        Self {
+            now,
+            delay: 0,
+            tries: 1,
+        }
+    }
+}
+
+/// A delivery's job as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The job.
+    pub job: Job,
+    /// How often earlier copies of it were received.
+    pub tries: u32,
+    /// When it was made, by the clock of who sent it. The version before this one did not say.
+    pub made_at: Option<Timestamp>,
 }
 
 /// A delivery's job as it is sent.
-fn to_text(job: &Job) -> Result<String, Error> {
+fn to_text(job: &Job, sending: Sending) -> Result<String, Error> {
     let wire = Wire {
         v: VERSION,
         tenant: job.tenant.to_string(),
         subject: job.subject.to_string(),
         user: job.user.as_ref().map(ToString::to_string),
+        tries: sending.tries,
+        made_at: Some(sending.now.micros()),
     };
     serde_json::to_string(&wire).map_err(Error::internal)
 }
@@ -38,13 +87,17 @@ fn to_text(job: &Job) -> Result<String, Error> {
 /// # Errors
 ///
 /// The reason why it is no job of this version, which is for the poison queue.
-pub fn parse_job(text: &str) -> Result<Job, String> {
+pub fn parse_job(text: &str) -> Result<Sent, String> {
     super::known_version(text)?;
     let wire: Wire = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    Ok(Job {
-        tenant: read(&wire.tenant)?,
-        subject: read(&wire.subject)?,
-        user: wire.user.map(UserId::stored),
+    Ok(Sent {
+        job: Job {
+            tenant: read(&wire.tenant)?,
+            subject: read(&wire.subject)?,
+            user: wire.user.map(UserId::stored),
+        },
+        tries: wire.tries,
+        made_at: wire.made_at.map(Timestamp::from_micros),
     })
 }
 
@@ -103,14 +156,17 @@ impl Jobs {
         self.send(|urls| &urls.fanout, bodies, delay).await
     }
 
-    /// Has `jobs` done, `delay` seconds (at most 900) from now.
+    /// Has `jobs` done.
     ///
     /// # Errors
     ///
     /// As [`Jobs::fan_out`].
-    pub async fn deliver(&self, jobs: &[Job], delay: u16) -> Result<(), Unsent> {
-        let bodies = jobs.iter().map(|job| Ok((job.tenant, to_text(job)?)));
-        self.send(|urls| &urls.deliveries, bodies, delay).await
+    pub async fn deliver(&self, jobs: &[Job], sending: Sending) -> Result<(), Unsent> {
+        let bodies = jobs
+            .iter()
+            .map(|job| Ok((job.tenant, to_text(job, sending)?)));
+        self.send(|urls| &urls.deliveries, bodies, sending.delay)
+            .await
     }
 
     /// Has a job of the fan-out that was received come back in `seconds` (at most 43,200), and not when the

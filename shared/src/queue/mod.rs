@@ -8,7 +8,7 @@ mod jobs;
 mod poison;
 
 pub use fanout::{Audience, Fanout};
-pub use jobs::{Jobs, Unsent, parse_job};
+pub use jobs::{Jobs, Sending, Sent, Unsent, parse_job};
 pub use poison::PoisonQueue;
 
 /// The version of the payloads, for the reader that will have to tell two of them apart.

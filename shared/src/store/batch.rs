@@ -22,22 +22,30 @@ pub(super) async fn read(
     keys: &[String],
     race: &Backoff,
 ) -> Result<Vec<Item>, Error> {
+    let keys = keys.iter();
+    let keys = keys.map(|pk| HashMap::from([("pk".to_owned(), s(pk))]));
+    read_keys(client, table, keys.collect(), race).await
+}
+
+/// The same with whole keys.
+pub(super) async fn read_keys(
+    client: &Client,
+    table: &str,
+    keys: Vec<Item>,
+    race: &Backoff,
+) -> Result<Vec<Item>, Error> {
     let batches = keys
         .chunks(AT_ONCE)
-        .map(|keys| batch(client, table, keys, race.clone()));
+        .map(|keys| batch(client, table, keys.to_vec(), race.clone()));
     Ok(try_join_all(batches).await?.into_iter().flatten().collect())
 }
 
 async fn batch(
     client: &Client,
     table: &str,
-    keys: &[String],
+    mut keys: Vec<Item>,
     mut race: Backoff,
 ) -> Result<Vec<Item>, Error> {
-    let mut keys: Vec<Item> = keys
-        .iter()
-        .map(|pk| HashMap::from([("pk".to_owned(), s(pk))]))
-        .collect();
     let mut items = Vec::with_capacity(keys.len());
     loop {
         let wanted = KeysAndAttributes::builder()

@@ -2,10 +2,11 @@
 //!
 //! | what       | partition key          | attributes                                                                |
 //! |------------|------------------------|---------------------------------------------------------------------------|
-//! | connection | `connection#id`        | `tenant`, `user`, `key` (hash in hex), `connected_at`, `ready_at`, `ttl`  |
+//! | connection | `connection#id`        | `tenant`, `user`, `key` (hash in hex), `connected_at`, `ready_at`, `subject` (`tenant#connections`), `ttl` |
 //! | presence   | `tenant#live#user`     | `connections?` (set of `connected_at#id`), `left_at?`, `ttl`              |
 //!
-//! All of it is in the table `deliveries`; times are microseconds since 1970.
+//! All of it is in the table `deliveries`; times are microseconds since 1970. The index `by_subject`, where deliveries are
+//! found by what they tell of, counts a tenant's connections by `subject`.
 //!
 //! **Invariant:** what a presence names has an item of its own, or had one: the item is written before the presence
 //! names it, and removed after. A presence never names more than the limit. Who is gone without a word is named until
@@ -23,6 +24,7 @@ use super::{
     aws::{fault, settle},
     batch,
     item::{Item, NewItem, Read, malformed, n, s},
+    paging::count,
 };
 use crate::domain::{
     Connection, ConnectionId, Error, TenantId, Timestamp, UserId,
@@ -99,6 +101,7 @@ impl ConnectionStore {
             .s("key", key.to_hex())
             .n("connected_at", connection.connected_at.micros())
             .n("ready_at", ready_at.micros())
+            .s("subject", subject(connection.tenant))
             .n("ttl", kept_until(connection.connected_at))
             .build();
         // The gateway gives an id once: whatever is there is an earlier try of ours.
@@ -183,6 +186,29 @@ impl ConnectionStore {
             .expression_attribute_values(":at", n(at.micros()));
         let done = settle(race, &self.table, || update.clone().send()).await?;
         Ok(done.is_ok())
+    }
+
+    /// Lets what happens be pumped to a connection from `at` on, if it was pending until `as_read`: who has moved that
+    /// meanwhile had a reason.
+    pub async fn ready_as_read(
+        &self,
+        id: &ConnectionId,
+        as_read: Timestamp,
+        at: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(connection_key(id)))
+            .update_expression("SET ready_at = :at")
+            .condition_expression("ready_at = :as_read")
+            .expression_attribute_values(":at", n(at.micros()))
+            .expression_attribute_values(":as_read", n(as_read.micros()));
+        settle(race, &self.table, || update.clone().send())
+            .await
+            .map(drop)
     }
 
     /// Who of `users` is at which connections. Those who are at none are not named.
@@ -286,6 +312,19 @@ impl ConnectionStore {
         })
     }
 
+    /// How many connections a tenant has. Those whose end nobody heard of count until DynamoDB removes their items,
+    /// which is hours after their [`LIFETIME_SECONDS`] at worst, as a rule; the index may be a moment behind.
+    pub async fn count(&self, tenant: TenantId) -> Result<u64, Error> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("by_subject")
+            .key_condition_expression("subject = :subject")
+            .expression_attribute_values(":subject", s(subject(tenant)));
+        count(query, &self.table).await
+    }
+
     async fn remove(&self, id: &ConnectionId, race: &mut Backoff) -> Result<(), Error> {
         let delete = self
             .client
@@ -302,6 +341,11 @@ const CONNECTION: &str = "connection#";
 
 fn connection_key(id: &ConnectionId) -> String {
     format!("{CONNECTION}{}", escape(id.as_str()))
+}
+
+/// Under what the index lists a tenant's connections: no delivery tells of that.
+fn subject(tenant: TenantId) -> String {
+    format!("{tenant}#connections")
 }
 
 fn presence_key(tenant: TenantId, user: &UserId) -> String {

@@ -1,10 +1,11 @@
 //! Cursors: how far each connection has each room's log, and who is pumping it there.
 //!
-//! | partition key            | attributes                                                            |
-//! |--------------------------|-----------------------------------------------------------------------|
-//! | `cursor#connection#room` | `seq`, `lease?`, `lease_until?` (µs since 1970), `wanted?`, `ttl`     |
+//! | partition key            | attributes                                                                   |
+//! |--------------------------|------------------------------------------------------------------------------|
+//! | `cursor#connection#room` | `seq`, `began?`, `lease?`, `lease_until?` (µs since 1970), `wanted?`, `ttl`  |
 //!
-//! All of it is in the table `deliveries`.
+//! All of it is in the table `deliveries`. `began` is the seq that a cursor began after which no client put anywhere:
+//! the connection is not sent what is up to there, and it does not have it.
 //!
 //! **Invariant:** `seq` is moved by the holder of the lease alone, forward only, and to what the connection was sent;
 //! or by its client's `hello`, which ends the lease. A lease is let go only if nobody noted a later `wanted` meanwhile:
@@ -47,12 +48,23 @@ pub struct Lease {
 /// What became of asking for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// It is ours; the connection has everything up to here.
-    Leased(Seq),
-    /// Nothing is to be done: the connection has what was wanted.
-    Passed,
+    /// It is ours.
+    Leased {
+        /// The connection has everything up to here.
+        at: Seq,
+        /// But for what is up to here.
+        began: Seq,
+    },
+    /// Nothing is to be done: the cursor is beyond what was wanted.
+    Passed {
+        /// The connection does not have what is up to here.
+        began: Seq,
+    },
     /// Somebody else has it.
-    Held,
+    Held {
+        /// The connection does not have what is up to here.
+        began: Seq,
+    },
     /// There is no cursor yet.
     Absent,
 }
@@ -108,23 +120,29 @@ impl CursorStore {
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(AllOld);
         match settle(race, &self.table, || update.clone().send()).await? {
-            Ok(done) => seq_of(&done.attributes.unwrap_or_default()).map(Asked::Leased),
+            Ok(done) => {
+                let item = done.attributes.unwrap_or_default();
+                Ok(Asked::Leased {
+                    at: seq_of(&item)?,
+                    began: began_of(&item)?,
+                })
+            }
             Err(None) => Ok(Asked::Absent),
             Err(Some(item)) => {
-                let at = seq_of(&item)?;
+                let (at, began) = (seq_of(&item)?, began_of(&item)?);
                 if item.text_opt("lease")? == Some(&lease.owner) {
                     // An earlier try of ours landed, and its answer was lost.
-                    Ok(Asked::Leased(at))
+                    Ok(Asked::Leased { at, began })
                 } else if at >= seq {
-                    Ok(Asked::Passed)
+                    Ok(Asked::Passed { began })
                 } else {
-                    Ok(Asked::Held)
+                    Ok(Asked::Held { began })
                 }
             }
         }
     }
 
-    /// Makes a cursor at `seq`, unless there is one.
+    /// Makes a cursor that begins after `seq`, unless there is one.
     pub async fn begin(
         &self,
         connection: &Connection,
@@ -136,7 +154,9 @@ impl CursorStore {
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(fresh(connection, room, seq)))
+            .set_item(Some(
+                fresh(connection, room, seq).n("began", seq.get()).build(),
+            ))
             .condition_expression("attribute_not_exists(pk)");
         settle(race, &self.table, || put.clone().send())
             .await
@@ -155,7 +175,7 @@ impl CursorStore {
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(fresh(connection, room, seq)));
+            .set_item(Some(fresh(connection, room, seq).build()));
         settle(race, &self.table, || put.clone().send())
             .await
             .map(drop)
@@ -294,14 +314,19 @@ fn key(connection: &ConnectionId, room: RoomId) -> String {
     format!("cursor#{}#{room}", escape(connection.as_str()))
 }
 
-fn fresh(connection: &Connection, room: RoomId, seq: Seq) -> Item {
+fn fresh(connection: &Connection, room: RoomId, seq: Seq) -> NewItem {
     NewItem::new()
         .s("pk", key(&connection.id, room))
         .n("seq", seq.get())
         .n("ttl", kept_until(connection.connected_at))
-        .build()
 }
 
 fn seq_of(item: &Item) -> Result<Seq, Error> {
     item.number("seq").map(Seq::new)
+}
+
+/// Nothing is up to there, if the client said where it is.
+fn began_of(item: &Item) -> Result<Seq, Error> {
+    let began: Option<u64> = item.number_opt("began")?;
+    Ok(began.map_or(Seq::ZERO, Seq::new))
 }

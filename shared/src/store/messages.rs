@@ -260,36 +260,59 @@ impl MessageStore {
         }
     }
 
-    /// The last seq of a log that was sent before `at`. Reads the log backwards from its end.
+    /// A seq of a log that was sent before `at`, and whose successor was not: the last that was sent before, unless the
+    /// clocks of senders differ. A log of millions is asked about twenty times.
     pub async fn last_before(&self, thread: Thread, at: Timestamp) -> Result<Seq, Error> {
         /// The first page is likely enough: few messages come before somebody looks.
         const PAGE: i32 = 10;
-        let mut start = None;
-        loop {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .consistent_read(true)
-                .scan_index_forward(false)
-                .limit(if start.is_none() { PAGE } else { 10 * PAGE })
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", s(partition(thread)))
-                .projection_expression("sk, created_at")
-                .set_exclusive_start_key(start)
-                .send()
-                .await
-                .map_err(fault(&self.table))?;
-            for item in page.items() {
-                if item.parse::<Timestamp>("created_at")? < at {
-                    return Ok(Seq::new(item.parse("sk")?));
-                }
-            }
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                return Ok(Seq::ZERO);
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(PAGE)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", s(partition(thread)))
+            .projection_expression("sk, created_at")
+            .send()
+            .await
+            .map_err(fault(&self.table))?;
+        let mut after = Seq::ZERO;
+        for item in page.items() {
+            after = Seq::new(item.parse("sk")?);
+            if item.parse::<Timestamp>("created_at")? < at {
+                return Ok(after);
             }
         }
+        // What was sent before is before `after`: halve what lies between.
+        let mut before = Seq::ZERO;
+        while after.since(before) > 1 {
+            let middle = Seq::new(before.get() + after.since(before) / 2);
+            if self.is_before(thread, middle, at).await? {
+                before = middle;
+            } else {
+                after = middle;
+            }
+        }
+        Ok(before)
+    }
+
+    /// Whether the message `seq` of a log was sent before `at`.
+    async fn is_before(&self, thread: Thread, seq: Seq, at: Timestamp) -> Result<bool, Error> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(sort(seq)))
+            .consistent_read(true)
+            .projection_expression("created_at")
+            .send()
+            .await
+            .map_err(fault(&self.table))?;
+        let item = found.item.ok_or_else(|| malformed("sk"))?;
+        Ok(item.parse::<Timestamp>("created_at")? < at)
     }
 
     /// The message named `id`, if that log has it.

@@ -14,6 +14,7 @@ mod transaction;
 mod turns;
 
 pub mod connections;
+pub mod counts;
 pub mod cursors;
 pub mod deliveries;
 pub mod events;
@@ -33,10 +34,10 @@ pub use transaction::Check;
 use aws_sdk_dynamodb::Client;
 
 use self::{
-    connections::ConnectionStore, cursors::CursorStore, deliveries::DeliveryStore,
-    events::EventStore, guards::GuardStore, keys::KeyStore, listeners::ListenerStore,
-    messages::MessageStore, rooms::RoomStore, subscriptions::SubscriptionStore,
-    tenants::TenantStore, webhooks::WebhookStore,
+    connections::ConnectionStore, counts::CountStore, cursors::CursorStore,
+    deliveries::DeliveryStore, events::EventStore, guards::GuardStore, keys::KeyStore,
+    listeners::ListenerStore, messages::MessageStore, rooms::RoomStore,
+    subscriptions::SubscriptionStore, tenants::TenantStore, webhooks::WebhookStore,
 };
 
 /// The tables' names.
@@ -57,6 +58,7 @@ pub struct Tables {
 #[expect(missing_docs, reason = "each field is the store of its name")]
 pub struct Stores {
     pub tenants: TenantStore,
+    pub counts: CountStore,
     pub subscriptions: SubscriptionStore,
     pub webhooks: WebhookStore,
     pub keys: KeyStore,
@@ -78,6 +80,7 @@ impl Stores {
         let events = EventStore::new(client.clone(), tables.events.clone());
         Self {
             tenants: TenantStore::new(client.clone(), tables.tenants.clone()),
+            counts: CountStore::new(client.clone(), tables.tenants.clone()),
             subscriptions: SubscriptionStore::new(client.clone(), tables.tenants.clone()),
             webhooks: WebhookStore::new(client.clone(), tables.tenants.clone(), events.clone()),
             keys: KeyStore::new(client.clone(), tables.keys.clone()),

@@ -1,6 +1,6 @@
-//! Reading one slice of a partition.
+//! Reading one slice of a partition, or counting it.
 
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::Select};
 
 use super::{
     aws::fault,
@@ -57,5 +57,24 @@ impl Partition<'_> {
         items.truncate(wanted);
         items.drain(..slice.offset.min(items.len()));
         Ok((items, more))
+    }
+}
+
+/// How many items `query` finds.
+pub(super) async fn count(query: QueryFluentBuilder, table: &str) -> Result<u64, Error> {
+    let (mut found, mut start) = (0, None);
+    loop {
+        let page = query
+            .clone()
+            .select(Select::Count)
+            .set_exclusive_start_key(start)
+            .send()
+            .await
+            .map_err(fault(table))?;
+        found += u64::try_from(page.count).unwrap_or_default();
+        start = page.last_evaluated_key;
+        if start.is_none() {
+            return Ok(found);
+        }
     }
 }

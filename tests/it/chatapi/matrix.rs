@@ -196,6 +196,11 @@ fn table() -> Vec<Row> {
             [401, 401, 403, 200, 200, 200, 200, 401],
         ),
         row(
+            "get /metrics",
+            &none,
+            [401, 401, 403, 200, 200, 200, 200, 401],
+        ),
+        row(
             "post /admin/tenants",
             &json!({ "name": "x" }),
             [401, 401, 401, 401, 401, 401, 201, 401],
@@ -273,7 +278,9 @@ async fn every_caller_may_do_what_the_table_says_and_no_more() {
                 .replace("{tenant_id}", &tenant.id);
             match row.operation {
                 "delete /rooms/{room_id}/members" => path.push_str("?user_id=third"),
-                "get /admin/dead-letters" => path = format!("{path}?tenant_id={}", tenant.id),
+                "get /admin/dead-letters" | "get /metrics" => {
+                    path = format!("{path}?tenant_id={}", tenant.id);
+                }
                 _ => {}
             }
             let body = match &row.body {

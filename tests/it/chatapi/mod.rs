@@ -13,6 +13,7 @@ mod limits;
 mod matrix;
 mod members;
 mod messages;
+mod metrics;
 mod notifications;
 mod rate_limit;
 mod redrive;
@@ -143,7 +144,7 @@ async fn let_heads_follow(tenant: &Tenant, room: &str) {
 }
 
 /// A queue for poison records, and a client of it.
-async fn poison() -> (PoisonQueue, aws_sdk_sqs::Client, String) {
+pub(crate) async fn poison() -> (PoisonQueue, aws_sdk_sqs::Client, String) {
     let queues = Sqs::open(None, sqs::Sync::Normal).unwrap();
     let client = embedded_sqs(queues.http_client());
     let made = client.create_queue().queue_name("poison").send();

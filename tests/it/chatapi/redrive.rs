@@ -214,7 +214,39 @@ async fn a_thousand_letters_are_done_in_one_request_and_more_in_the_next() {
         plant_message(&tenant, number, "bob").await;
     }
     let first = redrive(&tenant, json!({})).await;
-    first.assert(202, json!({ "redriven": 1_000, "more": true }));
+    let next = first.text("next_cursor");
+    first.assert(
+        202,
+        json!({ "redriven": 1_000, "more": true, "next_cursor": next }),
+    );
     let rest = redrive(&tenant, json!({})).await;
     rest.assert(202, json!({ "redriven": 10, "more": false }));
+}
+
+#[tokio::test]
+async fn a_request_with_a_cursor_goes_on_where_the_one_before_it_ended() {
+    let tenant = tenant().await;
+    for number in 0..1_010 {
+        plant_message(&tenant, number, "bob").await;
+    }
+    let first = redrive(&tenant, json!({ "room_id": ROOM })).await;
+    // Dead again, and passed already.
+    for number in 0..100 {
+        plant_message(&tenant, number, "bob").await;
+    }
+    let from = json!({ "room_id": ROOM, "cursor": first.text("next_cursor") });
+    let rest = redrive(&tenant, from).await;
+    rest.assert(202, json!({ "redriven": 10, "more": false }));
+}
+
+#[tokio::test]
+async fn a_cursor_that_no_answer_had_is_refused() {
+    let tenant = tenant().await;
+    // Not base64, no place, a place that there is not.
+    for cursor in ["?", "AAAA", "OSM"] {
+        let refused = redrive(&tenant, json!({ "cursor": cursor })).await;
+        assert_eq!(refused.status, 400, "{}", refused.raw);
+        assert_eq!(refused.body["error"]["code"], "VALIDATION_ERROR");
+        assert!(refused.raw.contains("cursor"), "{}", refused.raw);
+    }
 }

@@ -143,8 +143,7 @@ async fn a_dead_letter_is_told_even_if_its_source_was_forgotten() {
     kill(&tenant, &job).await;
     forget(&tenant, &job).await;
 
-    // Moved back from the dead-letter queue: a young message, sent after the death.
-    let verdict = try_once(app, &job, first(at(86_400)), at(86_401)).await;
+    let verdict = try_once(app, &job, moved(at(86_400)), at(86_401)).await;
 
     assert_eq!(verdict, Verdict::Again { seconds: 30 });
     let row = row(&tenant, &job).await;
@@ -221,6 +220,23 @@ async fn a_job_whose_row_cannot_be_written_comes_again_and_counts_for_nothing() 
     let verdict = try_once(app, &job, again(noon()), noon()).await;
     assert_eq!(verdict, Verdict::Again { seconds: 30 });
     assert_eq!(row(&tenant, &job).await.attempts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_with_too_little_time_left_to_tell_counts_for_nothing() {
+    let tenant = tenant().await;
+    let (job, app) = (notify(&tenant).await, &tenant.world.app);
+    let hurried = Moment {
+        deadline: Instant::now() + Duration::from_secs(20),
+        ..moment(noon())
+    };
+
+    let late = app.attempt(&job, first(noon()), &hurried).await;
+
+    assert!(late.is_err());
+    let stores = Stores::new(&tenant.world.dynamodb, &settings().tables, false);
+    let row = stores.deliveries.get(job.tenant, job.id()).await.unwrap();
+    assert!(row.is_none());
 }
 
 #[tokio::test(start_paused = true)]

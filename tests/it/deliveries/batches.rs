@@ -2,14 +2,17 @@
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use deliver::handle;
-use parlance::{domain::delivery::State, queue::PoisonQueue};
+use parlance::{
+    domain::delivery::State,
+    queue::{PoisonQueue, Sending},
+};
 use tokio::join;
 
 use super::*;
 use crate::support::{receiver::Receiver, tenant_of, world_over};
 
 /// A tenant with queues of its own.
-async fn alone() -> Tenant {
+pub(super) async fn alone() -> Tenant {
     tenant_of(&world_over(|client| client).await).await
 }
 
@@ -19,12 +22,12 @@ async fn endpoint(tenant: &Tenant, receiver: &Receiver) {
     assert_eq!(made.status, 201, "{}", made.raw);
 }
 
-fn poison(tenant: &Tenant) -> PoisonQueue {
+pub(super) fn poison(tenant: &Tenant) -> PoisonQueue {
     let (client, url) = tenant.world.queue("Poison");
     PoisonQueue::new(client, url)
 }
 
-async fn receive(tenant: &Tenant, queue: &str, most: i32) -> Vec<Message> {
+pub(super) async fn receive(tenant: &Tenant, queue: &str, most: i32) -> Vec<Message> {
     let (client, url) = tenant.world.queue(queue);
     let received = client
         .receive_message()
@@ -84,7 +87,9 @@ async fn drain(tenant: &Tenant) {
 
 async fn queued(tenant: &Tenant, job: &Job) {
     let jobs = std::slice::from_ref(job);
-    tenant.world.app.jobs().deliver(jobs, 0).await.unwrap();
+    let sending = Sending::first(parlance::http::moment(Duration::ZERO).unwrap().now);
+    let sent = tenant.world.app.jobs().deliver(jobs, sending).await;
+    sent.unwrap();
 }
 
 /// How many messages a queue has: those to be had, and those that are hidden.
@@ -100,6 +105,15 @@ async fn count(tenant: &Tenant, queue: &str) -> (String, String) {
         attributes[&ApproximateNumberOfMessages].clone(),
         attributes[&ApproximateNumberOfMessagesNotVisible].clone(),
     )
+}
+
+/// How many messages of the delivery queue nobody may receive yet.
+async fn delayed(tenant: &Tenant) -> String {
+    use aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessagesDelayed as Delayed;
+    let (client, url) = tenant.world.queue("DeliveryQueue");
+    let asked = client.get_queue_attributes().queue_url(url);
+    let answer = asked.attribute_names(Delayed).send().await.unwrap();
+    answer.attributes.unwrap().remove(&Delayed).unwrap()
 }
 
 fn counts(there: u32, hidden: u32) -> (String, String) {
@@ -152,6 +166,21 @@ async fn a_job_that_failed_is_hidden_until_its_delivery_is_due() {
     let row = row(&tenant, &job).await;
     assert!(matches!(row.state, State::Waiting { .. }));
     assert_eq!(row.error.as_deref(), Some("user offline"));
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_more_than_a_minute_is_replaced_by_one_that_is_not_in_flight() {
+    let tenant = alone().await;
+    retry(&tenant, json!({ "interval_seconds": 62 })).await;
+    let job = notify(&tenant).await;
+    queued(&tenant, &job).await;
+
+    assert_eq!(batch(&tenant).await, (1, 0));
+
+    assert_eq!(count(&tenant, "DeliveryQueue").await, counts(0, 0));
+    assert_eq!(delayed(&tenant).await, "1");
+    let row = row(&tenant, &job).await;
+    assert!(matches!(row.state, State::Waiting { .. }));
 }
 
 #[tokio::test]

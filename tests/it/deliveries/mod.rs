@@ -2,6 +2,7 @@
 
 mod attempts;
 mod batches;
+mod fanout;
 mod rows;
 mod webhooks;
 
@@ -9,7 +10,7 @@ use parlance::{
     app::{App, Verdict},
     domain::{
         Moment, NotificationId, TenantId, Timestamp, UserId,
-        delivery::{About, Attempt, Delivery, Job, Receipt, Subject},
+        delivery::{About, Attempt, Delivery, Job, Receipt, Subject, Telling},
         tenant::RetrySchedule,
     },
     store::{Backoff, Stores},
@@ -64,7 +65,7 @@ fn race() -> Backoff {
 fn moment(now: Timestamp) -> Moment {
     Moment {
         now,
-        deadline: Instant::now() + Duration::from_secs(25),
+        deadline: Instant::now() + Duration::from_secs(30),
         seed: random(),
     }
 }
@@ -121,10 +122,26 @@ fn about() -> About {
     }
 }
 
+const fn telling(about: &About) -> Telling<'_> {
+    Telling {
+        about,
+        content: None,
+    }
+}
+
 const fn first(sent_at: Timestamp) -> Receipt {
     Receipt {
         receives: 1,
         sent_at,
+        made_at: Some(sent_at),
+    }
+}
+
+/// A job that was made at noon, and moved back from the dead letters.
+fn moved(sent_at: Timestamp) -> Receipt {
+    Receipt {
+        made_at: Some(noon()),
+        ..first(sent_at)
     }
 }
 
@@ -132,6 +149,7 @@ const fn again(sent_at: Timestamp) -> Receipt {
     Receipt {
         receives: 2,
         sent_at,
+        made_at: Some(sent_at),
     }
 }
 

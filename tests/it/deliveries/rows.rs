@@ -28,7 +28,14 @@ fn failure() -> Failure {
 async fn begun(stores: &Stores, job: &Job, attempt: Attempt) -> Row {
     let begun = stores
         .deliveries
-        .begin(None, job, &about(), first(noon()), attempt, &mut race())
+        .begin(
+            None,
+            job,
+            telling(&about()),
+            first(noon()),
+            attempt,
+            &mut race(),
+        )
         .await;
     let (begun, row) = begun.unwrap();
     assert_eq!(begun, Begun::Go);
@@ -46,7 +53,7 @@ async fn dead(stores: &Stores, job: &Job) -> Row {
         };
         let (begun, row) = stores
             .deliveries
-            .begin(known, job, &about(), receipt, attempt, &mut race())
+            .begin(known, job, telling(&about()), receipt, attempt, &mut race())
             .await
             .unwrap();
         assert_eq!(begun, Begun::Go);
@@ -148,7 +155,14 @@ async fn of_many_workers_with_the_same_job_one_attempts_it() {
                 let (about, mut race) = (about(), race());
                 let begun = stores
                     .deliveries
-                    .begin(None, &job, &about, first(noon()), attempt, &mut race)
+                    .begin(
+                        None,
+                        &job,
+                        telling(&about),
+                        first(noon()),
+                        attempt,
+                        &mut race,
+                    )
                     .await;
                 begun.unwrap().0
             });
@@ -174,7 +188,7 @@ async fn a_lease_that_ran_out_is_taken_over_and_who_held_it_changes_nothing_more
         .begin(
             Some(known),
             &job,
-            &about(),
+            telling(&about()),
             again(noon()),
             next,
             &mut race(),
@@ -207,7 +221,7 @@ async fn who_delivers_after_the_lease_ran_out_has_delivered() {
         .begin(
             Some(known),
             &job,
-            &about(),
+            telling(&about()),
             again(noon()),
             next,
             &mut race(),

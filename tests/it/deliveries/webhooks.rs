@@ -235,7 +235,7 @@ async fn a_dead_letter_of_a_message_holds_nothing_that_its_author_could_take_bac
     assert_eq!(tenant.user("alice").delete(&path).await.status, 204);
     receiver.take();
     receiver.answer(200);
-    let again = try_once(app, &job, first(at(60)), at(61)).await;
+    let again = try_once(app, &job, moved(at(60)), at(61)).await;
     assert_eq!(again, Verdict::Delivered);
     let [got] = <[_; 1]>::try_from(receiver.take()).unwrap();
     assert_eq!(got.body["data"]["message"]["content"], "");
@@ -252,4 +252,41 @@ async fn a_receiver_that_is_gone_for_good_ends_the_attempts() {
     let verdict = try_once(&tenant.world.app, &job, first(noon()), noon()).await;
 
     assert_eq!(verdict, Verdict::Dead { fresh: true });
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_made_elsewhere_just_now_is_told() {
+    let (tenant, receiver) = (tenant().await, Receiver::new());
+    let (room, message) = message(&tenant).await;
+    let other = tenant.world.another(|client| client);
+    let app = &other.app;
+    let kind = parlance::domain::webhook::EventType::MessageCreated;
+    let id = tenant.id.parse().unwrap();
+    assert!(app.endpoints_for(id, kind).await.unwrap().is_empty());
+    endpoint(&tenant, &receiver).await;
+    let job = created(&tenant, &room, &message);
+
+    let verdict = try_once(app, &job, first(noon()), noon()).await;
+
+    assert_eq!(verdict, Verdict::Delivered);
+    assert_eq!(receiver.take().len(), 1);
+}
+
+#[tokio::test]
+async fn a_letter_that_is_redriven_when_no_endpoint_is_left_stays_a_letter() {
+    let (tenant, receiver) = (tenant().await, Receiver::new());
+    retry(&tenant, json!({ "attempts": 1 })).await;
+    let path = format!("/webhooks/{}", endpoint(&tenant, &receiver).await);
+    receiver.answer(500);
+    let (room, message) = message(&tenant).await;
+    let (job, app) = (created(&tenant, &room, &message), &tenant.world.app);
+    let verdict = try_once(app, &job, first(noon()), noon()).await;
+    assert_eq!(verdict, Verdict::Dead { fresh: true });
+    assert_eq!(tenant.server().delete(&path).await.status, 204);
+
+    let again = try_once(app, &job, moved(at(60)), at(61)).await;
+
+    assert_eq!(again, Verdict::Dead { fresh: true });
+    let error = row(&tenant, &job).await.error;
+    assert_eq!(error.as_deref(), Some("no endpoint"));
 }

@@ -1,11 +1,15 @@
 //! Live delivery: the pump under attack, presence, limits and tokens, and what a client sees through a socket.
 
+mod audience;
 mod client;
+mod costs;
 mod frames;
 mod gateway;
+mod hello;
 mod limits;
 mod pump;
-mod wire;
+mod slow;
+pub(crate) mod wire;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -91,8 +95,25 @@ async fn try_connect(app: &App, tenant: &Tenant, id: &str, at: &Moment) -> Resul
 }
 
 /// The same, a minute ago.
-async fn connect(app: &App, tenant: &Tenant, id: &str) -> String {
+pub(crate) async fn connect(app: &App, tenant: &Tenant, id: &str) -> String {
     try_connect(app, tenant, id, &ago(60)).await.unwrap()
+}
+
+/// As the first frame of its client makes it.
+async fn ready(app: &App, id: &str) {
+    let id = ConnectionId::parse(id).unwrap();
+    let socket = app.socket(&id, &now()).await.unwrap();
+    app.make_ready(&socket, &now()).await.unwrap();
+}
+
+/// Has `id` connect now and say that it has a room up to `after`.
+async fn greet(app: &App, tenant: &Tenant, id: &str, room: &str, after: Seq) -> ConnectionId {
+    let connection = try_connect(app, tenant, id, &now()).await.unwrap();
+    let connection = ConnectionId::parse(&connection).unwrap();
+    let socket = app.socket(&connection, &now()).await.unwrap();
+    let said = [(room.parse().unwrap(), after)];
+    app.hello(&socket, said.into(), &now()).await.unwrap();
+    connection
 }
 
 async fn say(tenant: &Tenant, author: &str, room: &str, content: &str) -> Seq {
@@ -105,7 +126,7 @@ async fn say(tenant: &Tenant, author: &str, room: &str, content: &str) -> Seq {
 
 /// Fails unless what arrived is 1 to `last` in order, where one may come again, but none too early.
 #[track_caller]
-fn assert_gapless(seqs: &[u64], last: u64) {
+pub(crate) fn assert_gapless(seqs: &[u64], last: u64) {
     let mut highest = 0;
     for seq in seqs {
         assert!(*seq <= highest + 1, "{seq} after {highest} in {seqs:?}");

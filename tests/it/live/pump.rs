@@ -12,7 +12,7 @@ use parlance::{
 use serde_json::{Value, json};
 
 use super::{
-    assert_gapless, connect, now, process, say, tenant_id, thread, try_connect, user,
+    assert_gapless, connect, now, process, ready, say, tenant_id, thread, try_connect, user,
     wire::{Fate, Wire},
 };
 use crate::support::{
@@ -24,7 +24,8 @@ use crate::support::{
 const PATIENCE: usize = 3_000;
 
 async fn pump(app: &App, thread: Thread, seq: Seq, users: &[UserId]) -> Vec<(UserId, Reach)> {
-    app.pump_room(thread, seq, users, &now()).await.unwrap()
+    let reached = app.pump_room(thread, &[seq], users, 0, &now()).await;
+    reached.unwrap().remove(0)
 }
 
 /// Pumps as a job does: again and again, until nobody is left who is to be reached later.
@@ -32,9 +33,10 @@ async fn insist(app: &App, thread: Thread, seq: Seq, users: &[UserId]) {
     let mut users = users.to_vec();
     for _ in 0..PATIENCE {
         // A store that is out of reach fails the whole job, which comes back too.
-        if let Ok(reached) = app.pump_room(thread, seq, &users, &now()).await {
+        if let Ok(reached) = app.pump_room(thread, &[seq], &users, 0, &now()).await {
             users = reached
                 .into_iter()
+                .flatten()
                 .filter(|(_, reach)| *reach == Reach::Later)
                 .map(|(user, _)| user)
                 .collect();
@@ -108,13 +110,6 @@ async fn a_connection_is_not_sent_what_was_said_before_it() {
     pump(&app, thread(&tenant, &room), seq, &[user("bob")]).await;
 
     assert_eq!(wire.seqs(&id), [3]);
-}
-
-/// As the first frame of its client makes it.
-async fn ready(app: &App, id: &str) {
-    let id = ConnectionId::parse(id).unwrap();
-    let socket = app.socket(&id, &now()).await.unwrap();
-    app.make_ready(&socket, &now()).await.unwrap();
 }
 
 #[tokio::test]
@@ -217,6 +212,30 @@ async fn a_connection_that_has_it_already_is_sent_nothing() {
         assert_eq!(reached, [(user("bob"), Reach::Reached)]);
     }
     assert_eq!(wire.seqs(&id), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn who_comes_into_a_room_is_not_sent_what_was_said_before() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice"]).await;
+    let id = connect(&app, &tenant, "bob").await;
+    // More than is looked at first.
+    for number in 1..=25 {
+        say(&tenant, "alice", &room, &number.to_string()).await;
+    }
+    let body = json!({ "members": ["bob"] });
+    let path = format!("/rooms/{room}/members");
+    let joined = tenant.user("alice").post(&path, &body).await;
+    assert!(joined.status < 300, "{}", joined.raw);
+    let mut last = Seq::ZERO;
+    for number in 26..=40 {
+        last = say(&tenant, "alice", &room, &number.to_string()).await;
+    }
+
+    pump(&app, thread(&tenant, &room), last, &[user("bob")]).await;
+
+    assert_eq!(wire.seqs(&id), (26..=40).collect::<Vec<_>>());
 }
 
 /// Whether about one in `one_in` is chosen, by a hash of its number.
@@ -394,8 +413,8 @@ async fn a_follower_that_reconnects_misses_nothing_and_is_told_in_order() {
             let rooms = [thread.room];
             for _ in 0..PATIENCE {
                 let at = now();
-                let job = app.catch_up(thread.tenant, &connection, &rooms, &at);
-                if job.await.unwrap() != Reach::Later || !is_open() {
+                let job = app.catch_up(thread.tenant, &connection, &rooms, 0, &at);
+                if job.await.unwrap().rooms.is_empty() || !is_open() {
                     break;
                 }
                 tokio::task::yield_now().await;
@@ -455,11 +474,11 @@ async fn a_catch_up_brings_a_connection_to_the_end_of_each_room() {
     assert_eq!((greeted.rooms, greeted.refused.len()), (2, 0));
 
     let caught_up = app
-        .catch_up(tenant_id(&tenant), &connection, &rooms, &now())
+        .catch_up(tenant_id(&tenant), &connection, &rooms, 0, &now())
         .await
         .unwrap();
 
-    assert_eq!(caught_up, Reach::Reached);
+    assert_eq!(caught_up.rooms, []);
     let of = |room: &str| -> Vec<u64> {
         let frames = wire.frames(&id);
         let of = |frame: &&Value| frame["room_id"] == room;
@@ -491,7 +510,7 @@ async fn a_change_is_told_to_those_who_have_the_message_and_shown_to_the_others_
     let frame = r#"{"type":"message.edited","seq":1}"#;
     let both = [user("bob"), user("carol")];
     let at = now();
-    let told = app.post_change(thread, Seq::FIRST, &both, frame, &at);
+    let told = app.post_change(thread, Seq::FIRST, &both, frame, 0, &at);
     let told = told.await.unwrap();
     pump(&app, thread, Seq::FIRST, &both).await;
 

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use aws_smithy_runtime_api::client::{
@@ -19,6 +20,9 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::body::SdkBody;
 use serde_json::Value;
 
+/// How long a slow client reads.
+const SLOW: Duration = Duration::from_millis(400);
+
 /// What becomes of one post.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fate {
@@ -26,6 +30,8 @@ pub(crate) enum Fate {
     Take,
     /// It is lost, and the caller sees a time-out.
     Lose,
+    /// It arrives, and the caller is answered when the client has read it: [`SLOW`] later.
+    Slow,
     /// It arrives, and the caller sees a time-out.
     LoseAnswer,
     /// The caller sees a time-out; it arrives just before the `n`th post after it.
@@ -104,7 +110,7 @@ impl Wire {
         frames.entry(id.to_owned()).or_default().push(frame);
     }
 
-    fn post(&self, id: &str, frame: String) -> Result<u16, ConnectorError> {
+    fn post(&self, id: &str, frame: String) -> (Result<u16, ConnectorError>, Duration) {
         let number = self.0.posts.fetch_add(1, Ordering::Relaxed);
         let due: Vec<_> = {
             let mut late = self.0.late.lock().unwrap();
@@ -118,8 +124,9 @@ impl Wire {
             self.arrive(&id, frame);
         }
         let lost = || Err(ConnectorError::timeout("injected time-out".into()));
-        match (self.0.plan)(id, number) {
-            Fate::Take => {
+        let fate = (self.0.plan)(id, number);
+        let answer = match fate {
+            Fate::Take | Fate::Slow => {
                 self.arrive(id, frame);
                 Ok(200)
             }
@@ -135,7 +142,13 @@ impl Wire {
             }
             Fate::Gone => Ok(410),
             Fate::Busy => Ok(429),
-        }
+        };
+        let after = if matches!(fate, Fate::Slow) {
+            SLOW
+        } else {
+            Duration::ZERO
+        };
+        (answer, after)
     }
 }
 
@@ -146,8 +159,13 @@ impl HttpConnector for Wire {
             .decode_utf8()
             .unwrap();
         let frame = String::from_utf8(request.body().bytes().unwrap().to_vec()).unwrap();
+        let mut after = Duration::ZERO;
         let status = match request.method() {
-            "POST" => self.post(&id, frame),
+            "POST" => {
+                let (status, read_after) = self.post(&id, frame);
+                after = read_after;
+                status
+            }
             // Whether it is there is asked of the plan too, as of a post that nothing comes of.
             "GET" => Ok(match (self.0.plan)(&id, u64::MAX) {
                 Fate::Gone => 410,
@@ -165,7 +183,11 @@ impl HttpConnector for Wire {
         });
         // Others go on meanwhile.
         HttpConnectorFuture::new(async move {
-            tokio::task::yield_now().await;
+            if after.is_zero() {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(after).await;
+            }
             answer
         })
     }

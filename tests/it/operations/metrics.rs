@@ -384,8 +384,10 @@ async fn the_line_of_a_batch_of_deliveries_counts_what_became_of_them() {
         counts.map(|count| line[count].to_string()),
         ["4", "1", "1", "1", "1", "null"]
     );
+    // Since 2025-12-13.
+    assert!(line["oldest_job_ms"].as_u64().unwrap() > 1_000_000_000);
     let metrics = metrics(&line);
-    for count in &counts[..5] {
+    for count in counts[..5].iter().chain(&["oldest_job_ms"]) {
         assert!(metrics.contains(count), "{count}");
     }
 }

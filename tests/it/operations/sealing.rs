@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use parlance::{
-    app::{App, Means, Webhooks},
+    app::{App, Means, Verdict, Webhooks},
     domain::{
-        Error, Moment, Timestamp,
+        Error, Moment, Timestamp, UserId,
+        delivery::{Job, Receipt, Subject},
         webhook::{Sealed, Secret, Targets},
     },
     providers::{sealing::Sealing, webhook::Sender},
+    store::Stores,
 };
 use parlance_local::functions;
 use serde_json::json;
@@ -177,6 +179,76 @@ async fn a_secret_that_is_used_between_two_rotations_of_the_key_is_kept() {
             .all(|(given, body)| *given == expected(&secret, body))
     );
     assert_eq!(signed.len(), 3);
+}
+
+#[tokio::test]
+async fn a_previous_secret_that_does_not_open_any_more_stops_nothing() {
+    let (manager, receiver) = (SecretsManager::default(), Receiver::new());
+    manager.put(NAME, FIRST, 0);
+    let tenant = tenant().await;
+    let endpoint = json!({ "url": receiver.url });
+    let server = |manager: &SecretsManager| served(&tenant, manager).server();
+    let made = server(&manager).post("/webhooks", &endpoint).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    manager.put(NAME, SECOND, 10);
+    manager.put(NAME, THIRD, 20);
+    let path = format!("/webhooks/{}", made.text("endpoint_id"));
+    let rotate = format!("{path}/secret/rotate");
+    let rotated = server(&manager).post(&rotate, &json!({})).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.raw);
+
+    let trial = server(&manager)
+        .post(&format!("{path}/test"), &json!({}))
+        .await;
+
+    assert_eq!(trial.body["delivered"], true, "{}", trial.raw);
+    let got = receiver.take();
+    let signed = chatapi_signature(&got[0]);
+    assert_eq!(signed.0, expected(&rotated.text("secret"), &signed.1));
+}
+
+#[tokio::test]
+async fn while_the_key_cannot_be_read_no_attempt_counts() {
+    let (manager, receiver) = (SecretsManager::default(), Receiver::new());
+    manager.put(NAME, FIRST, 0);
+    let plain = tenant().await;
+    let tenant = served(&plain, &manager);
+    let endpoint = json!({ "url": receiver.url });
+    let made = tenant.server().post("/webhooks", &endpoint).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    let room = plain.group(&["alice", "bob"]).await;
+    let path = format!("/rooms/{room}/messages");
+    let hello = json!({ "content": "Hello!" });
+    let sent = plain.user("alice").post(&path, &hello).await;
+    let job = Job {
+        tenant: plain.id.parse().unwrap(),
+        subject: Subject::MessageCreated {
+            room: room.parse().unwrap(),
+            id: sent.text("message_id").parse().unwrap(),
+        },
+        user: Some(UserId::parse("user_id", "bob").unwrap()),
+    };
+    let attempt = async |tenant: &Tenant, receives| {
+        let moment = parlance::http::moment(Duration::from_secs(30)).unwrap();
+        let receipt = Receipt {
+            receives,
+            sent_at: moment.now,
+            made_at: Some(moment.now),
+        };
+        tenant.world.app.attempt(&job, receipt, &moment).await
+    };
+
+    manager.refuse(Some("AccessDeniedException"));
+    let failed = attempt(&served(&plain, &manager), 1).await;
+    assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
+    manager.refuse(None);
+    let again = attempt(&served(&plain, &manager), 2).await;
+
+    assert_eq!(again.unwrap(), Verdict::Delivered);
+    assert_eq!(receiver.take().len(), 1);
+    let stores = Stores::new(&plain.world.dynamodb, &settings().tables, false);
+    let row = stores.deliveries.get(job.tenant, job.id()).await.unwrap();
+    assert_eq!(row.unwrap().delivery.attempts, 1);
 }
 
 fn chatapi_signature(got: &Got) -> (String, String) {

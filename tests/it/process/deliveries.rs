@@ -45,7 +45,8 @@ fn sender(stage: &Stage, tenant: &Tenant, room: &str, name: usize) -> Vec<String
         let told = loop {
             match line.send("POST", &path, Some(&key), &body.to_string()) {
                 Some(answer) if answer.status < 300 => break answer.body,
-                Some(answer) => assert_eq!(answer.status, 503, "{}", answer.body),
+                // A follower that comes back too often uses up what this address may try of keys.
+                Some(answer) => assert!([429, 503].contains(&answer.status), "{}", answer.body),
                 None => {}
             }
         };
@@ -144,7 +145,8 @@ impl Took {
 /// Who is a dead letter: of a message with its user, of a notification for anybody.
 fn dead(runner: &Runner, tenant: &Tenant) -> BTreeSet<String> {
     let path = format!("/admin/dead-letters?tenant_id={}&limit=1000", tenant.id);
-    let letters = runner.operator().get(&path).assert(200);
+    // Not the operator, whose address may ask 100 times a second.
+    let letters = runner.user(tenant, "alice").get(&path).assert(200);
     let messages = letters["failed_messages"].as_array().unwrap().iter();
     let notifications = letters["failed_notifications"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();

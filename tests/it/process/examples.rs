@@ -86,7 +86,7 @@ impl Example {
 
 /// Whether `command` succeeds here.
 #[expect(clippy::print_stderr, reason = "says what was not tested")]
-fn works(command: &[&str], is_required: bool) -> bool {
+pub(super) fn works(command: &[&str], is_required: bool) -> bool {
     let tried = Command::new(command[0]).args(&command[1..]).output();
     if tried.is_ok_and(|done| done.status.success()) {
         return true;

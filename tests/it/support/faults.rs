@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -116,15 +116,63 @@ pub(crate) fn storm(seed: u64, one_in: u64) -> Plan {
         Fault::Conflict,
     ];
     Arc::new(move |_, number| {
-        let mut hash = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
-        hash ^= hash >> 31;
-        hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash ^= hash >> 29;
+        let hash = hashed(seed, number);
         if !hash.is_multiple_of(one_in) {
             return Fault::Pass;
         }
         KINDS[usize::try_from((hash >> 32) % KINDS.len() as u64).unwrap()].clone()
     })
+}
+
+/// Faults for about one call in `one_in` of SQS or DynamoDB while it rages. Unlike [`storm`] none is late, since what is
+/// late to a queue is only another duplicate.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outage(Arc<Raging>);
+
+#[derive(Debug, Default)]
+struct Raging {
+    over: AtomicBool,
+    hit: AtomicU64,
+}
+
+impl Outage {
+    /// Throttles, refuses, times out and loses answers until it is over.
+    pub(crate) fn plan(&self, seed: u64, one_in: u64) -> Plan {
+        const KINDS: [Fault; 6] = [
+            Fault::Throttle,
+            Fault::Refuse("InternalServerError"),
+            Fault::Refuse("ServiceUnavailable"),
+            Fault::LoseRequest,
+            Fault::LoseAnswer,
+            Fault::Double,
+        ];
+        let raging = Arc::clone(&self.0);
+        Arc::new(move |_, number| {
+            let hash = hashed(seed, number);
+            if raging.over.load(Ordering::Relaxed) || !hash.is_multiple_of(one_in) {
+                return Fault::Pass;
+            }
+            raging.hit.fetch_add(1, Ordering::Relaxed);
+            KINDS[usize::try_from((hash >> 32) % KINDS.len() as u64).unwrap()].clone()
+        })
+    }
+
+    /// How many calls it has hit.
+    pub(crate) fn hit(&self) -> u64 {
+        self.0.hit.load(Ordering::Relaxed)
+    }
+
+    /// Everything works again.
+    pub(crate) fn heal(&self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn hashed(seed: u64, number: u64) -> u64 {
+    let mut hash = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
+    hash ^= hash >> 31;
+    hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash ^ (hash >> 29)
 }
 
 /// `client` with faults. It holds a paused clock still while the store works.
@@ -203,8 +251,8 @@ impl HttpConnector for Faulty {
             let lost = || Err(ConnectorError::timeout("injected time-out".into()));
             match fault {
                 Fault::Pass => answer(&inner, request).await,
-                Fault::Throttle => Ok(throttled()),
-                Fault::Refuse(code) => Ok(refusal(code, json!({ "message": "injected" }))),
+                Fault::Throttle => Ok(throttled(&request)),
+                Fault::Refuse(code) => Ok(refused_by(&request, code)),
                 Fault::Conflict => Ok(conflict(&request, &operation)),
                 Fault::LoseRequest => lost(),
                 Fault::LoseAnswer => {
@@ -230,11 +278,31 @@ impl HttpConnector for Faulty {
     }
 }
 
-fn throttled() -> HttpResponse {
-    refusal(
-        "ProvisionedThroughputExceededException",
-        json!({ "message": "injected" }),
-    )
+/// Whether `request` is for SQS, and not for DynamoDB.
+fn is_for_sqs(request: &HttpRequest) -> bool {
+    let target = request.headers().get("x-amz-target").unwrap_or_default();
+    target.starts_with("AmazonSQS.")
+}
+
+fn throttled(request: &HttpRequest) -> HttpResponse {
+    let code = if is_for_sqs(request) {
+        "RequestThrottled"
+    } else {
+        "ProvisionedThroughputExceededException"
+    };
+    refused_by(request, code)
+}
+
+/// As the service words it that `request` is for.
+fn refused_by(request: &HttpRequest, code: &str) -> HttpResponse {
+    let mut refusal = refusal(code, json!({ "message": "injected" }));
+    if is_for_sqs(request) {
+        let body = json!({ "__type": format!("com.amazonaws.sqs#{code}"), "message": "injected" });
+        *refusal.body_mut() = SdkBody::from(body.to_string());
+        let header = format!("{code};Sender");
+        refusal.headers_mut().insert("x-amzn-query-error", header);
+    }
+    refusal
 }
 
 /// As DynamoDB words it: a transaction is cancelled with reasons, a single write is refused.
@@ -336,6 +404,43 @@ impl Meter {
         } else {
             counts.cost.write_units += units;
         }
+    }
+}
+
+/// Keeps the requests that go by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tap(Arc<Mutex<Vec<String>>>);
+
+impl Tap {
+    /// `client`, whose requests are kept.
+    pub(crate) fn tap(&self, client: SharedHttpClient) -> SharedHttpClient {
+        let tap = self.clone();
+        http_client_fn(move |settings, components| {
+            SharedHttpConnector::new(Tapped {
+                inner: client.http_connector(settings, components),
+                tap: tap.clone(),
+            })
+        })
+    }
+
+    /// The bodies of the requests since this was last asked.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+#[derive(Debug)]
+struct Tapped {
+    inner: SharedHttpConnector,
+    tap: Tap,
+}
+
+impl HttpConnector for Tapped {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body = request.body().bytes().unwrap().to_vec();
+        let body = String::from_utf8(body).unwrap();
+        self.tap.0.lock().unwrap().push(body);
+        self.inner.call(request)
     }
 }
 

@@ -10,4 +10,6 @@ pub mod secrets;
 mod store;
 
 pub use client::{Client, Response};
-pub use store::{Tenant, World, app, app_sending, settings, tenant, tenant_of, world, world_over};
+pub use store::{
+    SEALING_KEY, Tenant, World, app, app_sending, settings, tenant, tenant_of, world, world_over,
+};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::pending,
     net::TcpListener,
     sync::{Arc, Mutex},
 };
@@ -9,7 +10,8 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse as _, Response},
 };
 use serde_json::Value;
 
@@ -27,6 +29,11 @@ struct State {
     status: StatusCode,
     /// How many answers apart those are that are a 500.
     fails_each: Option<usize>,
+    /// What an answer says besides its status.
+    headers: Vec<(&'static str, String)>,
+    /// How long an answer is, in bytes.
+    length: usize,
+    hangs: bool,
     asked: usize,
     got: Vec<Got>,
 }
@@ -51,23 +58,19 @@ impl Receiver {
         let state = Arc::new(Mutex::new(State {
             status: StatusCode::OK,
             fails_each: None,
+            headers: Vec::new(),
+            length: 0,
+            hangs: false,
             asked: 0,
             got: Vec::new(),
         }));
         let mine = Arc::clone(&state);
         let router = Router::new().fallback(move |headers: HeaderMap, body: Bytes| async move {
-            let mut state = mine.lock().unwrap();
-            state.asked += 1;
-            let fails = state
-                .fails_each
-                .is_some_and(|each| state.asked.is_multiple_of(each));
-            let status = if fails {
-                StatusCode::INTERNAL_SERVER_ERROR
-            } else {
-                state.status
-            };
-            state.got.push(Got::new(&headers, &body, status));
-            status
+            let (hangs, answer) = mine.lock().unwrap().take(&headers, &body);
+            if hangs {
+                pending::<()>().await;
+            }
+            answer
         });
         Self {
             url: format!("{}/hooks", serve_on(listener, router)),
@@ -85,16 +88,59 @@ impl Receiver {
         self.state.lock().unwrap().fails_each = Some(each);
     }
 
+    /// Answers with this header too from now on.
+    pub fn say(&self, name: &'static str, value: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.headers.push((name, value.to_owned()));
+    }
+
+    /// Answers with a body of `length` bytes from now on.
+    pub fn talk(&self, length: usize) {
+        self.state.lock().unwrap().length = length;
+    }
+
+    /// Takes what comes and answers nothing from now on.
+    pub fn hang(&self) {
+        self.state.lock().unwrap().hangs = true;
+    }
+
+    /// How many webhooks came, ever.
+    pub fn asked(&self) -> usize {
+        self.state.lock().unwrap().asked
+    }
+
     /// What came since this was last asked.
     pub fn take(&self) -> Vec<Got> {
         std::mem::take(&mut self.state.lock().unwrap().got)
     }
 }
 
+impl State {
+    /// Takes a webhook: whether there is no answer, and which.
+    fn take(&mut self, headers: &HeaderMap, body: &Bytes) -> (bool, Response) {
+        self.asked += 1;
+        let fails = self
+            .fails_each
+            .is_some_and(|each| self.asked.is_multiple_of(each));
+        let status = if fails {
+            StatusCode::INTERNAL_SERVER_ERROR
+        } else {
+            self.status
+        };
+        self.got.push(Got::new(headers, body, status));
+        let mut answer = (status, vec![b'.'; self.length]).into_response();
+        for (name, value) in &self.headers {
+            let value = HeaderValue::from_str(value).unwrap();
+            answer.headers_mut().insert(*name, value);
+        }
+        (self.hangs, answer)
+    }
+}
+
 impl Got {
     fn new(headers: &HeaderMap, body: &Bytes, status: StatusCode) -> Self {
         let raw = String::from_utf8(body.to_vec()).unwrap();
-        let text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
         Self {
             headers: headers
                 .iter()

@@ -15,11 +15,12 @@ use parlance::{
 };
 use parlance_lambda::Definition;
 use parlance_local::{
-    clients::{embedded_dynamodb, embedded_sockets, embedded_sqs},
+    clients::{embedded_dynamodb, embedded_sockets, embedded_sqs, embedded_streams},
     dynamodb::{DynamoDb, Sync},
     functions,
     provision::{Provisioned, provision},
     sqs::{self, Sqs},
+    streams::Wake,
     template::Stack,
 };
 use percent_encoding::percent_decode_str;
@@ -132,6 +133,26 @@ impl World {
     pub fn queue(&self, name: &str) -> (aws_sdk_sqs::Client, String) {
         let client = embedded_sqs(self.queues.http_client());
         (client, self.provisioned.queue_urls[name].clone())
+    }
+
+    /// A table's stream: a client of it whose calls go through `wrap`, and its name.
+    pub fn stream(
+        &self,
+        table: &str,
+        wrap: impl FnOnce(SharedHttpClient) -> SharedHttpClient,
+    ) -> (aws_sdk_dynamodbstreams::Client, String) {
+        let client = embedded_streams(wrap(self.store.http_client()));
+        (client, self.provisioned.stream_arns[table].clone())
+    }
+
+    /// What wakes whoever reads a stream.
+    pub fn wake(&self) -> Wake {
+        Wake::OnChange(self.store.changes())
+    }
+
+    /// Has what was received from a queue, and would come again later, come again now.
+    pub async fn release(&self, queue: &str) {
+        self.queues.release(queue).await.unwrap();
     }
 
     /// The SDK's way to the queues.

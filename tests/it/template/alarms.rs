@@ -166,6 +166,18 @@ fn every_entry_of_the_runbook_is_whole() {
 }
 
 #[test]
+fn the_dashboard_shows_what_becomes_of_deliveries() {
+    let (_, dashboard) = resources(OPERATIONS, "AWS::CloudWatch::Dashboard")
+        .pop()
+        .unwrap();
+    let body = tagged(&dashboard["Properties"]["DashboardBody"], "Sub").unwrap();
+    for metric in ["delivered", "retried", "dead", "failed", "oldest_job_ms"] {
+        let shown = format!(r#"["Parlance", "{metric}", "function", "${{DeliverFunction}}""#);
+        assert!(body.contains(&shown), "{metric}");
+    }
+}
+
+#[test]
 fn the_dashboard_shows_the_api_every_function_every_table_and_every_queue() {
     let (_, dashboard) = resources(OPERATIONS, "AWS::CloudWatch::Dashboard")
         .pop()

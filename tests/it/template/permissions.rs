@@ -32,6 +32,7 @@ use super::{
     guard::Guard,
     tagged,
 };
+use crate::chatapi::{partition, record};
 use crate::support::{
     Client, Response, Tenant, World, app_sending,
     faults::{Fault, Gate, faulty, script},
@@ -70,6 +71,7 @@ async fn attempted(tenant: &Tenant, subject: Subject, seconds: i64) -> Job {
     let receipt = Receipt {
         receives: 1,
         sent_at: now,
+        made_at: Some(now),
     };
     let moment = Moment {
         now,
@@ -294,6 +296,8 @@ async fn admin_may_do_what_it_does() {
         world: world.clone(),
     };
     assert_done(&own.user("alice").get(&letters).await);
+    assert_done(&operator().get("/metrics").await);
+    assert_done(&own.server().get("/metrics").await);
     // What is not kept cannot be delivered: it is dead at once.
     let letter = |number: u32| format!("notif_{number:032x}").parse().unwrap();
     let plain = own.at(&crate::support::world().await);
@@ -372,6 +376,31 @@ async fn heads_may_do_what_it_does() {
 }
 
 #[tokio::test]
+async fn fanout_may_do_what_it_does() {
+    let (world, guard) = mounted("fanout", Router::new()).await;
+    let tenant = tenant().await;
+    // Somebody listens.
+    let endpoint = json!({ "url": "http://127.0.0.1:1/" });
+    assert_done(&tenant.server().post("/webhooks", &endpoint).await);
+    let room = tenant.group(&["alice"]).await;
+    let hello = json!({ "content": "Hello!" });
+    let path = format!("/rooms/{room}/messages");
+    assert_done(&tenant.user("alice").post(&path, &hello).await);
+    let log = partition(&tenant.world, "Messages", format!("{}#{room}", tenant.id)).await;
+    let message = record("INSERT", &log[0]);
+    let mut unreadable = message.clone();
+    unreadable["dynamodb"]["NewImage"]["pk"] = json!({ "S": "?" });
+    let event = serde_json::from_value(json!({ "Records": [message, unreadable] })).unwrap();
+    let queues = world.sqs(|client| guard.guard(client));
+    let poison = PoisonQueue::new(queues, world.queue("Poison").1);
+
+    let answer = fanout::handle(&world.app, &poison, event).await;
+
+    assert_eq!(answer.batch_item_failures.len(), 0);
+    guard.assert_exact();
+}
+
+#[tokio::test]
 async fn deliver_may_do_what_it_does() {
     let (world, guard) = mounted("deliver", Router::new()).await;
     let (plain, receiver) = (tenant().await, Receiver::new());
@@ -424,6 +453,9 @@ async fn deliver_may_do_what_it_does() {
     let path = format!("/webhooks/{}", made.text("endpoint_id"));
     assert_done(&plain.server().patch(&path, &active).await);
     assert_eq!(handle(&[delivery(&job(message), 1)]).await, 0);
+    receiver.answer(500);
+    // It was received so often that a copy takes its place.
+    assert_eq!(handle(&[delivery(&job(notify().await), 15)]).await, 0);
 
     // The secret and the connections are used by other clients.
     guard.assert_all_but(&[

@@ -44,6 +44,16 @@ fn a_message_is_kept_from_others_for_six_times_what_its_function_may_take() {
 }
 
 #[test]
+fn no_more_is_received_from_a_queue_than_may_run_at_once() {
+    for (name, function) in functions() {
+        for event in events(&function, "SQS") {
+            let most = tagged(&event["ScalingConfig"]["MaximumConcurrency"], "Ref");
+            assert_eq!(most, Some("QueueConcurrency"), "{name}");
+        }
+    }
+}
+
+#[test]
 fn every_queue_is_encrypted_and_outlives_the_stack() {
     for (name, queue) in resources(TEMPLATE, "AWS::SQS::Queue") {
         assert_eq!(queue["Properties"]["SqsManagedSseEnabled"], true, "{name}");

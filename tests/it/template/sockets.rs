@@ -176,6 +176,7 @@ async fn live_may_do_what_it_does() {
             tenant,
             connection,
             rooms: vec![room],
+            tries: 0,
         },
     ];
     let mut bodies: Vec<_> = jobs.iter().map(|job| job.to_text().unwrap()).collect();

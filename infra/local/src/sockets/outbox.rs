@@ -91,12 +91,13 @@ impl Outbox {
             }
         });
         tokio::select! {
+            biased;
+            // There may be room in a connection that is over; whoever waits for it need not.
+            _ = self.ended() => Post::Gone,
             taken = taken => taken.unwrap_or_else(|_| {
                 self.end(close_code::POLICY, "Too slow");
                 Post::Gone
             }),
-            // Whoever waits for room need not wait for a connection that is over.
-            _ = self.ended() => Post::Gone,
         }
     }
 
@@ -192,6 +193,8 @@ impl Outbox {
                 self.end(close_code::ABNORMAL, "Connection lost");
             }
         };
+        // What comes now is not taken.
+        waiting.close();
         if end.code == close_code::ABNORMAL {
             return;
         }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use super::outbox::{Outbox, Post};
 use super::{Handler, Lifetimes, Sockets};
 use crate::clients::embedded_sockets;
 use crate::gateway;
@@ -318,4 +319,13 @@ async fn all_are_told_when_it_shuts_down() {
     closing.await.unwrap();
     let left = served.routes();
     assert_eq!(left.iter().filter(|it| *it == "$disconnect").count(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_over_takes_nothing() {
+    let (outbox, _waiting) = Outbox::new(String::new(), String::new());
+    outbox.end(1001, "Going away");
+    for _ in 0..64 {
+        assert_eq!(outbox.post("{}".to_owned()).await, Post::Gone);
+    }
 }

@@ -21,7 +21,9 @@ use super::App;
 use crate::{
     domain::{
         Error, Moment, TenantId, UserId,
-        delivery::{About, Attempt, Begun, Delivery, Ended, Failure, Job, Receipt, Step, Subject},
+        delivery::{
+            About, Attempt, Begun, Delivery, Ended, Failure, Job, Receipt, Step, Subject, Telling,
+        },
         live::Reach,
         webhook::{Endpoint, EventType, Outgoing, Refused, UnknownEventType},
     },
@@ -30,6 +32,9 @@ use crate::{
 
 /// How much of a moment is kept for writing down what came of an attempt.
 const AFTERWARDS: Duration = Duration::from_secs(10);
+/// How much of a moment an attempt needs to tell of it: who begins later would blame the receiver for our own delay. A
+/// receiver has 10 seconds to answer, and connections come first.
+const TELLING: Duration = Duration::from_secs(12);
 /// How often a connection that was made just now is tried before the attempt has failed, and how long after
 /// the last time.
 const LIVE_TRIES: u32 = 4;
@@ -63,6 +68,8 @@ struct Taken {
     took: BTreeSet<String>,
     /// Those that did not, and why.
     refused: Vec<Refused>,
+    /// A fault of ours, which is no reason to count the attempt.
+    fault: Option<Error>,
 }
 
 impl App {
@@ -71,7 +78,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If a store could not be read or written: the job must come again. What was told by then may be told twice.
+    /// If a store could not be read or written, nobody could be told through a fault of ours, or there is too little time
+    /// left to tell: the job must come again, and its attempt does not count. What was told by then may be told twice.
     pub async fn attempt(
         &self,
         job: &Job,
@@ -94,8 +102,11 @@ impl App {
             schedule,
         };
         if let Some(Row { delivery, .. }) = &known {
-            let about = &delivery.about;
-            let step = Delivery::begin(Some(delivery.clone()), job, about, receipt, attempt);
+            let telling = Telling {
+                about: &delivery.about,
+                content: None,
+            };
+            let step = Delivery::begin(Some(delivery.clone()), job, telling, receipt, attempt);
             if let Step::Stay(begun) = step
                 && let Some(verdict) = verdict(begun)
             {
@@ -110,49 +121,61 @@ impl App {
             |content| content.about.clone(),
         );
         let endpoints = self.wanting(job.tenant, &about).await?;
+        let kept = content
+            .clone()
+            .and_then(|content| content.into_kept(&job.subject));
+        let telling = Telling {
+            about: &about,
+            content: kept.as_deref(),
+        };
+        let begin_by = until(moment) - TELLING;
+        if Instant::now() > begin_by {
+            return Err(too_late());
+        }
+        let mut start = Backoff::until(begin_by, moment.seed);
         let (begun, row) = stores
             .deliveries
-            .begin(known, job, &about, receipt, attempt, &mut race)
+            .begin(known, job, telling, receipt, attempt, &mut start)
             .await?;
         if let Some(verdict) = verdict(begun) {
+            if verdict == (Verdict::Dead { fresh: true }) {
+                self.count_dead(job.tenant);
+            }
             return Ok(verdict);
         }
-        let taken = match (&content, &row.delivery.content) {
-            (Some(content), _) => {
-                let taken = self.take(&row.delivery, content, &endpoints, moment);
-                Some(taken.await)
+        let taken = self.tell_row(&row, content.as_ref(), &endpoints, moment);
+        let taken = taken.await?;
+        let taken = match taken {
+            Some(Taken {
+                took,
+                refused,
+                fault: Some(fault),
+            }) if refused.is_empty() => {
+                let unmade = stores.deliveries.unmade(row, &took, attempt, &mut race);
+                unmade.await?;
+                return Err(fault);
             }
-            (None, Some(kept)) => {
-                let content = Content::kept(row.delivery.about.clone(), kept.clone());
-                let endpoints = self.wanting(job.tenant, &content.about).await?;
-                let taken = self.take(&row.delivery, &content, &endpoints, moment);
-                Some(taken.await)
-            }
-            (None, None) => None,
+            taken => taken,
         };
         let failure = match taken {
-            Some(taken) => match taken.failure(content.and_then(|it| it.into_kept(&job.subject))) {
+            Some(taken) => match taken.failure(kept) {
                 Ok(took) => {
                     let delivered = stores
                         .deliveries
                         .delivered(row, &took, moment.now, &mut race);
                     delivered.await?;
+                    self.count_delivered(job.tenant);
                     return Ok(Verdict::Delivered);
                 }
                 Err(failure) => failure,
             },
-            None => Failure {
-                reason: "its content is no longer kept".to_owned(),
-                took: BTreeSet::new(),
-                retry_after: None,
-                is_final: true,
-                content: None,
-            },
+            None => lost(),
         };
         let ended = stores
             .deliveries
             .failed(row, &failure, attempt, &mut race)
             .await?;
+        self.count_failed(job.tenant, ended);
         Ok(match ended {
             Ended::Waiting { seconds } => Verdict::Again { seconds },
             Ended::Parked => Verdict::Parked,
@@ -161,10 +184,37 @@ impl App {
         })
     }
 
+    /// Tells what `row` is about: `content`, or what was kept of it. `None` if nothing is.
+    async fn tell_row(
+        &self,
+        row: &Row,
+        content: Option<&Content>,
+        endpoints: &[Endpoint],
+        moment: &Moment,
+    ) -> Result<Option<Taken>, Error> {
+        let delivery = &row.delivery;
+        Ok(match (content, &delivery.content) {
+            (Some(content), _) => Some(self.take(delivery, content, endpoints, moment).await),
+            (None, Some(kept)) => {
+                let content = Content::kept(delivery.about.clone(), kept.clone());
+                let endpoints = self.wanting(delivery.tenant, &content.about).await?;
+                Some(self.take(delivery, &content, &endpoints, moment).await)
+            }
+            (None, None) => None,
+        })
+    }
+
     /// The tenant's endpoints that are to be told of this.
     async fn wanting(&self, tenant: TenantId, about: &About) -> Result<Vec<Endpoint>, Error> {
         match about.event.parse::<EventType>() {
-            Ok(event) => self.endpoints_for(tenant, event).await,
+            Ok(event) => {
+                let endpoints = self.endpoints_for(tenant, event).await?;
+                if endpoints.is_empty() && event != EventType::Notification {
+                    // Nobody else is there to be told, so one that was made just now must not be overlooked.
+                    return self.endpoints_now(tenant, event).await;
+                }
+                Ok(endpoints)
+            }
             // What no endpoint can want.
             Err(UnknownEventType) => Ok(Vec::new()),
         }
@@ -188,19 +238,28 @@ impl App {
                 | Subject::Event(_),
                 _,
             ) => {
+                // Nobody is left whom it was to reach. It was dead once, so somebody waits to hear what became of it.
+                if endpoints.is_empty() && delivery.attempts > delivery.round {
+                    return Taken::nobody();
+                }
                 let taken = self.take_by_webhooks(delivery, content, endpoints, moment);
                 return taken.await;
             }
         };
         match self.take_live(delivery, user, content, moment).await {
             Ok(Reach::Reached) => Taken::default(),
-            Ok(Reach::Later) => Taken::refused("connection busy"),
+            Ok(Reach::Later) if endpoints.is_empty() => Taken::refused("connection busy"),
             Ok(Reach::Offline) if endpoints.is_empty() => Taken::refused("user offline"),
-            Ok(Reach::Offline) => {
+            // A connection that takes nothing for seconds is as good as none.
+            Ok(Reach::Later | Reach::Offline) => {
                 let taken = self.take_by_webhooks(delivery, content, endpoints, moment);
                 taken.await
             }
-            Err(error) => Taken::fault(&error),
+            Err(error) => {
+                let mut taken = Taken::default();
+                taken.fail(error);
+                taken
+            }
         }
     }
 
@@ -228,22 +287,20 @@ impl App {
             .filter(|(id, _)| !delivery.done.contains(id));
         let posts = left.map(|(id, endpoint)| async move {
             if !endpoint.is_active() {
-                return Err(Refused::new("endpoint paused"));
+                return Ok(Err(Refused::new("endpoint paused")));
             }
-            let posted = timeout_at(until(moment), self.post_to(endpoint, &what, moment)).await;
-            match posted {
-                Ok(Ok(outcome)) => outcome.map(|()| id),
-                Ok(Err(error)) => Err(fault(&error)),
-                Err(_) => Err(Refused::new("timed out")),
-            }
+            // Not cut off from here: that the endpoint failed must be noted too.
+            let posted = self.post_to(endpoint, &what, until(moment), moment).await?;
+            Ok(posted.map(|()| id))
         });
         let mut taken = Taken::default();
         for posted in join_all(posts).await {
             match posted {
-                Ok(id) => {
+                Ok(Ok(id)) => {
                     taken.took.insert(id);
                 }
-                Err(refused) => taken.refused.push(refused),
+                Ok(Err(refused)) => taken.refused.push(refused),
+                Err(error) => taken.fail(error),
             }
         }
         taken
@@ -287,10 +344,19 @@ fn until(moment: &Moment) -> Instant {
     moment.deadline - AFTERWARDS
 }
 
-/// A fault of ours: it is logged, and the receiver is not to blame.
-fn fault(error: &Error) -> Refused {
-    tracing::warn!(cause = error.why(), %error, "a delivery could not be attempted");
-    Refused::new("internal error")
+fn too_late() -> Error {
+    Error::Unavailable("too little time is left to tell of it".into())
+}
+
+/// Nothing is left to be told.
+fn lost() -> Failure {
+    Failure {
+        reason: "its content is no longer kept".to_owned(),
+        took: BTreeSet::new(),
+        retry_after: None,
+        is_final: true,
+        content: None,
+    }
 }
 
 impl Taken {
@@ -301,16 +367,31 @@ impl Taken {
         }
     }
 
-    fn fault(error: &Error) -> Self {
+    /// There is no endpoint, and as long as there is none no attempt could succeed.
+    fn nobody() -> Self {
+        let refused = Refused {
+            gone: true,
+            ..Refused::new("no endpoint")
+        };
         Self {
-            refused: vec![fault(error)],
+            refused: vec![refused],
             ..Self::default()
+        }
+    }
+
+    /// Notes a fault of ours. One that passes does not count as an attempt; one that does not must end somewhere.
+    fn fail(&mut self, error: Error) {
+        tracing::warn!(cause = error.why(), %error, "a delivery could not be attempted");
+        if matches!(error, Error::Unavailable(_) | Error::Busy) {
+            self.fault = Some(error);
+        } else {
+            self.refused.push(Refused::new("internal error"));
         }
     }
 
     /// Who took it, if nobody refused. What is to be kept of what was told is `content`.
     fn failure(self, content: Option<String>) -> Result<BTreeSet<String>, Failure> {
-        let Self { took, refused } = self;
+        let Self { took, refused, .. } = self;
         let Some(first) = refused.first() else {
             return Ok(took);
         };

@@ -6,6 +6,7 @@ use tokio::time::{Duration, Instant};
 use crate::{
     app::App,
     domain::{Error, Moment},
+    queue::Sending,
     store::{
         Backoff,
         deliveries::{OPEN_SHARDS, Row},
@@ -14,8 +15,12 @@ use crate::{
 
 /// How many are read and sent at once.
 const PAGE: usize = 100;
-/// How many rows are written at the same time.
-const AT_ONCE: usize = 16;
+/// How many pages of one shard one run does.
+const PAGES: usize = 50;
+/// How many shards are looked at at the same time. A page is at most 1 MB.
+const SHARDS_AT_ONCE: usize = 16;
+/// How many rows of one shard are written at the same time.
+const AT_ONCE: usize = 4;
 /// How much of a moment is kept for the page that is under way.
 const AFTERWARDS: Duration = Duration::from_secs(8);
 
@@ -40,31 +45,47 @@ impl App {
     ///
     /// If the deliveries could not be read, or the queue does not take jobs.
     pub async fn requeue(&self, moment: &Moment) -> Result<Requeued, Error> {
+        // Whoever is first in this minute is last in the next: a shard with too much for one run delays the others by turns.
+        let minutes = moment.now.seconds().div_euclid(60);
+        let turn = u8::try_from(minutes.rem_euclid(OPEN_SHARDS.into())).unwrap_or_default();
+        let shards = (0..OPEN_SHARDS).map(|shard| (shard + turn) % OPEN_SHARDS);
+        let work = stream::iter(shards).map(|shard| self.requeue_shard(shard, moment));
+        let done: Vec<_> = work.buffer_unordered(SHARDS_AT_ONCE).collect().await;
+        done.into_iter()
+            .try_fold(Requeued::default(), |all, shard| {
+                let shard = shard?;
+                Ok(Requeued {
+                    sent: all.sent + shard.sent,
+                    failed: all.failed + shard.failed,
+                    more: all.more || shard.more,
+                })
+            })
+    }
+
+    /// The same for one shard, and for no more than [`PAGES`].
+    async fn requeue_shard(&self, shard: u8, moment: &Moment) -> Result<Requeued, Error> {
         let mut done = Requeued::default();
-        let deliveries = &self.stores().deliveries;
-        // Whoever is first today is last tomorrow: a shard with too much for one run delays the others by turns.
-        let turn = u8::try_from(moment.now.seconds().rem_euclid(OPEN_SHARDS.into()));
-        for shard in 0..OPEN_SHARDS {
-            let shard = (shard + turn.unwrap_or_default()) % OPEN_SHARDS;
-            let mut start = None;
-            loop {
-                if Instant::now() + AFTERWARDS > moment.deadline {
-                    done.more = true;
-                    return Ok(done);
-                }
-                let (rows, next) = deliveries.overdue(shard, moment.now, PAGE, start).await?;
-                let jobs: Vec<_> = rows.iter().map(|row| row.delivery.job()).collect();
-                self.jobs().deliver(&jobs, 0).await?;
-                done.sent += rows.len();
-                let noted = stream::iter(rows).map(|row| self.note_requeued(row, moment));
-                let noted: Vec<_> = noted.buffer_unordered(AT_ONCE).collect().await;
-                done.failed += noted.iter().filter(|noted| !**noted).count();
-                start = next;
-                if start.is_none() {
-                    break;
-                }
+        let mut start = None;
+        for _ in 0..PAGES {
+            if Instant::now() + AFTERWARDS > moment.deadline {
+                break;
+            }
+            let deliveries = &self.stores().deliveries;
+            let (rows, next) = deliveries.overdue(shard, moment.now, PAGE, start).await?;
+            let jobs: Vec<_> = rows.iter().map(|row| row.delivery.job()).collect();
+            self.jobs()
+                .deliver(&jobs, Sending::again(moment.now))
+                .await?;
+            done.sent += rows.len();
+            let noted = stream::iter(rows).map(|row| self.note_requeued(row, moment));
+            let noted: Vec<_> = noted.buffer_unordered(AT_ONCE).collect().await;
+            done.failed += noted.iter().filter(|noted| !**noted).count();
+            start = next;
+            if start.is_none() {
+                return Ok(done);
             }
         }
+        done.more = true;
         Ok(done)
     }
 

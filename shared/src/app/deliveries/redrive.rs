@@ -8,10 +8,11 @@ use tokio::time::Instant;
 pub use crate::store::deliveries::Filter;
 use crate::{
     app::App,
-    domain::{Auditor, DeliveryId, Error, Moment, TenantId, delivery::Reason},
+    domain::{Auditor, Cursor, DeliveryId, Error, Moment, TenantId, Timestamp, delivery::Reason},
+    queue::Sending,
     store::{
         Backoff,
-        deliveries::{Row, TENANT_SHARDS},
+        deliveries::{Place, Row},
     },
 };
 
@@ -29,17 +30,22 @@ const AFTERWARDS: Duration = Duration::from_secs(4);
 pub enum Selected {
     /// This one.
     One(DeliveryId),
-    /// All to which this applies.
-    All(Filter),
+    /// All to which this applies, from where a request before this one got to.
+    All {
+        /// Which.
+        filter: Filter,
+        /// [`Swept::next`] of that request.
+        from: Option<Cursor>,
+    },
 }
 
 /// What became of the dead letters that were meant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
     /// How many were dead until now.
     pub count: usize,
-    /// Whether there may be more: the same request goes on.
-    pub more: bool,
+    /// Where to go on, if there may be more.
+    pub next: Option<Cursor>,
 }
 
 /// What is done with a dead letter.
@@ -54,7 +60,7 @@ impl App {
     /// part of the index.
     ///
     /// What is not dead any more stays as it is, so doing it twice is doing it once. The row is written first, as
-    /// overdue in a minute, and its job sent after that: a crash in between is healed by [`App::requeue`].
+    /// overdue in a quarter of an hour, and its job sent after that: a crash in between is healed by [`App::requeue`].
     ///
     /// # Errors
     ///
@@ -67,7 +73,10 @@ impl App {
         moment: &Moment,
     ) -> Result<Swept, Error> {
         auditor.may_read(tenant)?;
-        self.sweep(tenant, selected, Deed::Redrive, moment).await
+        let mut swept = Swept::default();
+        self.sweep(tenant, selected, Deed::Redrive, moment, &mut swept)
+            .await?;
+        Ok(swept)
     }
 
     /// Gives dead letters of a tenant up: at most 1,000. Their rows say who did it, when and why, and so does a line.
@@ -90,10 +99,30 @@ impl App {
         };
         let reason = reason.as_str();
         let deed = Deed::Discard { by, reason };
-        let swept = self.sweep(tenant, selected, deed, moment).await?;
+        let mut swept = Swept::default();
+        let done = self.sweep(tenant, selected, deed, moment, &mut swept).await;
+        // Before the failure is told: those that are given up are.
         let is_operator = matches!(auditor, Auditor::Operator(_));
-        let count = swept.count;
-        tracing::info!(%tenant, is_operator, count, "dead letters were discarded");
+        let (count, is_whole) = (swept.count, done.is_ok());
+        let (one, filter) = match selected {
+            Selected::One(id) => (Some(id), None),
+            Selected::All { filter, .. } => (None, Some(filter)),
+        };
+        let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        tracing::info!(
+            %tenant,
+            is_operator,
+            by,
+            count,
+            is_whole,
+            delivery = one.map(ToString::to_string),
+            room = filter.and_then(|it| it.room).map(|room| room.to_string()),
+            of_a_topic = filter.map(|it| it.topic.is_some()),
+            older_than = time(filter.and_then(|it| it.older_than)),
+            newer_than = time(filter.and_then(|it| it.newer_than)),
+            "dead letters were discarded"
+        );
+        done?;
         Ok(swept)
     }
 
@@ -103,45 +132,42 @@ impl App {
         selected: &Selected,
         deed: Deed<'_>,
         moment: &Moment,
-    ) -> Result<Swept, Error> {
+        swept: &mut Swept,
+    ) -> Result<(), Error> {
         let deliveries = &self.stores().deliveries;
-        let filter = match selected {
+        let (filter, from) = match selected {
             Selected::One(id) => {
                 let row = deliveries.get(tenant, *id).await?;
                 let row = row.ok_or(Error::NotFound("Delivery"))?;
-                let count = self.sweep_page(vec![row], deed, moment).await?;
-                return Ok(Swept { count, more: false });
+                let page = self.sweep_page(vec![row], deed, moment, &mut swept.count);
+                return page.await;
             }
-            Selected::All(filter) => filter,
+            Selected::All { filter, from } => (filter, from),
         };
-        let mut swept = Swept::default();
-        for shard in 0..TENANT_SHARDS {
-            let mut start = None;
-            loop {
-                if swept.count >= MOST || Instant::now() + AFTERWARDS > moment.deadline {
-                    swept.more = true;
-                    return Ok(swept);
-                }
-                let limit = PAGE.min(MOST - swept.count);
-                let page = deliveries.dead_of(tenant, shard, filter, limit, start);
-                let (rows, next) = page.await?;
-                swept.count += self.sweep_page(rows, deed, moment).await?;
-                start = next;
-                if start.is_none() {
-                    break;
-                }
+        let start = from.as_ref().map(Place::parse).transpose()?;
+        let mut place = start.or_else(|| Place::of(0));
+        while let Some(at) = &place {
+            if swept.count >= MOST || Instant::now() + AFTERWARDS > moment.deadline {
+                break;
             }
+            let limit = PAGE.min(MOST - swept.count);
+            let (rows, next) = deliveries.dead_of(tenant, at, filter, limit).await?;
+            self.sweep_page(rows, deed, moment, &mut swept.count)
+                .await?;
+            place = next;
         }
-        Ok(swept)
+        swept.next = place.as_ref().map(Place::cursor);
+        Ok(())
     }
 
-    /// How many of `rows` were dead until now.
+    /// Adds to `count` how many of `rows` were dead until now.
     async fn sweep_page(
         &self,
         rows: Vec<Row>,
         deed: Deed<'_>,
         moment: &Moment,
-    ) -> Result<usize, Error> {
+        count: &mut usize,
+    ) -> Result<(), Error> {
         let written = stream::iter(rows).map(|row| async move {
             let job = row.delivery.job();
             let is_ours = self.sweep_one(row, deed, moment).await?;
@@ -156,13 +182,18 @@ impl App {
                 Err(error) => failure = Some(error),
             }
         }
+        *count += jobs.len();
         match deed {
-            Deed::Redrive => self.jobs().deliver(&jobs, 0).await?,
+            Deed::Redrive => {
+                self.jobs()
+                    .deliver(&jobs, Sending::again(moment.now))
+                    .await?;
+            }
             Deed::Discard { .. } => {}
         }
         match failure {
             Some(error) => Err(error),
-            None => Ok(jobs.len()),
+            None => Ok(()),
         }
     }
 

@@ -6,21 +6,21 @@ use crate::domain::{Moment, Timestamp};
 
 /// Goes on from the moment of a call.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub(in crate::app) struct Clock {
     began: Timestamp,
     at: Instant,
 }
 
 impl Clock {
     /// Shows `moment` now.
-    pub(super) fn of(moment: &Moment) -> Self {
+    pub(in crate::app) fn of(moment: &Moment) -> Self {
         Self {
             began: moment.now,
             at: Instant::now(),
         }
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(in crate::app) fn now(&self) -> Timestamp {
         let passed = i64::try_from(self.at.elapsed().as_micros()).unwrap_or(i64::MAX);
         Timestamp::from_micros(self.began.micros().saturating_add(passed))
     }

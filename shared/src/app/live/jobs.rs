@@ -25,6 +25,7 @@ impl App {
                 tenant,
                 connection: connection.clone(),
                 rooms: rooms.to_vec(),
+                tries: 0,
             })
             .collect();
         self.jobs().fan_out(&jobs, 0).await.map_err(Error::from)

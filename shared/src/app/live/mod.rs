@@ -3,7 +3,7 @@
 //! **Invariant:** a connection is sent the messages of a room in order and without a gap, from where its cursor began;
 //! one may come twice, and carries its seq.
 
-mod clock;
+pub(super) mod clock;
 mod jobs;
 mod log;
 mod presence;
@@ -19,12 +19,18 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 pub(super) use self::turns::Turns;
-use self::{clock::Clock, pump::Pump};
+use self::{
+    clock::Clock,
+    pump::{Come, Pump},
+};
 use super::App;
 use crate::{
     domain::{
         Actor, Connection, ConnectionId, Error, Moment, Reach, RoomId, TenantId, Thread, Timestamp,
-        UserId, message::Seq, page::Slice,
+        UserId,
+        live::{STUCK_SECONDS, STUCK_TRIES},
+        message::Seq,
+        page::Slice,
     },
     providers::sockets::{Posted, Sockets},
     store::{Backoff, connections::Left, rooms::Freshness},
@@ -49,26 +55,34 @@ impl App {
         sockets.ok_or_else(|| Error::internal("this function reaches no connections"))
     }
 
-    /// Brings every connection of `users`, at most [`USERS_AT_ONCE`], up to at least `seq` of a room's log, and says of
-    /// each of them how far it came. `moment` is drawn for this call: it goes on from there.
+    /// Brings every connection of `users`, at most [`USERS_AT_ONCE`], up to the messages `seqs` of a room's log, and
+    /// says of each message, in their order, how far it came with each user. `moment` is drawn for this call: it goes
+    /// on from there.
     ///
     /// A user is `Reached` if all their connections have it, `Later` if one of them has not yet: the same call must be
-    /// made again in about a second.
+    /// made again after [`crate::domain::live::wait`]. Connections that began after it do not count; those that took nothing in
+    /// [`STUCK_TRIES`] `tries` are ended.
     pub async fn pump_room(
         &self,
         thread: Thread,
-        seq: Seq,
+        seqs: &[Seq],
         users: &[UserId],
+        tries: u32,
         moment: &Moment,
-    ) -> Result<Vec<(UserId, Reach)>, Error> {
+    ) -> Result<Vec<Vec<(UserId, Reach)>>, Error> {
         let sockets = self.sockets()?;
-        let (connections, mut reached) =
-            self.ready_connections(thread.tenant, users, moment).await?;
-        let pump = Pump::new(self, sockets, thread, moment);
-        for (user, reach) in pump.all(&connections, seq).await {
-            reached.note(&user, reach);
-        }
-        Ok(reached.of_all())
+        let (connections, pending) = self.ready_connections(thread.tenant, users, moment).await?;
+        let pump = Pump::new(self, sockets, thread, tries, moment);
+        let last = seqs.iter().copied().max().unwrap_or(Seq::ZERO);
+        let come = pump.all(&connections, last).await;
+        let reached = seqs.iter().map(|seq| {
+            let mut reached = pending.clone();
+            for (user, come) in &come {
+                reached.note(user, come.with(*seq));
+            }
+            reached.of_all()
+        });
+        Ok(reached.collect())
     }
 
     /// Sends `frame` to every connection of a user. `Reached` if one took it.
@@ -85,7 +99,7 @@ impl App {
         for (_, pending) in pending.of_all() {
             reach = reach.and(pending);
         }
-        for (_, posted) in self.post_each(&connections, frame, moment).await? {
+        for (_, posted) in self.post_each(&connections, frame, 0, moment).await? {
             match posted {
                 Reach::Reached => return Ok(Reach::Reached),
                 Reach::Offline | Reach::Later => reach = reach.and(posted),
@@ -104,6 +118,7 @@ impl App {
         seq: Seq,
         users: &[UserId],
         frame: &str,
+        tries: u32,
         moment: &Moment,
     ) -> Result<Vec<(UserId, Reach)>, Error> {
         let (connections, mut reached) =
@@ -137,7 +152,7 @@ impl App {
                 reached.note(&connection.user, reach);
             }
         }
-        for (user, reach) in self.post_each(&having, frame, moment).await? {
+        for (user, reach) in self.post_each(&having, frame, tries, moment).await? {
             reached.note(&user, reach);
         }
         Ok(reached.of_all())
@@ -146,45 +161,57 @@ impl App {
     /// Brings a connection up to the ends of the logs of `rooms`, from where its client said it was. It may be pending
     /// for what is new until all that is put where it was said.
     ///
-    /// `Later` if it did not come so far: the same call must be made again in about a second.
+    /// For those rooms in which it did not come so far the same call must be made again after
+    /// [`crate::domain::live::wait`].
     pub async fn catch_up(
         &self,
         tenant: TenantId,
         id: &ConnectionId,
         rooms: &[RoomId],
+        tries: u32,
         moment: &Moment,
-    ) -> Result<Reach, Error> {
+    ) -> Result<Behind, Error> {
         let sockets = self.sockets()?;
         let stores = self.stores();
         let Some(socket) = stores.connections.get(id, moment.now).await? else {
-            return Ok(Reach::Offline);
+            return Ok(Behind::default());
         };
         if socket.connection.tenant != tenant {
-            return Ok(Reach::Offline);
+            return Ok(Behind::default());
         }
         let connection = &socket.connection;
-        let pumping: Vec<_> = rooms
-            .iter()
+        // Who was removed since they said hello has no business in the room any more.
+        let race = Backoff::until(moment.deadline, moment.seed);
+        let among = stores.rooms.among(tenant, &connection.user, rooms, &race);
+        let pumping: Vec<_> = among
+            .await?
+            .into_iter()
             .map(|room| async move {
-                let thread = Thread {
-                    tenant,
-                    room: *room,
+                let thread = Thread { tenant, room };
+                let tail = match stores.messages.tail(thread).await {
+                    Ok(tail) => tail,
+                    Err(error) => return (room, Come::unknown(failed(&error))),
                 };
-                let tail = stores.messages.tail(thread).await?;
-                let pump = Pump::new(self, sockets, thread, moment);
-                Ok::<_, Error>(pump.one(connection, tail).await)
+                let pump = Pump::new(self, sockets, thread, tries, moment);
+                (room, pump.one(connection, tail, moment.deadline).await)
             })
             .collect();
-        let mut pumping = stream::iter(pumping).buffer_unordered(ROOMS_AT_ONCE);
-        let mut caught_up = Reach::Reached;
-        while let Some(reach) = pumping.next().await {
-            match reach? {
-                Reach::Offline => return Ok(Reach::Offline),
-                Reach::Later => caught_up = Reach::Later,
+        // To the end, whatever fails: who is dropped in the middle of a post leaves a lease behind.
+        let pumped: Vec<_> = stream::iter(pumping)
+            .buffer_unordered(ROOMS_AT_ONCE)
+            .collect()
+            .await;
+        let mut behind = Behind::default();
+        for (room, come) in pumped {
+            behind.came_on |= come.came_on;
+            match come.reach {
+                // It is over: there is nothing to come back to.
+                Reach::Offline => return Ok(Behind::default()),
+                Reach::Later => behind.rooms.push(room),
                 Reach::Reached => {}
             }
         }
-        Ok(caught_up)
+        Ok(behind)
     }
 
     /// Sends `frame` to the other members of a small room who are online: in passing, nobody misses it.
@@ -217,7 +244,7 @@ impl App {
         let now = Clock::of(moment).now();
         let connections = &self.stores().connections;
         let online = connections.online(tenant, &users, now, &race).await?;
-        self.post_each(&online, frame, moment).await.map(drop)
+        self.post_each(&online, frame, 0, moment).await.map(drop)
     }
 
     /// The members of a room but `user`; none if the room is not small.
@@ -254,23 +281,29 @@ impl App {
         &self,
         connections: &[Connection],
         frame: &str,
+        tries: u32,
         moment: &Moment,
     ) -> Result<Vec<(UserId, Reach)>, Error> {
         let sockets = self.sockets()?;
         let clock = Clock::of(moment);
         let posting = connections.iter().map(|connection| async move {
-            let reach = match sockets.post(&connection.id, frame).await {
-                Ok(Posted::Taken) => Reach::Reached,
-                Ok(Posted::Busy) => Reach::Later,
-                Ok(Posted::Gone) if connection.is_young(clock.now()) => Reach::Later,
-                Ok(Posted::Gone) => {
-                    let mut race = Backoff::until(moment.deadline, moment.seed);
-                    match self.forget(connection, clock.now(), &mut race).await {
-                        Ok(()) => Reach::Offline,
-                        Err(error) => failed(&error),
-                    }
+            let mut race = Backoff::until(moment.deadline, moment.seed);
+            let posted = sockets.post(&connection.id, frame).await;
+            let posted = posted.unwrap_or_else(|error| {
+                failed(&error);
+                Posted::Busy
+            });
+            let reach = match posted {
+                Posted::Taken => Reach::Reached,
+                Posted::Busy => {
+                    let now = clock.now();
+                    self.refused(connection, tries, now, &mut race).await
                 }
-                Err(error) => failed(&error),
+                Posted::Gone if connection.is_young(clock.now()) => Reach::Later,
+                Posted::Gone => match self.forget(connection, clock.now(), &mut race).await {
+                    Ok(()) => Reach::Offline,
+                    Err(error) => failed(&error),
+                },
             };
             (connection.user.clone(), reach)
         });
@@ -310,10 +343,44 @@ impl App {
     }
 
     /// Where the cursor of a connection begins that its client did not put anywhere: after the last message before
-    /// the connection was made.
+    /// the connection was made, and before its user came into the room.
     async fn start_of(&self, connection: &Connection, thread: Thread) -> Result<Seq, Error> {
-        let messages = &self.stores().messages;
-        messages.last_before(thread, connection.connected_at).await
+        let stores = self.stores();
+        let place = stores
+            .rooms
+            .member(thread, &connection.user, Freshness::Strong);
+        match place.await? {
+            Some(place) => {
+                let since = place.joined_at.max(connection.connected_at);
+                stores.messages.last_before(thread, since).await
+            }
+            // They have left meanwhile.
+            None => stores.messages.tail(thread).await,
+        }
+    }
+
+    /// A connection took nothing. It is ended if that was so in many `tries`: its client comes back, and says where it
+    /// is; and until then it is offline.
+    async fn refused(
+        &self,
+        connection: &Connection,
+        tries: u32,
+        now: Timestamp,
+        race: &mut Backoff,
+    ) -> Reach {
+        let is_new = now < connection.connected_at.plus_seconds(STUCK_SECONDS);
+        if tries < STUCK_TRIES || is_new {
+            return Reach::Later;
+        }
+        let ended = async {
+            // Who is not told that it ended would wait for what never comes.
+            self.sockets()?.close(&connection.id).await?;
+            self.forget(connection, now, race).await
+        };
+        match ended.await {
+            Ok(()) => Reach::Offline,
+            Err(error) => failed(&error),
+        }
     }
 
     /// A connection is gone: nothing is posted to it any more.
@@ -339,8 +406,17 @@ impl App {
     }
 }
 
+/// What a connection that is being caught up is behind in.
+#[derive(Debug, Default)]
+pub struct Behind {
+    /// The rooms that it was not brought to the end of.
+    pub rooms: Vec<RoomId>,
+    /// Whether it took anything.
+    pub came_on: bool,
+}
+
 /// How far each of some users was reached.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Reached(BTreeMap<UserId, Reach>);
 
 impl Reached {

@@ -5,7 +5,10 @@
 //! pumps; the lease keeps two from posting the same. After a post of which nobody knows what became, its message is
 //! posted again.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
@@ -25,6 +28,8 @@ use crate::{
 const LEASE_SECONDS: i64 = 15;
 /// So much of it must be left when something is posted: longer than a post lasts.
 const MARGIN_SECONDS: i64 = 5;
+/// How long others who are told by the same job wait for a connection that is slow, or that somebody else pumps to.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a lease is asked for that was neither held nor free.
 const TRIES: usize = 5;
 
@@ -34,9 +39,46 @@ pub(super) struct Pump<'a> {
     pub(super) app: &'a App,
     pub(super) sockets: &'a Sockets,
     pub(super) thread: Thread,
+    /// How often that was tried before.
+    pub(super) tries: u32,
     pub(super) clock: Clock,
     pub(super) deadline: Instant,
     pub(super) seed: u128,
+}
+
+/// How far a connection came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Come {
+    pub(super) reach: Reach,
+    /// Whether it took anything just now.
+    pub(super) came_on: bool,
+    /// It is not sent what is up to here: that was there before it.
+    began: Seq,
+}
+
+impl Come {
+    /// From a place nobody knows.
+    pub(super) const fn unknown(reach: Reach) -> Self {
+        Self::since(Seq::ZERO, reach)
+    }
+
+    /// It took nothing just now.
+    const fn since(began: Seq, reach: Reach) -> Self {
+        Self {
+            reach,
+            came_on: false,
+            began,
+        }
+    }
+
+    /// How far it came with regard to the message `seq`. Who has no other connection was offline when that was sent.
+    pub(super) fn with(self, seq: Seq) -> Reach {
+        if seq <= self.began {
+            Reach::Offline
+        } else {
+            self.reach
+        }
+    }
 }
 
 /// The right to post to a connection.
@@ -46,30 +88,40 @@ struct Right<'a> {
     lease: Lease,
     /// What the connection has.
     at: Seq,
+    /// But for what is up to here.
+    began: Seq,
     _turn: Turn<'a>,
 }
 
 /// Does all of `work`, some of it at the same time.
-pub(super) async fn some_at_once(
-    work: Vec<impl Future<Output = (UserId, Reach)>>,
-) -> Vec<(UserId, Reach)> {
+pub(super) async fn some_at_once<T>(
+    work: Vec<impl Future<Output = (UserId, T)>>,
+) -> Vec<(UserId, T)> {
     stream::iter(work).buffer_unordered(AT_ONCE).collect().await
 }
 
 impl<'a> Pump<'a> {
-    pub(super) fn new(app: &'a App, sockets: &'a Sockets, thread: Thread, moment: &Moment) -> Self {
+    pub(super) fn new(
+        app: &'a App,
+        sockets: &'a Sockets,
+        thread: Thread,
+        tries: u32,
+        moment: &Moment,
+    ) -> Self {
         Self {
             app,
             sockets,
             thread,
+            tries,
             clock: Clock::of(moment),
             deadline: moment.deadline,
             seed: moment.seed,
         }
     }
 
-    /// Brings each of `connections` up to `seq`. What fails for one of them is said, and fails no other.
-    pub(super) async fn all(&self, connections: &[Connection], seq: Seq) -> Vec<(UserId, Reach)> {
+    /// Brings each of `connections` up to `seq`. What fails for one of them is said, and fails no other; nor is one that
+    /// is slow, or far behind, waited for.
+    pub(super) async fn all(&self, connections: &[Connection], seq: Seq) -> Vec<(UserId, Come)> {
         let mut reached = Vec::with_capacity(connections.len());
         let mut rights = Vec::new();
         let mut taken = Vec::new();
@@ -89,24 +141,28 @@ impl<'a> Pump<'a> {
             match answer {
                 None => taken.push(connection),
                 Some(Ok(Ok(right))) => rights.push(right),
-                Some(Ok(Err(reach))) => reached.push((connection.user.clone(), reach)),
-                Some(Err(error)) => reached.push((connection.user.clone(), failed(&error))),
+                Some(Ok(Err(come))) => reached.push((connection.user.clone(), come)),
+                Some(Err(error)) => {
+                    let come = Come::unknown(failed(&error));
+                    reached.push((connection.user.clone(), come));
+                }
             }
         }
+        let until = self.deadline.min(Instant::now() + PATIENCE);
         let log = Log::new(&self.app.stores().messages, self.thread);
         let log = &log;
         let posting: Vec<_> = rights
             .into_iter()
             .map(|right| async move {
                 let user = right.connection.user.clone();
-                (user, self.post(right, log, seq).await)
+                (user, self.post(right, log, seq, until).await)
             })
             .collect();
         let waiting: Vec<_> = taken
             .into_iter()
             .map(|connection| async move {
                 let user = connection.user.clone();
-                (user, self.one(connection, seq).await)
+                (user, self.one(connection, seq, until).await)
             })
             .collect();
         let (posted, waited) = tokio::join!(some_at_once(posting), some_at_once(waiting));
@@ -115,21 +171,33 @@ impl<'a> Pump<'a> {
         reached
     }
 
-    /// Brings one connection up to `seq`, once nobody else in this process pumps there.
-    pub(super) async fn one(&self, connection: &Connection, seq: Seq) -> Reach {
+    /// Brings one connection up to `seq`, once nobody else in this process pumps there, or as far as it comes until
+    /// `until`.
+    pub(super) async fn one(&self, connection: &Connection, seq: Seq, until: Instant) -> Come {
         let turns = &self.app.0.turns;
-        let turn = turns.wait(&connection.id, self.thread.room, self.deadline);
-        let Some(turn) = turn.await else {
-            return Reach::Later;
+        let turn = turns.wait(&connection.id, self.thread.room, until);
+        let asked = match turn.await {
+            Some(turn) => self.ask(connection, turn, seq).await,
+            None => self.leave_it(connection, seq).await.map(Err),
         };
-        match self.ask(connection, turn, seq).await {
+        match asked {
             Ok(Ok(right)) => {
                 let log = Log::new(&self.app.stores().messages, self.thread);
-                self.post(right, &log, seq).await
+                self.post(right, &log, seq, until).await
             }
-            Ok(Err(reach)) => reach,
-            Err(error) => failed(&error),
+            Ok(Err(come)) => come,
+            Err(error) => Come::unknown(failed(&error)),
         }
+    }
+
+    /// Leaves a connection to whoever is pumping there, and tells them how far it is to come.
+    async fn leave_it(&self, connection: &Connection, seq: Seq) -> Result<Come, Error> {
+        let cursors = &self.app.stores().cursors;
+        let (room, now) = (self.thread.room, self.clock.now());
+        let mut race = self.race();
+        // Who has let go meanwhile hears nothing: the job comes back in any case.
+        cursors.want(connection, room, seq, now, &mut race).await?;
+        Ok(Come::unknown(Reach::Later))
     }
 
     fn race(&self) -> Backoff {
@@ -146,7 +214,7 @@ impl<'a> Pump<'a> {
         connection: &'c Connection,
         turn: Turn<'c>,
         seq: Seq,
-    ) -> Result<Result<Right<'c>, Reach>, Error> {
+    ) -> Result<Result<Right<'c>, Come>, Error> {
         /// Makes an owner unlike any other of this process; the seed does that between processes.
         static OWNERS: AtomicU64 = AtomicU64::new(0);
         let cursors = &self.app.stores().cursors;
@@ -160,49 +228,61 @@ impl<'a> Pump<'a> {
             let now = self.clock.now();
             let asked = cursors.acquire(connection, room, seq, &lease, now, &mut race);
             match asked.await? {
-                Asked::Leased(at) => {
+                Asked::Leased { at, began } => {
                     return Ok(Ok(Right {
                         connection,
                         lease,
                         at,
+                        began,
                         _turn: turn,
                     }));
                 }
-                Asked::Passed => return Ok(Err(Reach::Reached)),
+                Asked::Passed { began } => {
+                    return Ok(Err(Come::since(began, Reach::Reached)));
+                }
                 Asked::Absent => {
                     let start = self.app.start_of(connection, self.thread).await?;
                     cursors.begin(connection, room, start, &mut race).await?;
                 }
-                Asked::Held => {
+                Asked::Held { began } => {
                     let now = self.clock.now();
                     if cursors.want(connection, room, seq, now, &mut race).await? {
-                        return Ok(Err(Reach::Later));
+                        return Ok(Err(Come::since(began, Reach::Later)));
                     }
                 }
             }
         }
-        Ok(Err(Reach::Later))
+        Ok(Err(Come::unknown(Reach::Later)))
     }
 
-    async fn post(&self, mut right: Right<'_>, log: &Log<'_>, seq: Seq) -> Reach {
-        match self.post_up_to(&mut right, log, seq).await {
+    async fn post(&self, mut right: Right<'_>, log: &Log<'_>, seq: Seq, until: Instant) -> Come {
+        let first = right.at;
+        let reach = match self.post_up_to(&mut right, log, seq, until).await {
             Ok(reach) => reach,
             Err(error) => {
                 let reach = failed(&error);
                 self.give_up(&right).await;
                 reach
             }
+        };
+        Come {
+            reach,
+            came_on: right.at > first,
+            began: right.began,
         }
     }
 
-    /// Posts until the connection has `last`, and whatever else is wanted meanwhile.
+    /// Posts until the connection has `last`, and whatever else is wanted meanwhile; at `until` one message at least,
+    /// so that however slow it is, it comes on.
     async fn post_up_to(
         &self,
         right: &mut Right<'_>,
         log: &Log<'_>,
         mut last: Seq,
+        until: Instant,
     ) -> Result<Reach, Error> {
         let cursors = &self.app.stores().cursors;
+        let first = right.at;
         let (connection, room) = (right.connection, self.thread.room);
         loop {
             let page = log.after(right.at, last).await?;
@@ -210,15 +290,26 @@ impl<'a> Pump<'a> {
                 if !self.holds(right).await? {
                     return Ok(Reach::Later);
                 }
-                if Instant::now() >= self.deadline {
+                let now = Instant::now();
+                if now >= self.deadline || (now >= until && right.at > first) {
                     self.give_up(right).await;
                     return Ok(Reach::Later);
                 }
-                match self.sockets.post(&connection.id, &frame.text).await? {
+                let posted = self.sockets.post(&connection.id, &frame.text).await;
+                let posted = posted.unwrap_or_else(|error| {
+                    failed(&error);
+                    Posted::Busy
+                });
+                match posted {
                     Posted::Taken => right.at = frame.seq,
                     Posted::Busy => {
                         self.give_up(right).await;
-                        return Ok(Reach::Later);
+                        if right.at > first {
+                            return Ok(Reach::Later);
+                        }
+                        let (now, mut race) = (self.clock.now(), self.race());
+                        let refused = self.app.refused(connection, self.tries, now, &mut race);
+                        return Ok(refused.await);
                     }
                     Posted::Gone if connection.is_young(self.clock.now()) => {
                         self.give_up(right).await;

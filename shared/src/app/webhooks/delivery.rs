@@ -4,10 +4,12 @@
 //! and not for each attempt, so an endpoint that works costs no write, and neither does one that keeps failing.
 //! (What another process has noted is seen ten seconds later.)
 
+use tokio::time::{Instant, timeout_at};
+
 use super::App;
 use crate::{
     domain::{
-        EndpointId, Error, EventId, Moment, TenantId,
+        EndpointId, Error, EventId, Moment, TenantId, Timestamp,
         event::{Event, EventKind},
         webhook::{
             Endpoint, EventType, FAILED_TOO_LONG, Outgoing, PATIENCE_SECONDS, Refused, Secret,
@@ -42,22 +44,34 @@ impl App {
         Ok(endpoints)
     }
 
+    /// The same as they are now, whatever this process remembers.
+    pub(in crate::app) async fn endpoints_now(
+        &self,
+        tenant: TenantId,
+        event: EventType,
+    ) -> Result<Vec<Endpoint>, Error> {
+        self.0.endpoints.forget(tenant);
+        self.endpoints_for(tenant, event).await
+    }
+
     /// Makes one attempt to send `what` to `endpoint`, and keeps the endpoint's health: one that has failed for five days
     /// is paused, of which the tenant's other endpoints are told by an event.
     ///
-    /// What the receiver does is in the inner result.
+    /// What the receiver does is in the inner result. One that has not answered by `until` has failed; its health is
+    /// noted after that, so whoever calls this must wait for longer.
     ///
     /// # Errors
     ///
-    /// A fault of ours, before anything was sent: the endpoint's secret cannot be opened. Health that cannot be written
+    /// A fault of ours, before anything was sent: the endpoint's secret cannot be opened by `until`. Health that cannot be written
     /// fails nothing; it is logged, and the next attempt writes it.
     pub async fn post_to(
         &self,
         endpoint: &Endpoint,
         what: &Outgoing<'_>,
+        until: Instant,
         moment: &Moment,
     ) -> Result<Result<(), Refused>, Error> {
-        let outcome = self.send(endpoint, what, moment).await?.map(drop);
+        let outcome = self.send(endpoint, what, until, moment).await?.map(drop);
         let noted = match &outcome {
             Ok(()) => self.works(endpoint, moment).await,
             Err(_) => self.fails(endpoint, moment).await,
@@ -74,13 +88,39 @@ impl App {
         &self,
         endpoint: &Endpoint,
         what: &Outgoing<'_>,
+        until: Instant,
         moment: &Moment,
     ) -> Result<Result<u16, Refused>, Error> {
-        let webhooks = self.webhooks()?;
+        let secrets = timeout_at(until, self.live_secrets(endpoint, what.at, moment)).await;
+        let secrets = secrets.map_err(|late| Error::Unavailable(Box::new(late)))??;
+        if Instant::now() >= until {
+            // The receiver would be to blame for what we have used up.
+            return Err(Error::Unavailable("no time is left to send it".into()));
+        }
+        let sender = &self.webhooks()?.sender;
+        Ok(sender.post(&endpoint.url, &secrets, what, until).await)
+    }
+
+    /// The secrets of `endpoint` that are live at `at`, the newest first.
+    async fn live_secrets(
+        &self,
+        endpoint: &Endpoint,
+        at: Timestamp,
+        moment: &Moment,
+    ) -> Result<Vec<Secret>, Error> {
+        let sealing = &self.webhooks()?.sealing;
         let owner = owner(endpoint.tenant, endpoint.id);
         let mut opened = Vec::new();
-        for sealed in endpoint.live(what.at) {
-            opened.push(webhooks.sealing.open(sealed, &owner).await?);
+        for sealed in endpoint.live(at) {
+            match sealing.open(sealed, &owner).await {
+                Ok(secret) => opened.push(secret),
+                // The newest must sign. The one before it is soon over, and an endpoint that knows both takes either.
+                Err(error) if opened.is_empty() => return Err(error),
+                Err(error) => {
+                    let (endpoint, cause) = (endpoint.id, error.why());
+                    tracing::warn!(%endpoint, cause, "a previous secret does not sign any more");
+                }
+            }
         }
         if let Some(newest) = opened.first().filter(|newest| newest.is_stale)
             && let Err(error) = self.seal_anew(endpoint, &newest.secret, moment).await
@@ -88,8 +128,7 @@ impl App {
             let (endpoint, cause) = (endpoint.id, error.why());
             tracing::warn!(%endpoint, cause, "a secret was not sealed anew");
         }
-        let secrets: Vec<_> = opened.into_iter().map(|opened| opened.secret).collect();
-        Ok(webhooks.sender.post(&endpoint.url, &secrets, what).await)
+        Ok(opened.into_iter().map(|opened| opened.secret).collect())
     }
 
     /// Seals the newest secret of `endpoint` with the current key, before the one that it was sealed with is gone. The

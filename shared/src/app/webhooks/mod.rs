@@ -230,7 +230,7 @@ impl App {
             event,
             body: &body,
         };
-        let (status, error) = match self.send(&endpoint, &what, moment).await? {
+        let (status, error) = match self.send(&endpoint, &what, moment.deadline, moment).await? {
             Ok(status) => (Some(status), None),
             Err(refused) => (refused.status, Some(refused.reason)),
         };

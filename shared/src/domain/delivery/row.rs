@@ -32,8 +32,11 @@ const LONGEST_ASKED_SECONDS: u32 = 24 * 3_600;
 /// How long after the time at which an open delivery should have ended it counts as overdue, in seconds: its job
 /// may come back late from a worker that died.
 const SLACK_SECONDS: i64 = 15 * 60;
-/// How long after a redrive its job must be with the queue, in seconds.
-const REDRIVE_SECONDS: i64 = 60;
+/// How long after a redrive its job must have been received, in seconds: longer than a queue with a backlog takes, which
+/// more jobs would make longer.
+const REDRIVE_SECONDS: i64 = 15 * 60;
+/// How long it may take until a job that was made is with the queue, in seconds.
+const SENDING_SECONDS: i64 = 30;
 /// Why an attempt failed of which nobody heard again.
 const BROKEN_OFF: &str = "attempt broke off";
 
@@ -199,10 +202,26 @@ pub enum Step<T> {
 /// How a job came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// How often it was received, this time included.
+    /// How often it and the copies before it were received, this time included.
     pub receives: u32,
-    /// When it was sent to the queue, or moved back there from the dead letters.
+    /// When it was sent to the queue, or moved back there from the dead letters: by the queue's clock.
     pub sent_at: Timestamp,
+    /// When it was made, by ours. The version before this one did not say.
+    pub made_at: Option<Timestamp>,
+}
+
+impl Receipt {
+    /// Whether a job of what is dead since `death` was moved back from the dead letters: SQS says that it was sent after
+    /// the death, and it was made before. One that was made after it is a late copy, unless it was sent long after that.
+    ///
+    /// That holds however often it was received: the first time may have been lost.
+    fn is_moved_back(self, death: Timestamp) -> bool {
+        let Some(made_at) = self.made_at else {
+            return self.receives == 1 && self.sent_at > death;
+        };
+        let on_its_way = made_at.plus_seconds(SENDING_SECONDS);
+        self.sent_at > death && (made_at <= death || self.sent_at > on_its_way)
+    }
 }
 
 /// Who tries, when, and by what schedule.
@@ -214,6 +233,15 @@ pub struct Attempt {
     pub now: Timestamp,
     /// The tenant's.
     pub schedule: RetrySchedule,
+}
+
+/// What a delivery tells, as far as the row keeps it.
+#[derive(Debug, Clone, Copy)]
+pub struct Telling<'a> {
+    /// What it is about.
+    pub about: &'a About,
+    /// What to tell, if that may outlive its source.
+    pub content: Option<&'a str>,
 }
 
 /// Whether a delivery may be tried.
@@ -282,13 +310,13 @@ impl Delivery {
     pub fn begin(
         known: Option<Self>,
         job: &Job,
-        about: &About,
+        telling: Telling<'_>,
         receipt: Receipt,
         attempt: Attempt,
     ) -> Step<Begun> {
         let now = attempt.now;
         let Some(known) = known else {
-            return Self::first(job, about, now).try_now(attempt);
+            return Self::first(job, telling.about, now).try_now(attempt);
         };
         match known.state {
             State::Delivered { .. } | State::Discarded { .. } => Step::Stay(Begun::Done),
@@ -302,7 +330,7 @@ impl Delivery {
             State::Parked { until } if until > now => Step::Stay(Begun::Parked),
             State::Dead { at } => {
                 // Moved back from the dead letters: that alone makes a job young again.
-                if receipt.receives == 1 && receipt.sent_at > at {
+                if receipt.is_moved_back(at) {
                     Self { round: 0, ..known }.try_now(attempt)
                 } else {
                     Step::Stay(Begun::Dead { fresh: false })
@@ -312,9 +340,9 @@ impl Delivery {
                 error: Some(BROKEN_OFF.to_owned()),
                 ..known
             }
-            .try_again(attempt),
+            .try_again(telling, attempt),
             State::Queued | State::Waiting { .. } | State::Parked { .. } => {
-                known.try_again(attempt)
+                known.try_again(telling, attempt)
             }
         }
     }
@@ -339,10 +367,12 @@ impl Delivery {
         }
     }
 
-    fn try_again(self, attempt: Attempt) -> Step<Begun> {
+    fn try_again(self, telling: Telling<'_>, attempt: Attempt) -> Step<Begun> {
         // The schedule may have become shorter, or the last attempt broke off.
         if self.round >= attempt.schedule.attempts() {
+            let content = telling.content.map(ToOwned::to_owned);
             let dead = Self {
+                content: self.content.or(content),
                 state: State::Dead { at: attempt.now },
                 token: attempt.lease,
                 ..self
@@ -436,6 +466,27 @@ impl Delivery {
             ..self
         };
         Step::Write(Box::new(failed), ended)
+    }
+
+    /// The attempt came to nothing through a fault of ours: it does not count, and its job may come again at once. Whoever
+    /// took it nevertheless is not told again.
+    pub fn unmade(self, took: &BTreeSet<String>, attempt: Attempt) -> Step<()> {
+        let Attempt { lease, now, .. } = attempt;
+        let is_ours = matches!(self.state, State::Attempting { .. }) && self.token == lease;
+        if !is_ours {
+            return match self.outrun(took, now) {
+                Step::Write(row, _) => Step::Write(row, ()),
+                Step::Stay(_) => Step::Stay(()),
+            };
+        }
+        let unmade = Self {
+            state: State::Waiting { until: now },
+            attempts: self.attempts.saturating_sub(1),
+            round: self.round.saturating_sub(1),
+            done: self.done.union(took).cloned().collect(),
+            ..self
+        };
+        Step::Write(Box::new(unmade), ())
     }
 
     /// The attempt took longer than its lease, or its answer was lost: where it stands is what counts, and who

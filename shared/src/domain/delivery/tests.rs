@@ -97,12 +97,25 @@ fn attempt() -> Attempt {
     }
 }
 
+/// One that was sent as soon as it was made.
 const fn receipt(receives: u32, sent_at: Timestamp) -> Receipt {
-    Receipt { receives, sent_at }
+    Receipt {
+        receives,
+        sent_at,
+        made_at: Some(sent_at),
+    }
 }
 
 fn begin(known: Delivery, receipt: Receipt) -> Step<Begun> {
-    Delivery::begin(Some(known), &job(), &about(), receipt, attempt())
+    begin_any(Some(known), receipt)
+}
+
+fn begin_any(known: Option<Delivery>, receipt: Receipt) -> Step<Begun> {
+    let telling = Telling {
+        about: &about(),
+        content: Some("{}"),
+    };
+    Delivery::begin(known, &job(), telling, receipt, attempt())
 }
 
 fn failure() -> Failure {
@@ -165,17 +178,50 @@ fn a_job_begins_only_what_is_due_and_nobody_tries() {
     }
 }
 
+/// What becomes of one that is dead since 5 seconds ago.
+fn meets_death(receives: u32, made: Option<i64>, sent: i64) -> Step<Begun> {
+    let receipt = Receipt {
+        receives,
+        sent_at: at(sent),
+        made_at: made.map(at),
+    };
+    begin(row(State::Dead { at: at(-5) }, THEIRS), receipt)
+}
+
 #[test]
 fn a_job_that_was_moved_back_from_the_dead_letters_begins_what_is_dead_afresh() {
-    let step = begin(row(State::Dead { at: at(-5) }, THEIRS), receipt(1, at(-4)));
-    let row = written(step);
-    assert_eq!((row.round, row.attempts), (1, 14));
-    assert_eq!(row.state, State::Attempting { until: at(60) });
+    // Made long before the death, or just before it, and moved when it was dead. The last one is a late copy that came
+    // after the death, and was moved back much later.
+    for (made, sent) in [(-600, -4), (-6, -4), (-4, 40)] {
+        // The first receives may have been lost.
+        for receives in [1, 3] {
+            let row = written(meets_death(receives, Some(made), sent));
+            assert_eq!((row.round, row.attempts), (1, 14));
+            assert_eq!(row.state, State::Attempting { until: at(60) });
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_was_made_after_the_death_revives_nothing() {
+    for sent in [-4, -3, 20] {
+        let step = meets_death(1, Some(-4), sent);
+        assert_eq!(short(step), ("-", Begun::Dead { fresh: false }), "{sent}");
+    }
+}
+
+#[test]
+fn a_job_that_does_not_say_when_it_was_made_was_moved_back_if_it_is_young() {
+    assert_eq!(short(meets_death(1, None, -4)), ("attempting", Begun::Go));
+    for (receives, sent) in [(2, -4), (1, -6)] {
+        let step = meets_death(receives, None, sent);
+        assert_eq!(short(step), ("-", Begun::Dead { fresh: false }));
+    }
 }
 
 #[test]
 fn the_first_job_makes_the_row() {
-    let step = Delivery::begin(None, &job(), &about(), receipt(1, at(-1)), attempt());
+    let step = begin_any(None, receipt(1, at(-1)));
     let row = written(step);
     assert_eq!((row.round, row.attempts), (1, 1));
     assert_eq!(
@@ -220,6 +266,22 @@ fn what_has_used_up_its_attempts_is_dead_when_its_job_comes() {
 }
 
 #[test]
+fn what_is_found_dead_keeps_what_was_to_be_told() {
+    let used_up = Delivery {
+        round: 5,
+        ..row(State::Attempting { until: at(0) }, THEIRS)
+    };
+    let dead = written(begin(used_up.clone(), receipt(2, at(-1))));
+    assert_eq!(dead.content.as_deref(), Some("{}"));
+    let kept = Delivery {
+        content: Some("[]".to_owned()),
+        ..used_up
+    };
+    let dead = written(begin(kept, receipt(2, at(-1))));
+    assert_eq!(dead.content.as_deref(), Some("[]"));
+}
+
+#[test]
 fn what_was_taken_is_delivered_whoever_holds_the_lease() {
     let mut wanted = [("delivered", ()); 11];
     wanted[8].0 = "-";
@@ -255,6 +317,42 @@ fn only_who_holds_the_lease_fails_an_attempt() {
         ("-", Ended::Done),
     ];
     assert_each(|row| row.failed(&failure(), attempt()), wanted);
+}
+
+#[test]
+fn only_who_holds_the_lease_takes_an_attempt_back() {
+    let mut wanted = [
+        "queued",
+        "waiting",
+        "attempting",
+        "attempting",
+        "waiting",
+        "waiting",
+        "parked",
+        "parked",
+        "-",
+        "dead",
+        "-",
+    ]
+    .map(|state| (state, ()));
+    assert_each(|row| row.unmade(&names(&["b"]), attempt()), wanted);
+    // Where nobody took it there is nothing to note of another's.
+    for (index, wanted) in wanted.iter_mut().enumerate() {
+        wanted.0 = if index == 1 { "waiting" } else { "-" };
+    }
+    assert_each(|row| row.unmade(&names(&[]), attempt()), wanted);
+}
+
+#[test]
+fn an_attempt_that_was_taken_back_does_not_count_and_another_may_start_at_once() {
+    let ours = row(State::Attempting { until: at(50) }, OURS);
+    let unmade = written(ours.unmade(&names(&["b"]), attempt()));
+    assert_eq!((unmade.attempts, unmade.round), (12, 2));
+    assert_eq!(unmade.done, names(&["a", "b"]));
+    assert_eq!(
+        short(begin(unmade, receipt(2, at(-1)))),
+        ("attempting", Begun::Go)
+    );
 }
 
 #[test]
@@ -379,7 +477,7 @@ fn only_the_dead_are_redriven_and_with_a_fresh_set_of_attempts() {
     assert_each(|row| row.redriven(OURS, noon()), wanted);
     let row = written(row(State::Dead { at: at(-5) }, THEIRS).redriven(OURS, noon()));
     assert_eq!((row.round, row.attempts), (0, 13));
-    assert_eq!(row.overdue_at, at(60));
+    assert_eq!(row.overdue_at, at(900));
     // The same try again, its answer lost; and somebody else's.
     assert_eq!(short(row.clone().redriven(OURS, noon())), ("-", true));
     assert_eq!(short(row.redriven(THEIRS, noon())), ("-", false));
@@ -433,7 +531,7 @@ fn only_what_is_open_and_overdue_is_queued_again() {
 
 #[test]
 fn a_new_round_is_overdue_after_its_whole_schedule_and_some() {
-    let step = Delivery::begin(None, &job(), &about(), receipt(1, at(-1)), attempt());
+    let step = begin_any(None, receipt(1, at(-1)));
     // Four waits of 30 s, five leases of a minute, a quarter of an hour.
     assert_eq!(written(step).overdue_at, at(120 + 300 + 900));
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Surface;
 use crate::{
     app::{App, auth::Session},
-    domain::{Actor, Auditor, Error, Operator, TenantKey, UserId},
+    domain::{Actor, Auditor, Error, Observer, Operator, TenantKey, UserId},
     http::{
         request::{Request, single},
         wire::{ErrorBody, ErrorOut},
@@ -28,6 +28,10 @@ pub struct ChatApiOperator;
 /// The operator, or a tenant's server looking at its own failures.
 #[derive(Debug)]
 pub struct ChatApiAuditor;
+
+/// The operator, or a tenant's server looking at how its own things stand: no user is named.
+#[derive(Debug)]
+pub struct ChatApiObserver;
 
 const TRY_LATER: &str = "Rate limit exceeded. Try again in 60 seconds";
 const TWO_KEYS: &str = "Send X-API-Key once";
@@ -198,6 +202,30 @@ impl Surface for ChatApiAuditor {
             operator(app, headers, request).await.map(Auditor::Operator)
         } else {
             actor(app, headers, request).await.map(Auditor::Tenant)
+        }
+    }
+
+    fn envelope(error: &Error) -> impl Serialize {
+        envelope(error)
+    }
+}
+
+impl Surface for ChatApiObserver {
+    type Caller = Observer;
+    const NAME: &'static str = ChatApi::NAME;
+
+    async fn authenticate(
+        app: &App,
+        headers: &HeaderMap,
+        request: &Request,
+    ) -> Result<Observer, Error> {
+        if headers.contains_key("x-master-key") {
+            operator(app, headers, request)
+                .await
+                .map(Observer::Operator)
+        } else {
+            let session = session(app, headers, request).await?;
+            Ok(Observer::Tenant(app.tenant_key(&session)))
         }
     }
 

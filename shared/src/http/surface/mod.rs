@@ -7,7 +7,7 @@ use std::future::Future;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-pub use self::chatapi::{ChatApi, ChatApiAuditor, ChatApiOperator, ChatApiTenant};
+pub use self::chatapi::{ChatApi, ChatApiAuditor, ChatApiObserver, ChatApiOperator, ChatApiTenant};
 use super::request::Request;
 use crate::{app::App, domain::Error};
 

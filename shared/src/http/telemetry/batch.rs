@@ -36,6 +36,8 @@ pub struct Outcome {
     pub failed: usize,
     /// When its newest record was written.
     pub newest: Option<SystemTime>,
+    /// When its oldest job was sent. One that comes again is as old as it was.
+    pub oldest: Option<SystemTime>,
 }
 
 impl Observed {
@@ -67,6 +69,7 @@ impl Observed {
             failed = seldom(outcome.failed),
             duration_ms = millis(self.started),
             iterator_age_ms = outcome.newest.map(age),
+            oldest_job_ms = outcome.oldest.map(age),
             dynamodb_calls = self.usage.calls(),
             dynamodb_retries = Some(self.usage.retries()).filter(|retries| *retries > 0),
             throttles = Some(self.usage.throttles()).filter(|throttles| *throttles > 0),
@@ -75,6 +78,12 @@ impl Observed {
             "batch"
         );
     }
+}
+
+/// When the oldest of a queue's messages was sent, by their `SentTimestamp`s, of those that can be read.
+pub fn oldest_job<'a>(sent: impl Iterator<Item = &'a String>) -> Option<SystemTime> {
+    let millis = sent.filter_map(|millis| millis.parse().ok());
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis.min()?))
 }
 
 /// Whole milliseconds since `written`; 0 if our clock is behind the store's.

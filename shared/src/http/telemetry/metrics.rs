@@ -51,6 +51,7 @@ const MEASURES: [Measures; 2] = [
             ("put_aside", None),
             ("failed", None),
             ("iterator_age_ms", MILLISECONDS),
+            ("oldest_job_ms", MILLISECONDS),
             ("dynamodb_calls", None),
             ("write_units", None),
         ],

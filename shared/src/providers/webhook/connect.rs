@@ -6,6 +6,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,17 +15,23 @@ use hyper::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpStream, lookup_host},
+    sync::Semaphore,
     time::{Instant, timeout_at},
 };
 use tower::Service;
 
 use crate::domain::webhook::Targets;
 
+/// How many names are looked up at the same time. Each takes a thread of the runtime's until the system gives up, long after
+/// we have: names that hang must leave some.
+const LOOKUPS: usize = 64;
+
 /// Makes connections to what `targets` allow.
 #[derive(Debug, Clone)]
 pub(super) struct Checked {
     targets: Targets,
     patience: Duration,
+    lookups: Arc<Semaphore>,
 }
 
 /// Why there is no connection.
@@ -54,8 +61,12 @@ impl fmt::Display for Unreached {
 impl StdError for Unreached {}
 
 impl Checked {
-    pub(super) const fn new(targets: Targets, patience: Duration) -> Self {
-        Self { targets, patience }
+    pub(super) fn new(targets: Targets, patience: Duration) -> Self {
+        Self {
+            targets,
+            patience,
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        }
     }
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, Unreached> {
@@ -88,9 +99,20 @@ impl Checked {
         let found: Vec<_> = if let Ok(address) = host.parse::<IpAddr>() {
             vec![SocketAddr::new(address, port)]
         } else {
-            let found = timeout_at(end, lookup_host((host, port))).await;
+            let turn = Arc::clone(&self.lookups).acquire_owned();
+            let turn = timeout_at(end, turn).await;
+            let turn = turn.map_err(|_| Unreached::TimedOut)?;
+            let host = host.to_owned();
+            // By itself, so that it holds its turn for as long as it holds its thread.
+            let lookup = tokio::spawn(async move {
+                let _turn = turn;
+                let found = lookup_host((host, port)).await;
+                found.map(Iterator::collect::<Vec<_>>)
+            });
+            let found = timeout_at(end, lookup).await;
             let found = found.map_err(|_| Unreached::TimedOut)?;
-            found.map_err(|_| Unreached::NoHost)?.collect()
+            let found = found.map_err(|error| Unreached::Failed(io::Error::other(error)))?;
+            found.map_err(|_| Unreached::NoHost)?
         };
         if found.is_empty() {
             return Err(Unreached::NoHost);

@@ -126,14 +126,15 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`Refused`] for any other answer, and for none within the patience of this sender.
+    /// [`Refused`] for any other answer, and for none within the patience of this sender or by `until`.
     pub async fn post(
         &self,
         url: &EndpointUrl,
         secrets: &[Secret],
         what: &Outgoing<'_>,
+        until: Instant,
     ) -> Result<u16, Refused> {
-        let end = Instant::now() + self.patience.total;
+        let end = until.min(Instant::now() + self.patience.total);
         let request = self.request(url, secrets, what)?;
         let answer = match timeout_at(end, self.client.request(request)).await {
             Ok(Ok(answer)) => answer,

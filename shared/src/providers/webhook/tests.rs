@@ -36,8 +36,13 @@ fn sender(targets: Targets) -> Sender {
     Sender::trusting(RootCertStore::empty(), targets, Patience::default())
 }
 
+/// Later than any patience ends.
+fn far() -> Instant {
+    Instant::now() + Duration::from_mins(1)
+}
+
 async fn post(to: &EndpointUrl) -> Result<u16, Refused> {
-    sender(Targets::Any).post(to, &[], &what()).await
+    sender(Targets::Any).post(to, &[], &what(), far()).await
 }
 
 /// Reads a whole request.
@@ -97,7 +102,9 @@ async fn a_2xx_is_a_success() {
 async fn a_webhook_is_a_signed_post() {
     let (url, served) = answering(head("200 OK", "")).await;
     let secrets = [[1; 32], [2; 32]].map(Secret::from_entropy);
-    let sent = sender(Targets::Any).post(&url, &secrets, &what()).await;
+    let sent = sender(Targets::Any)
+        .post(&url, &secrets, &what(), far())
+        .await;
     assert_eq!(sent, Ok(200));
 
     let request = served.await.unwrap();
@@ -217,7 +224,10 @@ async fn an_answer_that_never_ends_ends_here() {
     };
     let sender = Sender::trusting(RootCertStore::empty(), Targets::Any, patience);
     let url = url(format!("http://{authority}/"));
-    assert_eq!(sender.post(&url, &[], &what()).await, Err(refused(500)));
+    assert_eq!(
+        sender.post(&url, &[], &what(), far()).await,
+        Err(refused(500))
+    );
     served.await.unwrap();
 }
 
@@ -234,7 +244,7 @@ where
     };
     let sender = Sender::trusting(RootCertStore::empty(), Targets::Any, patience);
     let url = url(format!("{scheme}://{authority}/"));
-    let refused = sender.post(&url, &[], &what()).await.unwrap_err();
+    let refused = sender.post(&url, &[], &what(), far()).await.unwrap_err();
     assert_eq!(refused, Refused::new(refused.reason.clone()));
     refused.reason
 }
@@ -278,7 +288,7 @@ async fn a_receiver_that_does_not_take_the_connection_is_given_up() {
     };
     let sender = Sender::trusting(RootCertStore::empty(), Targets::Any, patience);
     let sent = sender
-        .post(&url(format!("http://{address}/")), &[], &what())
+        .post(&url(format!("http://{address}/")), &[], &what(), far())
         .await;
     assert_eq!(sent, Err(Refused::new("connection timeout")));
 }
@@ -391,7 +401,7 @@ async fn a_receiver_with_a_trusted_certificate_is_told() {
     let (port, roots) = behind_tls().await;
     let sender = Sender::trusting(roots, Targets::Any, Patience::default());
     let url = url(format!("https://localhost:{port}/"));
-    assert_eq!(sender.post(&url, &[], &what()).await, Ok(200));
+    assert_eq!(sender.post(&url, &[], &what(), far()).await, Ok(200));
 }
 
 #[tokio::test]
@@ -408,7 +418,7 @@ async fn a_certificate_for_another_name_is_a_tls_error() {
     let (port, roots) = behind_tls().await;
     let sender = Sender::trusting(roots, Targets::Any, Patience::default());
     let url = url(format!("https://127.0.0.1:{port}/"));
-    let error = sender.post(&url, &[], &what()).await.unwrap_err();
+    let error = sender.post(&url, &[], &what(), far()).await.unwrap_err();
     assert_eq!(error, Refused::new("TLS error"));
 }
 
@@ -417,7 +427,9 @@ async fn a_name_of_this_machine_is_not_connected_to() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let url = url(format!("https://localhost:{port}/"));
-    let sent = sender(Targets::Public).post(&url, &[], &what()).await;
+    let sent = sender(Targets::Public)
+        .post(&url, &[], &what(), far())
+        .await;
     assert_eq!(sent, Err(Refused::new("address is not allowed")));
     let visitor = std::future::poll_fn(|cx| listener.poll_accept(cx).map(drop));
     tokio::select! {
@@ -435,7 +447,7 @@ async fn what_was_allowed_when_it_was_stored_is_checked_again() {
         "https://[::1]/",
     ] {
         let sent = sender(Targets::Public)
-            .post(&url(stored), &[], &what())
+            .post(&url(stored), &[], &what(), far())
             .await;
         assert_eq!(
             sent,
@@ -455,7 +467,7 @@ async fn a_connection_is_used_again() {
     let (sender, url) = (sender(Targets::Any), url(format!("http://{authority}/")));
     // There is one to be had.
     for _ in 0..2 {
-        assert_eq!(sender.post(&url, &[], &what()).await, Ok(200));
+        assert_eq!(sender.post(&url, &[], &what(), far()).await, Ok(200));
     }
     served.await.unwrap();
 }

@@ -15,13 +15,18 @@ use crate::{
         Backoff,
         aws::fault,
         item::{Item, NewItem, Read, s},
+        paging::count,
     },
 };
 
 /// How many partitions the dead of a tenant are spread over.
-pub const TENANT_SHARDS: u8 = 4;
-/// How many partitions the open deliveries of all tenants are spread over.
-pub const OPEN_SHARDS: u8 = 8;
+const TENANT_SHARDS: u8 = 4;
+/// How many partitions the open deliveries of all tenants are spread over. Each attempt writes to one, and a partition takes
+/// 1,000 writes a second. Fewer would leave rows behind that nobody looks after.
+pub const OPEN_SHARDS: u8 = 64;
+/// How many of the open deliveries of a shard are looked at for the oldest: they are listed by when they are due, and a
+/// tenant that asks often should not read others' backlog each time.
+const LOOKED_AT: usize = 100;
 /// Sorts after every time.
 const NEWEST: &str = "9";
 /// All of a row but what was to be told, which can be large.
@@ -61,9 +66,51 @@ pub struct Filter {
     pub newer_than: Option<Timestamp>,
 }
 
-/// Where a list of the dead goes on.
+/// Where a list of deliveries goes on.
 #[derive(Debug)]
 pub struct Onward(Item);
+
+/// How far all the dead of a tenant were looked through: the shards before this one, and of this one all up to a
+/// `dead_at`, if any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    shard: u8,
+    after: Option<String>,
+}
+
+impl Place {
+    /// The beginning of `shard`, if there is such a one.
+    pub fn of(shard: u8) -> Option<Self> {
+        let after = None;
+        (shard < TENANT_SHARDS).then_some(Self { shard, after })
+    }
+
+    /// The beginning of the next shard, if there is one.
+    fn beyond(&self) -> Option<Self> {
+        Self::of(self.shard + 1)
+    }
+
+    /// Reads what [`Place::cursor`] wrote.
+    pub fn parse(Cursor(text): &Cursor) -> Result<Self, Error> {
+        let (shard, after) = text.split_once('#').ok_or_else(Cursor::invalid)?;
+        let place = shard.parse().ok().and_then(Self::of);
+        let place = place.ok_or_else(Cursor::invalid)?;
+        if after.is_empty() {
+            return Ok(place);
+        }
+        let after = position(&Cursor(after.to_owned()))?.to_owned();
+        Ok(Self {
+            after: Some(after),
+            ..place
+        })
+    }
+
+    /// The same for a client, who sends it back.
+    pub fn cursor(&self) -> Cursor {
+        let after = self.after.as_deref().unwrap_or_default();
+        Cursor(format!("{}#{after}", self.shard))
+    }
+}
 
 impl DeliveryStore {
     /// A tenant's dead letters, newest first, after `after`.
@@ -123,16 +170,15 @@ impl DeliveryStore {
         }
     }
 
-    /// The dead of one shard of a tenant that `filter` means, oldest first, and where to go on: at most `limit`,
-    /// and fewer or none where others are not meant.
+    /// The dead of a tenant that `filter` means, from `place` on, oldest first in each shard, and where to go on: at most
+    /// `limit`, and fewer or none where others are not meant.
     pub async fn dead_of(
         &self,
         tenant: TenantId,
-        shard: u8,
+        place: &Place,
         filter: &Filter,
         limit: usize,
-        start: Option<Onward>,
-    ) -> Result<(Vec<Row>, Option<Onward>), Error> {
+    ) -> Result<(Vec<Row>, Option<Place>), Error> {
         let from = filter
             .newer_than
             .map_or_else(String::new, |at| at.plus_micros(1).to_string());
@@ -140,12 +186,19 @@ impl DeliveryStore {
             .older_than
             .map_or_else(|| NEWEST.to_owned(), |at| at.to_string());
         // An empty string is no key.
-        let from = if from.is_empty() { "0" } else { &from };
-        if from > to.as_str() {
-            return Ok((Vec::new(), None));
+        let from = if from.is_empty() {
+            "0".to_owned()
+        } else {
+            from
+        };
+        // Ids are of one length: nothing is between one that was seen and this.
+        let seen = place.after.as_ref().map(|after| format!("{after}!"));
+        let from = seen.map_or(from.clone(), |seen| from.max(seen));
+        if from > to {
+            return Ok((Vec::new(), place.beyond()));
         }
         let mut query = self
-            .list(&format!("{tenant}#{shard}"), limit)
+            .list(&format!("{tenant}#{}", place.shard), limit)
             .key_condition_expression("dead_shard = :shard AND dead_at BETWEEN :from AND :to")
             .expression_attribute_values(":from", s(from))
             .expression_attribute_values(":to", s(to));
@@ -165,7 +218,15 @@ impl DeliveryStore {
         if !wanted.is_empty() {
             query = query.filter_expression(wanted.join(" AND "));
         }
-        self.rows_of(query, start).await
+        let (rows, next) = self.rows_of(query, None).await?;
+        let next = match next {
+            None => place.beyond(),
+            Some(Onward(key)) => Some(Place {
+                shard: place.shard,
+                after: Some(key.text("dead_at")?.to_owned()),
+            }),
+        };
+        Ok((rows, next))
     }
 
     /// Open deliveries of one shard that should have ended before `now`, the longest overdue first, and where to
@@ -182,6 +243,43 @@ impl DeliveryStore {
             .key_condition_expression("dead_shard = :shard AND dead_at < :now")
             .expression_attribute_values(":now", s(now));
         self.rows_of(query, start).await
+    }
+
+    /// How many dead letters a tenant has.
+    pub async fn count_dead(&self, tenant: TenantId) -> Result<u64, Error> {
+        let shards = (0..TENANT_SHARDS).map(|shard| {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name("dead")
+                .key_condition_expression("dead_shard = :shard")
+                .expression_attribute_values(":shard", s(format!("{tenant}#{shard}")));
+            count(query, &self.table)
+        });
+        Ok(try_join_all(shards).await?.into_iter().sum())
+    }
+
+    /// When the oldest open delivery was made, of `tenant` or of all: of those that are due first, up to
+    /// 100 of each shard.
+    pub async fn oldest_open(&self, tenant: Option<TenantId>) -> Result<Option<Timestamp>, Error> {
+        let shards = (0..OPEN_SHARDS).map(|shard| async move {
+            let query = self
+                .list(&format!("open#{shard}"), LOOKED_AT)
+                .key_condition_expression("dead_shard = :shard")
+                .projection_expression("created_at");
+            let query = match tenant {
+                None => query,
+                Some(tenant) => query
+                    .filter_expression("begins_with(pk, :tenant)")
+                    .expression_attribute_values(":tenant", s(format!("{tenant}#"))),
+            };
+            let page = query.send().await.map_err(fault(&self.table))?;
+            let made = page.items.unwrap_or_default().into_iter();
+            made.map(|item| item.parse::<Timestamp>("created_at"))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        Ok(try_join_all(shards).await?.into_iter().flatten().min())
     }
 
     /// Whole rows, so that they can be written as they are.

@@ -6,7 +6,7 @@
 //!
 //! The sparse index `dead` lists what needs somebody. The dead of a tenant are under `tenant#0` … `tenant#3`, by the
 //! delivery's id, so that a tenant whose endpoint is down does not heat one partition, with `dead_at` =
-//! `last_attempt_at#dlv_…`, so that it is unique. The open ones of all tenants are under `open#0` … `open#7`, with
+//! `last_attempt_at#dlv_…`, so that it is unique. The open ones of all tenants are under `open#0` … `open#63`, with
 //! `dead_at` = `overdue_at#dlv_…`. The index `by_subject` lists the deliveries of one message, notification or event:
 //! `subject` is `tenant#msg_…` and so on.
 //!
@@ -16,7 +16,7 @@
 mod listing;
 mod row;
 
-pub use self::listing::{Filter, OPEN_SHARDS, TENANT_SHARDS};
+pub use self::listing::{Filter, OPEN_SHARDS, Place};
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::domain::{
     DeliveryId, Error, TenantId, Timestamp,
-    delivery::{About, Attempt, Begun, Delivery, Ended, Failure, Job, Receipt, Step},
+    delivery::{Attempt, Begun, Delivery, Ended, Failure, Job, Receipt, Step, Telling},
 };
 
 /// The `deliveries` table.
@@ -74,12 +74,12 @@ impl DeliveryStore {
         &self,
         known: Option<Row>,
         job: &Job,
-        about: &About,
+        telling: Telling<'_>,
         receipt: Receipt,
         attempt: Attempt,
         race: &mut Backoff,
     ) -> Result<(Begun, Row), Error> {
-        let rule = |known| Ok(Delivery::begin(known, job, about, receipt, attempt));
+        let rule = |known| Ok(Delivery::begin(known, job, telling, receipt, attempt));
         self.step(known, rule, race).await
     }
 
@@ -107,6 +107,18 @@ impl DeliveryStore {
         self.step(Some(row), rule, race)
             .await
             .map(|(ended, _)| ended)
+    }
+
+    /// Notes that `attempt` at the delivery of `row` came to nothing: [`Delivery::unmade`].
+    pub async fn unmade(
+        &self,
+        row: Row,
+        took: &BTreeSet<String>,
+        attempt: Attempt,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let rule = |known| Ok(there(known)?.unmade(took, attempt));
+        self.step(Some(row), rule, race).await.map(|((), _)| ())
     }
 
     /// Gives a dead delivery a fresh set of attempts: [`Delivery::redriven`]. Its job is sent after that.

@@ -31,6 +31,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
         ("/admin/tenants", "GET, POST"),
         ("/admin/tenants/tenant_1", "GET, PATCH"),
         ("/admin/tenants/tenant_1/keys/rotate", "POST"),
+        ("/metrics", "GET"),
         ("/openapi.json", "GET"),
         ("/docs", "GET"),
     ];

@@ -66,7 +66,9 @@ impl Stage {
             body: "{}",
         };
         let endpoint = self.endpoint().await;
-        self.app.post_to(&endpoint, &what, &moment).await.unwrap()
+        let until = moment.deadline;
+        let posted = self.app.post_to(&endpoint, &what, until, &moment).await;
+        posted.unwrap()
     }
 
     /// Fails it `seconds` after the beginning.
@@ -194,7 +196,9 @@ async fn an_endpoint_is_paused_once_however_many_attempts_fail_at_once() {
                 event: EventType::MessageCreated,
                 body: "{}",
             };
-            app.post_to(&endpoint, &what, &moment).await.unwrap()
+            let until = moment.deadline;
+            let posted = app.post_to(&endpoint, &what, until, &moment).await;
+            posted.unwrap()
         });
     }
     for outcome in attempts.join_all().await {
