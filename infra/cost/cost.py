@@ -37,6 +37,7 @@ EVENT_BYTES = 26  # what CloudWatch Logs adds to each line
 ROOMS_PER_BATCH = 10  # how many rooms a batch of the stream is about
 JOBS_PER_BATCH = 10  # how many jobs a request to SQS and an invocation are about
 RECEIVER_MS = 100.0  # how long a webhook's receiver takes to answer
+MODEL_MS = 2000.0  # how long an agent's model takes to answer
 POLLS = 5 * 3 * 60 * 24 * 30  # a month, of one idle queue: Lambda has five pollers, each asks every 20 s
 
 # What is not measured yet: a batch of jobs takes as much CPU as its jobs would as requests, and logs a line as heads does.
@@ -45,6 +46,8 @@ ASSUMED = {
     "deliver_of_10": {"like": "notify", "times": JOBS_PER_BATCH},
     "fanout_of_10": {"like": "heads_of_10_rooms", "times": 1},
     "reconcile": {"like": "notify", "times": 1},
+    # Its request and answer are read and written thrice: ours, the provider's, and the log's.
+    "say": {"like": "send", "times": 4},
 }
 
 ACCESS_LOG = {  # what stands in a line of the access log
@@ -132,13 +135,13 @@ def request():
     return Cost(api=API, logs=(len(line) + EVENT_BYTES) * LOGGED)
 
 
-def ours(function, operation):
+def ours(function, operation, waits_ms=0.0):
     """A request as it is served here: the key is remembered, the rate's bucket is charged once for many."""
     budget, charge = BUDGETS[operation], BUDGETS["charge"]
     share = 1 / charge["requests"]
     return (
         request()
-        + invocation(function, operation, budget["round_trips"] + charge["round_trips"] * share)
+        + invocation(function, operation, budget["round_trips"] + charge["round_trips"] * share, waits_ms)
         + units(budget["write_units"] + charge["write_units"] * share, budget["read_units"])
     )
 
@@ -223,7 +226,7 @@ def fixed():
     queries = OPERATIONS.count("SELECT SUM")
     functions = TEMPLATE.count("Type: AWS::Serverless::Function")
     # Of a batch or a run, at most.
-    batches = {"Heads": 7, "Fanout": 8, "Live": 7, "Deliver": 10, "Reconcile": 6}
+    batches = {"Heads": 7, "Fanout": 8, "Live": 7, "Deliver": 10, "Reconcile": 6, "Sweep": 7}
     # Five of each request and four of rare ones for the functions of the API.
     metrics = (functions - len(batches)) * 9 + sum(batches.values())
     polled = len(re.findall(r"^ +Type: SQS$", TEMPLATE, re.MULTILINE))
@@ -234,6 +237,7 @@ def fixed():
         ["alarms (`Watch`)", f"{alarms}, over {series + queries} series or more", f"{(series + queries) * ALARM:.2f}"],
         ["the topic's key (`Watch`)", "1", f"{KEY:.2f}"],
         ["the secrets of the master key and of sealing", "2", f"{2 * SECRET:.2f}"],
+        ["the key of providers' keys", "1", f"{KEY:.2f}"],
         ["metrics of our own", f"at most {metrics}, those of idle functions not", f"{metrics * METRIC:.2f}"],
         ["dashboard", "1 of the 3 that are free", "0.00"],
         ["asking empty queues", f"{polled}, by Lambda", f"{polled * POLLS * QUEUED:.2f}"],
@@ -249,6 +253,8 @@ def document():
         lines.append(["… naive", *parts(there)])
         compared.append((name, here.total, there.total))
     lines += [[name, *parts(cost)] for name, cost in told()]
+    answer = ours("Chats", "say", MODEL_MS)
+    lines.append(["a message answered by an agent", *parts(answer)])
     used = [["operation", "memory MB", "CPU ms", "round trips", "billed ms", "write units", "read units", "bytes of log"]]
     for operation, function in (("send", "Messages"), ("read_50", "Messages"), ("ack", "Acks"), ("notify", "Notify")):
         budget, measured = BUDGETS[operation], MEASURED[operation]
@@ -297,6 +303,19 @@ def document():
                 f"({MEASURED[measured]['log_bytes']})",
             ]
         )
+    budget = BUDGETS["say"]
+    used.append(
+        [
+            "`say`, and the model's 2 s",
+            str(memory("Chats")),
+            f"({MEASURED['say']['cpu_ms']:.2f})",
+            str(budget["round_trips"]),
+            f"{milliseconds('Chats', 'say', budget['round_trips']) + MODEL_MS:.0f}",
+            f"{budget['write_units']:g}",
+            f"{budget['read_units']:g}",
+            f"({MEASURED['say']['log_bytes']})",
+        ]
+    )
     shares = ", ".join(f"{name} {100 * here / there:.0f} %" for name, here, there in compared)
     page = rows()[1][1]
     return f"""<!-- Written by infra/cost/cost.py; not to be edited. -->
@@ -315,6 +334,8 @@ discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a m
   memory and logs are assumed. Of its price ours costs: {shares}.
 - **Told** is what comes on top for each recipient: jobs of the queues ten at a time, DynamoDB, and the frame to the socket. What a million webhooks send to the
   internet, and a connection's minutes ($0.25 a million), are not in it. A receiver is taken to answer in {RECEIVER_MS:g} ms, and ten are waited for at once. A retry costs as much again.
+- **Answered by an agent** is the question, its answer and the count of its tokens, without what the model itself costs, which is far more. The model is taken to answer in
+  {MODEL_MS / 1000:g} s, which the function waits for: that is most of it. With an `Idempotency-Key` it is ${dollars(units(BUDGETS["say_with_key"]["write_units"] - BUDGETS["say"]["write_units"], 0).total)} a million more; streamed from the function's URL, ${dollars(API)} less.
 - What is counted (`GET /metrics`) costs each busy function a write for each tenant in five seconds.
 - An `Idempotency-Key` makes a send a transaction with its marker: {BUDGETS["send_with_key"]["write_units"]:g} write units instead of {BUDGETS["send"]["write_units"]:g}, ${dollars(units(BUDGETS["send_with_key"]["write_units"] - BUDGETS["send"]["write_units"], 0).total)} a million more.
 - Not included: what is stored ($0.25 a GB and month, and $0.20 for its backups; a short message takes about 0.4 KB), logs kept ($0.03 a GB and month), traffic

@@ -16,10 +16,13 @@ use parlance_local::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{
-    Client, Response, Tenant,
-    faults::{Cost, Meter},
-    tenant, world,
+use crate::{
+    kodey::{Team, door, team},
+    support::{
+        Client, Response, Tenant,
+        faults::{Cost, Meter},
+        tenant, world,
+    },
 };
 
 /// How many messages the room has.
@@ -105,6 +108,26 @@ async fn a_warm_function_authenticates_and_charges_without_a_call() {
         assert!(refused.header("x-ratelimit-remaining").is_some());
     }
     assert_eq!(metered.meter.take(), Cost::default());
+}
+
+#[tokio::test]
+async fn a_warm_function_knows_a_teams_keys_and_charges_them_without_a_call() {
+    let team = team().await;
+    let meter = Meter::default();
+    let warm = door(&world().await.another(|client| meter.meter(client)));
+    let team = team.at(&warm);
+    for client in [&team.sk, &team.pk] {
+        assert_eq!(client.get("/chat").await.status, 200);
+        // The key and the profile, the share of the budget, and once an hour the note that it is used.
+        assert_eq!(
+            meter.take().operations,
+            ["GetItem", "GetItem", "UpdateItem", "UpdateItem"]
+        );
+        for _ in 0..10 {
+            assert_eq!(client.get("/chat").await.status, 200);
+        }
+        assert_eq!(meter.take(), Cost::default());
+    }
 }
 
 #[tokio::test]
@@ -348,4 +371,84 @@ async fn a_budget_is_charged_by_one_write_for_many_requests() {
     }
     refused().await;
     assert_cost(&meter.take(), "charge");
+}
+
+/// A chat in a process whose calls are counted, which knows the team's key and the chat's agent, and has leased its
+/// budget.
+struct Chatting {
+    team: Team,
+    meter: Meter,
+    /// Where something is said in it. It holds a question and an answer.
+    log: String,
+}
+
+async fn chatting() -> Chatting {
+    let team = team().await;
+    let meter = Meter::default();
+    let world = world().await.another(|client| meter.meter(client));
+    let team = team.at(&world);
+    let body = json!({ "agentId": "chat", "userId": "ann" });
+    let chat = team.sk.post("/chat", &body).await.text("id");
+    let log = format!("/chat/{chat}/message");
+    let said = team.sk.post(&log, &hello()).await;
+    assert_eq!(said.status, 200, "{}", said.raw);
+    meter.take();
+    Chatting { team, meter, log }
+}
+
+impl Chatting {
+    /// What came of a request, which must succeed.
+    #[track_caller]
+    fn cost(&self, response: &Response) -> Cost {
+        assert!(response.status < 300, "{}", response.raw);
+        self.meter.take()
+    }
+}
+
+#[tokio::test]
+async fn making_a_chat_costs_one_round_trip() {
+    let chatting = chatting().await;
+    let body = json!({ "agentId": "chat", "userId": "ann" });
+    let made = chatting.team.sk.post("/chat", &body).await;
+    // The head and its three places in lists.
+    assert_cost(&chatting.cost(&made), "chat");
+}
+
+#[tokio::test]
+async fn an_answered_send_costs_three_round_trips() {
+    let chatting = chatting().await;
+    let said = chatting.team.sk.post(&chatting.log, &hello()).await;
+    // Head and window; question and check of the head; answer, question, head, and two counts of its use.
+    assert_cost(&chatting.cost(&said), "say");
+}
+
+#[tokio::test]
+async fn an_answered_send_with_a_key_costs_three_round_trips() {
+    let chatting = chatting().await;
+    let once = chatting.team.sk.clone().with("idempotency-key", "once");
+    let said = once.post(&chatting.log, &hello()).await;
+    assert_cost(&chatting.cost(&said), "say_with_key");
+}
+
+#[tokio::test]
+async fn showing_a_chat_costs_one_round_trip() {
+    let chatting = chatting().await;
+    let shown = chatting.team.sk.get(&chatting.log).await;
+    assert_cost(&chatting.cost(&shown), "read_chat");
+}
+
+#[tokio::test]
+async fn listing_chats_costs_one_round_trip() {
+    let chatting = chatting().await;
+    let listed = chatting.team.sk.get("/chat?userId=ann").await;
+    assert_cost(&chatting.cost(&listed), "list_chats");
+}
+
+#[tokio::test]
+async fn deleting_a_chat_costs_two_round_trips() {
+    let chatting = chatting().await;
+    let chat = chatting.log.trim_end_matches("/message");
+    let deleted = chatting.team.sk.delete(chat).await;
+    // The head is read to know its lists; head, three places and the event.
+    assert_cost(&chatting.cost(&deleted), "delete_chat");
 }

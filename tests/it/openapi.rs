@@ -13,7 +13,7 @@ const FILE: &str = concat!(
 );
 
 /// What the functions say of themselves, in one document.
-fn document() -> Value {
+pub fn document() -> Value {
     let mut document = rooms::Doc::openapi();
     for part in [
         messages::Doc::openapi(),
@@ -23,6 +23,9 @@ fn document() -> Value {
         sockets::Doc::openapi(),
         health::Doc::openapi(),
         admin::Doc::openapi(),
+        keys::Doc::openapi(),
+        chats::Doc::openapi(),
+        agents::Doc::openapi(),
     ] {
         document.merge(part);
     }
@@ -31,13 +34,15 @@ fn document() -> Value {
     document["info"] = json!({
         "title": "Parlance",
         "version": env!("CARGO_PKG_VERSION"),
-        "description": "The ChatAPI dialect. Every answer carries `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, and names its request in `X-Request-Id`. Errors have one shape; `error.code` says which it is.",
+        "description": "The ChatAPI dialect, and the Kodey dialect of `/chat` and `/agent`. Every answer carries `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, and names its request in `X-Request-Id`. Errors have one shape in each; `error.code` says which it is, or `error` in Kodey's.",
         "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
     });
     document["components"]["securitySchemes"] = json!({
         "api_key": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The tenant's key." },
         "user_id": { "type": "apiKey", "in": "header", "name": "X-User-Id", "description": "The user for whom the call is made: 1 to 128 visible ASCII characters." },
         "master_key": { "type": "apiKey", "in": "header", "name": "X-Master-Key", "description": "The operator's key." },
+        "publishable_key": { "type": "apiKey", "in": "header", "name": "x-api-key", "description": "A team's key for browsers, `pk_live_…`." },
+        "secret_key": { "type": "apiKey", "in": "header", "name": "x-api-key", "description": "A team's key for servers, `sk_live_…`." },
     });
     document["tags"] = json!(
         [
@@ -47,6 +52,8 @@ fn document() -> Value {
             "Notifications",
             "Webhooks",
             "Live",
+            "Chats",
+            "Agents",
             "Health & Monitoring",
             "Admin"
         ]
@@ -61,6 +68,8 @@ fn document() -> Value {
     for error in ["401", "413", "429", "500", "503"] {
         add_common(&mut document, error);
     }
+    // Otherwise it would depend on which crates are linked: one of them asks for maps that keep their order.
+    document.sort_all_objects();
     document
 }
 
@@ -113,13 +122,20 @@ fn add_common(document: &mut Value, status: &str) {
             "Service temporarily unavailable. Send the same request again",
         ),
     };
-    let answer = json!({
-        "description": description,
-        "content": { "application/json": {
-            "schema": { "$ref": "#/components/schemas/ErrorOut" },
-            "example": { "success": false, "error": { "code": code, "message": message } },
-        } },
-    });
+    let answer = |schema: &str, example: Value| {
+        json!({
+            "description": description,
+            "content": { "application/json": {
+                "schema": { "$ref": format!("#/components/schemas/{schema}") },
+                "example": example,
+            } },
+        })
+    };
+    let chatapi = answer(
+        "ErrorOut",
+        json!({ "success": false, "error": { "code": code, "message": message } }),
+    );
+    let kodey = answer("KodeyErrorOut", kodey(status, message));
     for (path, operations) in document["paths"].as_object_mut().unwrap() {
         for operation in operations.as_object_mut().unwrap().values_mut() {
             let is_public = path == "/health";
@@ -131,9 +147,30 @@ fn add_common(document: &mut Value, status: &str) {
                 _ => true,
             };
             if applies {
+                let answer = if is_kodey(path) { &kodey } else { &chatapi };
                 responses.entry(status).or_insert_with(|| answer.clone());
             }
         }
+    }
+}
+
+/// Whether `path` is of the Kodey dialect.
+pub fn is_kodey(path: &str) -> bool {
+    matches!(path.split('/').nth(1), Some("chat" | "agent"))
+}
+
+/// An error of the Kodey dialect with `status`, in whose place ChatAPI says `message`.
+fn kodey(status: &str, message: &str) -> Value {
+    match status {
+        "401" => json!({ "message": "Unauthorized: Invalid API key." }),
+        "413" => json!({ "error": "Payload Too Large", "message": message, "field": "body" }),
+        "429" => json!({
+            "error": "Too Many Requests",
+            "message": "Rate limit exceeded. Please retry after 60 seconds.",
+            "retryAfter": 60,
+        }),
+        "500" => json!({ "error": "Internal Server Error", "message": message }),
+        _ => json!({ "error": "Service Unavailable", "message": message }),
     }
 }
 
@@ -175,14 +212,19 @@ fn every_operation_has_a_summary_and_a_response() {
     }
 }
 
-/// The paths that `functions/*/src/lib.rs` route, read from the source: axum does not tell.
+/// The paths that `functions/*/src/*.rs` route, read from the source: axum does not tell.
 fn routed() -> BTreeSet<String> {
     let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../functions");
     let mut paths = BTreeSet::new();
     for function in fs::read_dir(functions).unwrap() {
-        let source = fs::read_to_string(function.unwrap().path().join("src/lib.rs")).unwrap();
-        for rest in source.split(".route(").skip(1) {
-            paths.insert(rest.split('"').nth(1).unwrap().to_owned());
+        for file in fs::read_dir(function.unwrap().path().join("src")).unwrap() {
+            let file = file.unwrap().path();
+            if file.extension().is_some_and(|extension| extension == "rs") {
+                let source = fs::read_to_string(file).unwrap();
+                for rest in source.split(".route(").skip(1) {
+                    paths.insert(rest.split('"').nth(1).unwrap().to_owned());
+                }
+            }
         }
     }
     paths

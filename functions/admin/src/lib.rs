@@ -2,6 +2,7 @@
 //! its own.
 
 mod metrics;
+mod model_usage;
 mod wire;
 
 use axum::{
@@ -23,6 +24,7 @@ use parlance::{
 
 use self::{
     metrics::{Format, MetricsOut},
+    model_usage::{ModelUsageOut, days},
     wire::{
         DeadLetters, DiscardIn, Discarded, KeyIssued, RedriveIn, Redriven, TenantCreated, TenantIn,
         TenantOut, TenantPatchIn,
@@ -40,6 +42,7 @@ pub fn routes() -> Router<App> {
         .route("/admin/tenants", post(create).get(list))
         .route("/admin/tenants/{tenant_id}", get(one).patch(change))
         .route("/admin/tenants/{tenant_id}/keys/rotate", post(rotate))
+        .route("/admin/tenants/{tenant_id}/model-usage", get(usage))
         .route("/metrics", get(stand))
 }
 
@@ -54,6 +57,7 @@ pub fn routes() -> Router<App> {
     one,
     change,
     rotate,
+    usage,
     stand
 ))]
 pub struct Doc;
@@ -306,6 +310,50 @@ async fn rotate(
         .rotate_key(&operator, id, key, overlap, once.as_ref(), &moment)
         .await?;
     Ok(Show::created(KeyIssued::from(&issued)))
+}
+
+/// Get what models were used for
+///
+/// By day (UTC), agent and model: of the key's own tenant, with `X-Master-Key` of any. Each answer is counted once.
+#[utoipa::path(
+    get,
+    path = "/admin/tenants/{tenant_id}/model-usage",
+    tag = "Admin",
+    security(("master_key" = []), ("api_key" = [])),
+    params(
+        ("tenant_id" = String, Path),
+        ("from" = Option<String>, Query, description = "The first day, such as 2025-12-01; 29 days before the last, if left out"),
+        ("to" = Option<String>, Query, description = "The last day; today, if left out"),
+        ("limit" = Option<u64>, Query, description = "1 to 100, default 50"),
+        ("cursor" = Option<String>, Query, description = "From the Link header of the page before"),
+    ),
+    responses(
+        (status = 200, description = "What was used, oldest first", body = Vec<ModelUsageOut>),
+        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
+        (status = 404, description = "No such tenant, or not the key's own", body = ErrorOut),
+    ),
+)]
+async fn usage(
+    State(app): State<App>,
+    Caller(observer): Caller<ChatApiObserver>,
+    Path(tenant): Path<TenantId>,
+    Now(moment): Now,
+    params: Params,
+) -> Reply<Vec<ModelUsageOut>> {
+    let (from, to) = days(&params, moment.now)?;
+    let limit = params.limit(Slice::MAX_LIMIT)?;
+    let after = params.cursor()?;
+    let page = app
+        .model_usage(&observer, tenant, (from, to), limit, after.as_ref())
+        .await?;
+    let link = [
+        ("from", from.to_string()),
+        ("to", to.to_string()),
+        ("limit", limit.to_string()),
+    ];
+    let show = Show::ok(page.items.iter().map(ModelUsageOut::from).collect());
+    let path = format!("/admin/tenants/{tenant}/model-usage");
+    Ok(show.next(&path, &link, page.next.as_ref()))
 }
 
 /// Get metrics

@@ -8,7 +8,10 @@ use parlance::{
         Error, TenantId, Timestamp,
         delivery::{Delivery, Reason, Subject},
         subscription::Topic,
-        tenant::{RateLimit, RetryPatch, RetrySchedule, Tenant, TenantPatch},
+        tenant::{
+            CapChange, ListScope, RateLimit, RetryPatch, RetrySchedule, Tenant, TenantPatch,
+            TokenCap,
+        },
         text::Name,
     },
     http::{
@@ -16,7 +19,7 @@ use parlance::{
         reply::{cursor, shown},
     },
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// A tenant to create.
@@ -48,6 +51,12 @@ pub(crate) struct TenantCreated {
     #[schema(example = 100)]
     rate_limit: u32,
     retry: RetryOut,
+    /// Whose chats its publishable keys show: `user`, or `team` for all.
+    #[schema(example = "user")]
+    publishable_list_scope: &'static str,
+    /// How many tokens of language models it may use in a month (UTC); `null` for as many as it likes.
+    #[schema(example = json!(null))]
+    monthly_token_cap: Option<u64>,
     #[schema(example = "2025-12-13T12:00:00.000000Z", format = "date-time")]
     created_at: String,
 }
@@ -60,6 +69,8 @@ impl From<&NewTenant> for TenantCreated {
             name: new.tenant.name.as_str().to_owned(),
             rate_limit: new.tenant.rate_limit.per_second(),
             retry: RetryOut::from(new.tenant.retry),
+            publishable_list_scope: new.tenant.list_scope.name(),
+            monthly_token_cap: new.tenant.token_cap.map(TokenCap::tokens),
             created_at: new.tenant.created_at.to_string(),
         }
     }
@@ -76,6 +87,12 @@ pub(crate) struct TenantOut {
     #[schema(example = 100)]
     rate_limit: u32,
     retry: RetryOut,
+    /// Whose chats its publishable keys show: `user`, or `team` for all.
+    #[schema(example = "user")]
+    publishable_list_scope: &'static str,
+    /// How many tokens of language models it may use in a month (UTC); `null` for as many as it likes.
+    #[schema(example = json!(null))]
+    monthly_token_cap: Option<u64>,
     #[schema(example = "2025-12-13T12:00:00.000000Z", format = "date-time")]
     created_at: String,
 }
@@ -111,6 +128,8 @@ impl From<&Tenant> for TenantOut {
             name: tenant.name.as_str().to_owned(),
             rate_limit: tenant.rate_limit.per_second(),
             retry: RetryOut::from(tenant.retry),
+            publishable_list_scope: tenant.list_scope.name(),
+            monthly_token_cap: tenant.token_cap.map(TokenCap::tokens),
             created_at: tenant.created_at.to_string(),
         }
     }
@@ -127,6 +146,38 @@ pub(crate) struct TenantPatchIn {
     rate_limit: Option<i64>,
     #[schema(value_type = Option<RetryIn>)]
     retry: Option<Object<RetryIn>>,
+    /// Whose chats its publishable keys show, unless they are made for one user: `user` for those of the user who is named, and
+    /// chats whose id is known; `team` for all.
+    #[schema(example = "user")]
+    publishable_list_scope: Option<String>,
+    /// How many tokens of language models it may use in a month (UTC), 1 to 1,000,000,000,000; `null` for as many as it likes.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, example = 1_000_000, minimum = 1, maximum = 1_000_000_000_000_i64)]
+    monthly_token_cap: CapIn,
+}
+
+/// A cap that may be left out, which is not `null`.
+#[derive(Debug, Default)]
+enum CapIn {
+    #[default]
+    LeftOut,
+    Given(Option<i64>),
+}
+
+impl<'de> Deserialize<'de> for CapIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self::Given)
+    }
+}
+
+impl CapIn {
+    fn parse(&self) -> Result<CapChange, Error> {
+        match self {
+            Self::LeftOut => Ok(CapChange::Keep),
+            Self::Given(None) => Ok(CapChange::Lift),
+            Self::Given(Some(tokens)) => TokenCap::parse(*tokens).map(CapChange::To),
+        }
+    }
 }
 
 /// What to change of how deliveries that failed are tried again.
@@ -156,6 +207,8 @@ impl RetryIn {
 impl TenantPatchIn {
     /// The same in domain words.
     pub(crate) fn parse(self) -> Result<TenantPatch, Error> {
+        let scope = self.publishable_list_scope.as_deref();
+        let scope = scope.map(ListScope::parse);
         Ok(TenantPatch {
             name: self.name.map(Name::parse).transpose()?,
             rate_limit: self.rate_limit.map(RateLimit::parse).transpose()?,
@@ -163,6 +216,8 @@ impl TenantPatchIn {
                 Some(Object(retry)) => retry.parse()?,
                 None => RetryPatch::default(),
             },
+            list_scope: scope.transpose()?,
+            token_cap: self.monthly_token_cap.parse()?,
         })
     }
 }

@@ -1,14 +1,27 @@
-//! What no other function takes: the documentation, unknown paths and wrong methods.
+//! What no other function takes: the documentation, unknown paths and wrong methods, each in the words of the surface
+//! whose path it would be.
 
 mod table;
 
+use std::convert::Infallible;
+
 use axum::{
     Router,
+    extract::Request,
     http::{Method, Uri, header},
-    response::{Html, IntoResponse},
+    response::{Html, IntoResponse, Response},
     routing::get,
 };
-use parlance::{app::App, domain::Error, http::Failure};
+use parlance::{
+    app::App,
+    domain::Error,
+    http::{
+        Failure,
+        edge::edge,
+        surface::{ChatApi, Kodey},
+    },
+};
+use tower::ServiceExt;
 
 /// The API's description, generated from the handlers' own types.
 pub const OPENAPI: &str = include_str!("../openapi.json");
@@ -30,7 +43,20 @@ async fn docs() -> impl IntoResponse {
     Html(PAGE)
 }
 
-#[expect(clippy::unused_async, reason = "a handler is async")]
+/// Every path that no route takes, each in the words of the surface that its first segment names.
+pub fn elsewhere(app: &App) -> Router {
+    let chatapi = edge::<ChatApi>(Router::new().fallback(unrouted), app);
+    let kodey = edge::<Kodey>(Router::new().fallback(unrouted), app);
+    Router::new().fallback(async move |request: Request| {
+        let surface = match request.uri().path().split('/').nth(1) {
+            Some("chat" | "agent") => kodey,
+            Some(_) | None => chatapi,
+        };
+        let answer: Result<Response, Infallible> = surface.oneshot(request).await;
+        answer
+    })
+}
+
 /// Everything else: 405 with the methods a path takes, or 404.
 pub async fn unrouted(method: Method, uri: Uri) -> Failure {
     let allowed = table::allowed(uri.path());

@@ -1,5 +1,5 @@
 //! Makes a job of everything that happened: of each message that was written, changed or taken back, of each
-//! notification and event.
+//! notification and event. That a chat was deleted is told to nobody: the job is to remove its log.
 //!
 //! The streams are the outbox: a record is done with once its job is in the queue, or in the queue of what
 //! cannot be read. It may be sent twice, which does no harm; whom it reaches is the job's question, so that a
@@ -23,12 +23,20 @@ use parlance::{
         counts, moment,
         telemetry::batch::{Observed, Outcome},
     },
-    queue::{Audience, Fanout, PoisonQueue},
+    queue::{Audience, Fanout, PoisonQueue, Sweep},
     store::{events, messages},
 };
 
 /// How long it is asked who listens.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A deleted chat's log is removed at once, and after so many seconds again: no request lives as long that was under way.
+const ONCE_MORE: u16 = 60;
+
+/// What a record makes to do.
+enum Job {
+    Tell(Fanout),
+    Sweep(Sweep),
+}
 
 /// Sends the jobs of a batch, in its order, and names the first record whose job was not sent: the stream is
 /// read again from there, for as long as it takes.
@@ -101,16 +109,21 @@ async fn send(
 ) -> Option<String> {
     let mut unread = None;
     let (mut jobs, mut sequences) = (Vec::new(), Vec::new());
+    let mut sweeps = Vec::new();
     for record in event.records {
         let sequence = record.change.sequence_number.clone().unwrap_or_default();
         // Whatever a record makes us do, it holds up nobody else.
         let job = catch_unwind(|| job(&record))
             .unwrap_or_else(|_| Err(Error::internal("reading the record panicked")));
-        let written = job.as_ref().ok().and_then(Option::as_ref);
-        read.push((sequence.clone(), written.and_then(new_message)));
+        let written = match &job {
+            Ok(Some(Job::Tell(job))) => new_message(job),
+            Ok(Some(Job::Sweep(_)) | None) | Err(_) => None,
+        };
+        read.push((sequence.clone(), written));
         match job {
             Ok(None) => {}
-            Ok(Some(job)) => {
+            Ok(Some(Job::Sweep(sweep))) => sweeps.push((sequence, sweep)),
+            Ok(Some(Job::Tell(job))) => {
                 jobs.push(job);
                 sequences.push(sequence);
             }
@@ -127,6 +140,15 @@ async fn send(
                 outcome.put_aside += 1;
             }
         }
+    }
+    // Before the others, which may fail: what is sent twice is done twice, to no harm.
+    if let Err((sequence, error)) = sweep(app, sweeps).await {
+        tracing::warn!(sequence, cause = error.why(), "a sweep was not sent");
+        let first = sequences.first().cloned();
+        return [Some(sequence), unread, first]
+            .into_iter()
+            .flatten()
+            .min_by_key(|sequence| read.iter().position(|(known, _)| known == sequence));
     }
     let sequences = match drop_unheard(app, &mut jobs, sequences).await {
         Ok(sequences) => sequences,
@@ -147,6 +169,20 @@ async fn send(
     let sequence = sequences.get(unsent.first).cloned();
     tracing::warn!(sequence, cause = unsent.error.why(), "jobs were not sent");
     sequence
+}
+
+/// Has the logs of deleted chats removed, now and once more. The first of them for which that failed, and why.
+async fn sweep(app: &App, sweeps: Vec<(String, Sweep)>) -> Result<(), (String, Error)> {
+    let (sequences, jobs): (Vec<_>, Vec<_>) = sweeps.into_iter().unzip();
+    for delay in [0, ONCE_MORE] {
+        if let Err(unsent) = app.jobs().sweep(&jobs, delay).await {
+            // Of those that were sent now, not all are sent for later.
+            let first = if delay == 0 { unsent.first } else { 0 };
+            let sequence = sequences.get(first).cloned().unwrap_or_default();
+            return Err((sequence, unsent.error));
+        }
+    }
+    Ok(())
 }
 
 /// Drops the jobs of tenants that nobody listens to. A notification is told to its targets in any case: one that
@@ -210,7 +246,7 @@ fn failure(sequence: &str) -> DynamoDbBatchItemFailure {
 }
 
 /// What a record makes to do; nothing for an item that is gone.
-fn job(record: &EventRecord) -> Result<Option<Fanout>, Error> {
+fn job(record: &EventRecord) -> Result<Option<Job>, Error> {
     if record.event_name == "REMOVE" {
         return Ok(None);
     }
@@ -219,14 +255,18 @@ fn job(record: &EventRecord) -> Result<Option<Fanout>, Error> {
         Some(_) | None => None,
     };
     // Of the two tables, only the log has a sort key.
-    let (tenant, subject) = if text("sk").is_some() {
+    let told = if text("sk").is_some() {
         messages::told_of(text)?
+    } else if let Some((tenant, chat)) = events::deleted_chat(text)? {
+        return Ok(Some(Job::Sweep(Sweep { tenant, chat })));
     } else {
-        events::told_of(text)?
+        Some(events::told_of(text)?)
     };
-    Ok(Some(Fanout::Tell {
-        tenant,
-        subject,
-        audience: Audience::All,
+    Ok(told.map(|(tenant, subject)| {
+        Job::Tell(Fanout::Tell {
+            tenant,
+            subject,
+            audience: Audience::All,
+        })
     }))
 }

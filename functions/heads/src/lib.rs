@@ -131,7 +131,7 @@ fn failure(sequence: String) -> DynamoDbBatchItemFailure {
     failure
 }
 
-/// The message that a record appended; `None` for an edit or a deletion.
+/// The message that a record appended to a room's log; `None` for an edit, a deletion, or another log.
 fn read(record: &EventRecord) -> Result<Option<(Thread, Appended)>, Error> {
     if record.event_name != "INSERT" {
         return Ok(None);
@@ -140,5 +140,5 @@ fn read(record: &EventRecord) -> Result<Option<(Thread, Appended)>, Error> {
         Some(serde_dynamo::AttributeValue::S(text)) => Some(text.as_str()),
         Some(_) | None => None,
     };
-    appended(text).map(Some)
+    appended(text)
 }

@@ -74,7 +74,7 @@ async fn authenticate(
 }
 
 async fn charge(app: &App, session: &Session, moment: &Moment) -> Result<(), Error> {
-    let (_, verdict) = app.charge(session, moment).await?;
+    let (_, verdict) = app.charge(session.budget(), moment).await?;
     verdict
 }
 

@@ -65,7 +65,7 @@ async fn admit(
     let socket = app.socket(id, moment).await?;
     let session = app.session_of(socket.key, moment).await?;
     observed.belongs_to(session.tenant);
-    let (_, verdict) = app.charge(&session, moment).await?;
+    let (_, verdict) = app.charge(session.budget(), moment).await?;
     verdict?;
     let actor = app.actor(&session, socket.connection.user.clone());
     Ok((socket, actor))

@@ -4,6 +4,7 @@
 //! connections from one thread. CPU per request is the steadiest figure on a shared machine, and
 //! the ratio of two builds under `--against` is steadier still: they take turns within a round.
 
+mod chats;
 mod connection;
 mod delivery;
 mod figures;
@@ -27,6 +28,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>
 /// Measures a release build of the runner. Without a mode: the throughput table.
 #[derive(Debug, Parser)]
 #[command(name = "parlance-bench")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Options {
     /// The runner to measure; by default the one built beside this program.
     runner: Option<PathBuf>,
@@ -67,6 +69,10 @@ struct Options {
     /// Instead: sends to their receipts on sockets, webhooks, and messages to large rooms.
     #[arg(long, conflicts_with_all = ["idle", "log_length", "against"])]
     delivery: bool,
+
+    /// Instead: answers of agents whose model answers at once, and their first words.
+    #[arg(long, conflicts_with_all = ["idle", "log_length", "delivery", "against"])]
+    chats: bool,
 }
 
 impl Options {
@@ -110,6 +116,9 @@ async fn run(options: &Options) -> Outcome<()> {
     }
     if options.delivery {
         return delivery::tell(&runner).await;
+    }
+    if options.chats {
+        return chats::answer(&runner).await;
     }
     let mut runners = vec![runner];
     runners.extend(options.against.clone());

@@ -118,6 +118,30 @@ impl World {
         format!("X-API-Key: {}\r\nX-User-Id: {user}", self.key)
     }
 
+    /// The tenant's id.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// What the operator is answered.
+    pub(crate) async fn operator(&self, method: &str, path: &str, body: &Value) -> Outcome<Value> {
+        let operator = format!("X-Master-Key: {MASTER_KEY}");
+        self.ask(method, path, &operator, body).await
+    }
+
+    /// What whoever has `credentials` is answered.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        credentials: &str,
+        body: &Value,
+    ) -> Outcome<Value> {
+        let mut connection = Connection::open(self.server.port).await?;
+        let asked = request(method, path, credentials, body);
+        Ok(serde_json::from_slice(connection.exchange(&asked).await?)?)
+    }
+
     /// The tenant's key.
     pub(crate) fn key(&self) -> &str {
         &self.key
@@ -135,7 +159,7 @@ impl World {
     }
 }
 
-fn request(method: &str, path: &str, credentials: &str, body: &Value) -> String {
+pub(crate) fn request(method: &str, path: &str, credentials: &str, body: &Value) -> String {
     let body = body.to_string();
     let length = body.len();
     format!(

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::instance::{Instance, Log};
-use crate::runtime_api::Failure;
+use crate::runtime_api::{Failure, Parts};
 use crate::surroundings::Surroundings;
 use crate::template::Definition;
 
@@ -70,9 +70,21 @@ impl Function {
     pub async fn invoke(&self, event: impl Into<Bytes>) -> Result<Bytes, Failure> {
         let function = Arc::clone(&self.0);
         let event = event.into();
-        self.on_its_runtime(async move { function.work(event).await })
+        self.on_its_runtime(async move { function.work(event, None).await })
             .await
             .unwrap_or_else(|lost| Err(Failure::new("Sandbox.Failure", lost)))
+    }
+
+    /// As [`Function::invoke`] in the mode `RESPONSE_STREAM`: the parts of the response as they come. It ends early if the
+    /// function fails, and has no part at all if it failed before the first.
+    pub fn stream(&self, event: impl Into<Bytes>) -> mpsc::Receiver<Bytes> {
+        let (function, event) = (Arc::clone(&self.0), event.into());
+        let (parts, coming) = mpsc::channel(1);
+        self.0.runtime.spawn(async move {
+            // Whoever listens sees that it ends.
+            drop(function.work(event, Some(parts)).await);
+        });
+        coming
     }
 
     /// As [`Function::invoke`], by a caller who waits no longer than `patience`; `None` then. The invocation
@@ -147,7 +159,7 @@ impl Function {
 }
 
 impl Inner {
-    async fn work(&self, event: Bytes) -> Result<Bytes, Failure> {
+    async fn work(&self, event: Bytes, parts: Option<Parts>) -> Result<Bytes, Failure> {
         // It is never closed.
         let place = self.places.acquire().await;
         let waiting = locked(&self.idle).pop();
@@ -155,7 +167,7 @@ impl Inner {
             Some(instance) if instance.is_alive() => instance,
             Some(_) | None => self.start().await?,
         };
-        let outcome = instance.invoke(event).await;
+        let outcome = instance.work(event, parts).await;
         if instance.is_alive() {
             locked(&self.idle).push(instance);
         }

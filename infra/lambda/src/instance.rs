@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::runtime_api::{Event, Failure, RuntimeApi};
+use crate::runtime_api::{Event, Failure, Parts, RuntimeApi};
 use crate::surroundings::Surroundings;
 use crate::template::Definition;
 
@@ -119,6 +119,11 @@ impl Instance {
     /// What the process says went wrong; or that it ended, or took longer than its function may. After
     /// either of these two it is of no more use.
     pub async fn invoke(&self, event: Bytes) -> Result<Bytes, Failure> {
+        self.work(event, None).await
+    }
+
+    /// As [`Instance::invoke`]; of a streamed response the parts go to `parts`, and nothing is left.
+    pub(crate) async fn work(&self, event: Bytes, parts: Option<Parts>) -> Result<Bytes, Failure> {
         let (answer, response) = oneshot::channel();
         let event = Event {
             id: uuid::Uuid::new_v4().to_string(),
@@ -127,6 +132,7 @@ impl Instance {
             trace: trace_id(),
             arn: self.arn.clone(),
             answer,
+            parts,
         };
         let answered = async {
             self.api.hand_over(event).await;

@@ -16,6 +16,7 @@
 mod function;
 mod gateway;
 mod instance;
+mod kms;
 mod runtime_api;
 mod secrets;
 mod surroundings;
@@ -26,8 +27,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use function::Function;
-pub use gateway::Gateway;
+pub use gateway::{FunctionUrl, Gateway};
 pub use instance::{End, Instance};
+pub use kms::with_keys;
 pub use runtime_api::Failure;
 pub use secrets::with_secrets;
 pub use surroundings::Surroundings;

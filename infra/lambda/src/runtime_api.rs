@@ -14,6 +14,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
@@ -57,7 +58,12 @@ pub(crate) struct Event {
     pub(crate) trace: String,
     pub(crate) arn: String,
     pub(crate) answer: Answer,
+    /// Whoever wants a streamed response as it comes; the answer is then empty.
+    pub(crate) parts: Option<Parts>,
 }
+
+/// Where the parts of a streamed response go.
+pub(crate) type Parts = mpsc::Sender<Bytes>;
 
 type Answer = oneshot::Sender<Result<Bytes, Failure>>;
 
@@ -112,18 +118,33 @@ impl Drop for RuntimeApi {
 #[derive(Debug)]
 struct Desk {
     waiting: AsyncMutex<mpsc::Receiver<Event>>,
-    open: Mutex<Option<(String, Answer)>>,
+    open: Mutex<Option<Open>>,
     asked: watch::Sender<bool>,
 }
 
+/// An event that is being worked on.
+#[derive(Debug)]
+struct Open {
+    id: String,
+    answer: Answer,
+    parts: Option<Parts>,
+}
+
 impl Desk {
+    /// Who wants the response to invocation `id` as it comes.
+    fn parts(&self, id: &str) -> Option<Parts> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.as_ref().filter(|open| open.id == id)?;
+        open.parts.clone()
+    }
+
     /// Ends the invocation `id`; whether it was the one that is open.
     fn close(&self, id: &str, outcome: Result<Bytes, Failure>) -> bool {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match open.take() {
-            Some((current, answer)) if current == id => {
+            Some(current) if current.id == id => {
                 // Whoever asked may have stopped waiting.
-                drop(answer.send(outcome));
+                drop(current.answer.send(outcome));
                 true
             }
             other => {
@@ -164,7 +185,11 @@ async fn next(State(desk): State<Arc<Desk>>) -> Response<Body> {
         .header("lambda-runtime-trace-id", event.trace)
         .body(Body::from(event.body));
     let mut open = desk.open.lock().unwrap_or_else(PoisonError::into_inner);
-    *open = Some((event.id, event.answer));
+    *open = Some(Open {
+        id: event.id,
+        answer: event.answer,
+        parts: event.parts,
+    });
     // Ids, numbers and ARNs are header values.
     response.unwrap_or_default()
 }
@@ -172,8 +197,30 @@ async fn next(State(desk): State<Arc<Desk>>) -> Response<Body> {
 async fn response(
     State(desk): State<Arc<Desk>>,
     Path(id): Path<String>,
-    body: Bytes,
+    headers: HeaderMap,
+    mut body: Body,
 ) -> Response<Body> {
+    let is_streamed = headers
+        .get("lambda-runtime-function-response-mode")
+        .is_some_and(|mode| mode == "streaming");
+    let parts = desk.parts(&id).filter(|_| is_streamed);
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            let failure = Failure::new("Runtime.TruncatedResponse", "the response broke off");
+            return accepted(desk.close(&id, Err(failure)));
+        };
+        let Ok(part) = frame.into_data() else {
+            continue;
+        };
+        match &parts {
+            // Whoever has gone is told nothing; the function is not told that, as in Lambda.
+            Some(parts) => drop(parts.send(part).await),
+            None => whole.extend_from_slice(&part),
+        }
+    }
+    let body = Bytes::from(whole);
+    // Of a streamed response 200 MB are taken, which nothing here comes near.
     if body.len() > LARGEST_RESPONSE {
         let message = format!(
             "Response payload size exceeded maximum allowed payload size ({LARGEST_RESPONSE} bytes)."

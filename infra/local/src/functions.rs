@@ -6,7 +6,7 @@ use std::pin::Pin;
 use axum::Router;
 use parlance::app::App;
 use parlance::http::edge::edge;
-use parlance::http::surface::ChatApi;
+use parlance::http::surface::{ChatApi, Kodey};
 use parlance::queue::PoisonQueue;
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::template::{QueueMapping, Schedule, StreamMapping};
 
 /// The API: what API Gateway does with the template's routes.
 pub fn router(app: &App) -> Router {
-    let routes = Router::new()
+    let chatapi = Router::new()
         .merge(rooms::routes())
         .merge(messages::routes())
         .merge(acks::routes())
@@ -27,10 +27,16 @@ pub fn router(app: &App) -> Router {
         .merge(::sockets::routes())
         .merge(webhooks::routes())
         .merge(health::routes())
+        .merge(keys::routes())
         .merge(::edge::routes())
-        .fallback(::edge::unrouted)
         .method_not_allowed_fallback(::edge::unrouted);
-    edge::<ChatApi>(routes, app)
+    let kodey = Router::new()
+        .merge(chats::routes())
+        .merge(agents::routes())
+        .method_not_allowed_fallback(::edge::unrouted);
+    edge::<ChatApi>(chatapi, app)
+        .merge(edge::<Kodey>(kodey, app))
+        .merge(::edge::elsewhere(app))
 }
 
 /// Whoever takes the events of connections.
@@ -86,6 +92,13 @@ pub(crate) fn queue_consumer(
             let handler = move |event| {
                 let (app, poison) = (app.clone(), poison.clone());
                 async move { live::handle(&app, &poison, event).await }
+            };
+            queues::poll(queue, mapping, handler).await;
+        })),
+        "SweepFunction" => Some(Box::pin(async move {
+            let handler = move |event| {
+                let (app, poison) = (app.clone(), poison.clone());
+                async move { sweep::handle(&app, &poison, event).await }
             };
             queues::poll(queue, mapping, handler).await;
         })),

@@ -35,5 +35,5 @@ pub mod template;
 
 pub use error::StartError;
 pub use first_start::FirstTenant;
-pub use options::{Log, Options, WebhookTargets};
+pub use options::{Addresses, Log, Options};
 pub use running::{Running, start};

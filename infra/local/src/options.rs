@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use axum::http::Uri;
 use clap::{Parser, ValueEnum};
-use parlance::domain::webhook::Targets;
+use parlance::{domain::address::Targets, providers::models::DefaultModel};
 
 use crate::dynamodb::Sync;
 
@@ -56,7 +56,15 @@ pub struct Options {
     /// Where webhooks may go. `public`: over https to addresses of the public Internet. `any`: to this machine and private
     /// networks too, and over http.
     #[arg(long, value_enum, default_value_t)]
-    pub webhook_targets: WebhookTargets,
+    pub webhook_targets: Addresses,
+
+    /// Where providers of models may be, as for webhooks. `any` reaches one on this machine.
+    #[arg(long, value_enum, default_value_t)]
+    pub model_targets: Addresses,
+
+    /// The model of agents that have not chosen one, as in `openai/gpt-5`. `echo/echo-1` repeats what it is told.
+    #[arg(long, value_name = "PROVIDER/MODEL", default_value = "echo/echo-1", value_parser = model)]
+    pub default_model: DefaultModel,
 
     /// The key that seals tenants' secrets: `main` takes it from `SEALING_KEY`.
     #[arg(skip)]
@@ -77,22 +85,27 @@ pub enum Log {
     Json,
 }
 
-/// Where webhooks may go.
+/// Which addresses may be connected to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "the option says what they are")]
-pub enum WebhookTargets {
+pub enum Addresses {
     #[default]
     Public,
     Any,
 }
 
-impl From<WebhookTargets> for Targets {
-    fn from(targets: WebhookTargets) -> Self {
+impl From<Addresses> for Targets {
+    fn from(targets: Addresses) -> Self {
         match targets {
-            WebhookTargets::Public => Self::Public,
-            WebhookTargets::Any => Self::Any,
+            Addresses::Public => Self::Public,
+            Addresses::Any => Self::Any,
         }
     }
+}
+
+fn model(text: &str) -> Result<DefaultModel, String> {
+    text.parse()
+        .map_err(|error: parlance::domain::Error| error.to_string())
 }
 
 impl Options {
@@ -108,7 +121,9 @@ impl Options {
             sqs_endpoint: None,
             aws_port: None,
             log: Log::Text,
-            webhook_targets: WebhookTargets::Public,
+            webhook_targets: Addresses::Public,
+            model_targets: Addresses::Public,
+            default_model: DefaultModel::default(),
             sealing_key: None,
             master_key: None,
         }

@@ -4,10 +4,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use parlance::app::{App, Keep, Means, Settings, Webhooks};
-use parlance::domain::secret::SecretHash;
+use parlance::app::{App, Keep, Means, ProviderKeys, Settings, Webhooks};
+use parlance::domain::{address::Targets, secret::SecretHash};
 use parlance::http::counts;
-use parlance::providers::{sealing::Sealing, webhook::Sender};
+use parlance::providers::{
+    models::Models, outbound::Fetcher, sealing::Sealing, vault::Vault, webhook::Sender,
+};
 use parlance::queue::{Jobs, PoisonQueue};
 use parlance::store::usage::metered;
 use tokio::net::TcpListener;
@@ -93,7 +95,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     )?;
     let sockets = Sockets::default();
     // Calls are counted where lines of requests are wanted. Units are not: answers that tell them take longer.
-    let sealing = Sealing::Given(SecretHash::of(sealing_key.as_bytes()));
+    let sealing_key = SecretHash::of(sealing_key.as_bytes());
+    let sealing = Sealing::Given(sealing_key);
+    let model_targets = options.model_targets.into();
     let sender = Sender::new(options.webhook_targets.into());
     let means = Means {
         jobs: Jobs::new(stores.sqs.clone(), settings.queues.clone()),
@@ -101,6 +105,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             embedded_sockets(sockets.http_client()),
         )),
         webhooks: Some(Webhooks::new(sealing, sender)),
+        models: Some(Models::new(model_targets, options.default_model.clone())),
+        provider_keys: Some(ProviderKeys::new(Vault::Given(sealing_key), model_targets)),
+        // What people say makes agents read: never what only this machine can reach.
+        fetcher: Some(Fetcher::new(Targets::Public)),
         ..Means::default()
     };
     let app = App::with(&settings, &metered(&stores.dynamodb, false), means);

@@ -2,16 +2,23 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::App;
-use crate::domain::{
-    Actor, Error, Moment, Operator, TenantId, TenantKey, UserId, secret::SecretHash,
-    tenant::RateLimit,
+use crate::{
+    domain::{
+        Actor, ApiKeyId, Error, KeyHolder, Moment, Operator, SecretHolder, Sees, TenantId,
+        TenantKey, UserId,
+        api_key::{KeyText, Kind, Opens},
+        rate::{Budget, Payer},
+        secret::SecretHash,
+        tenant::{ListScope, RateLimit, TokenCap},
+    },
+    store::keys::Door,
 };
 
 /// How long a warm function trusts what it has read of a key. With [`GRACE`] a minute: a revoked key holds
@@ -24,7 +31,7 @@ const CAPACITY: usize = 10_000;
 
 const BAD_KEY: Error = Error::Unauthenticated("Invalid API key");
 
-/// What a key opens, as it was read at some time.
+/// What a tenant's key opens, as it was read at some time.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
     /// Whose key it is.
@@ -32,59 +39,174 @@ pub struct Session {
     /// What that tenant may use.
     pub rate_limit: RateLimit,
     expires: Option<i64>,
+}
+
+impl Session {
+    /// Who pays for its requests.
+    pub fn budget(&self) -> Budget {
+        Budget {
+            payer: Payer::Tenant(self.tenant),
+            rate: self.rate_limit.into(),
+        }
+    }
+
+    /// This session, if its key holds at `moment`.
+    fn at(self, moment: &Moment) -> Result<Self, Error> {
+        holds(self.expires, moment).map(|()| self)
+    }
+}
+
+/// What a team's key opens, as it was read at some time.
+#[derive(Debug)]
+pub struct TeamSession {
+    /// Whose key it is.
+    pub tenant: TenantId,
+    key: ApiKeyId,
+    opens: Opens,
+    list_scope: ListScope,
+    token_cap: Option<TokenCap>,
+    expires: Option<i64>,
+}
+
+impl TeamSession {
+    /// What kind of key it is.
+    pub const fn kind(&self) -> Kind {
+        self.opens.kind()
+    }
+
+    /// Who pays for its requests.
+    pub const fn budget(&self) -> Budget {
+        Budget {
+            payer: Payer::Key(self.tenant, self.key),
+            rate: self.kind().rate(),
+        }
+    }
+
+    /// Refuses a request from a page of `origin`, `None` if it does not say, where the key is not to be used from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] with the sentence to show.
+    pub fn admits(&self, origin: Option<&[u8]>) -> Result<(), Error> {
+        match &self.opens {
+            Opens::Publishable { origins, .. } if !origins.allow(origin) => Err(Error::Forbidden(
+                "This key may not be used from this origin",
+            )),
+            Opens::Publishable { .. } | Opens::Secret => Ok(()),
+        }
+    }
+
+    /// How much of the team's data it shows.
+    fn sees(&self) -> Sees {
+        match (&self.opens, self.list_scope) {
+            (
+                Opens::Publishable {
+                    user: Some(user), ..
+                },
+                _,
+            ) => Sees::Only(user.clone()),
+            (Opens::Publishable { user: None, .. }, ListScope::User) => Sees::Named,
+            (Opens::Publishable { user: None, .. }, ListScope::Team) | (Opens::Secret, _) => {
+                Sees::Team
+            }
+        }
+    }
+}
+
+/// TTL deletes days late, so expiry is read.
+fn holds(expires: Option<i64>, moment: &Moment) -> Result<(), Error> {
+    match expires {
+        Some(end) if end <= moment.now.seconds() => Err(BAD_KEY),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A session that a function remembers.
+#[derive(Debug, Clone, Copy)]
+struct Kept<T> {
+    session: T,
+    tenant: TenantId,
     read_at: Instant,
     /// Whether somebody was sent to read it anew.
     refreshing: bool,
 }
 
-impl Session {
-    /// This session, if its key holds at `moment`. TTL deletes days late, so expiry is read.
-    fn at(self, moment: &Moment) -> Result<Self, Error> {
-        match self.expires {
-            Some(end) if end <= moment.now.seconds() => Err(BAD_KEY),
-            Some(_) | None => Ok(self),
-        }
+/// The sessions a function remembers.
+#[derive(Debug)]
+pub(super) struct Sessions<T>(RwLock<Memory<T>>);
+
+#[derive(Debug)]
+struct Memory<T> {
+    kept: HashMap<SecretHash, Kept<T>>,
+    /// How many changes there were: what was read before one is not remembered after it.
+    changes: u64,
+}
+
+/// The beginning of a reading.
+#[derive(Debug, Clone, Copy)]
+struct Reading(u64);
+
+impl<T> Default for Sessions<T> {
+    fn default() -> Self {
+        Self(RwLock::new(Memory {
+            kept: HashMap::new(),
+            changes: 0,
+        }))
     }
 }
 
-/// The sessions a function remembers.
-#[derive(Debug, Default)]
-pub(super) struct Sessions(RwLock<HashMap<SecretHash, Session>>);
-
-impl Sessions {
+impl<T: Clone> Sessions<T> {
     /// What is remembered of a key. Once it is old, one caller is told nothing and reads it anew, while the
     /// others go on with the old for a moment: a busy tenant must not read at once with all it has.
-    fn get(&self, hash: &SecretHash) -> Option<Session> {
-        let sessions = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let session = *sessions.get(hash)?;
-        drop(sessions);
-        if session.read_at.elapsed() < REMEMBERED {
-            return Some(session);
+    fn get(&self, hash: &SecretHash) -> Option<T> {
+        let memory = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = memory.kept.get(hash)?;
+        if kept.read_at.elapsed() < REMEMBERED {
+            return Some(kept.session.clone());
         }
-        let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let session = sessions.get_mut(hash)?;
-        let age = session.read_at.elapsed();
+        drop(memory);
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = memory.kept.get_mut(hash)?;
+        let age = kept.read_at.elapsed();
         // Whatever comes of that one reading, nobody goes on with the old for longer than this.
-        let may_wait = age < REMEMBERED || (session.refreshing && age < REMEMBERED + GRACE);
-        session.refreshing = true;
-        may_wait.then_some(*session)
+        let may_wait = age < REMEMBERED || (kept.refreshing && age < REMEMBERED + GRACE);
+        kept.refreshing = true;
+        may_wait.then(|| kept.session.clone())
     }
 
-    fn put(&self, hash: SecretHash, session: Session) {
-        let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    /// A reading that begins now.
+    fn read(&self) -> Reading {
+        let memory = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Reading(memory.changes)
+    }
+
+    /// Remembers what `reading` has found, unless it may be no longer true.
+    fn put(&self, reading: Reading, hash: SecretHash, tenant: TenantId, session: T) {
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if memory.changes != reading.0 {
+            return;
+        }
+        let sessions = &mut memory.kept;
         if sessions.len() >= CAPACITY {
-            sessions.retain(|_, session| session.read_at.elapsed() < REMEMBERED);
+            sessions.retain(|_, kept| kept.read_at.elapsed() < REMEMBERED);
         }
         if sessions.len() >= CAPACITY {
             sessions.clear();
         }
-        sessions.insert(hash, session);
+        let kept = Kept {
+            session,
+            tenant,
+            read_at: Instant::now(),
+            refreshing: false,
+        };
+        sessions.insert(hash, kept);
     }
 
     /// What was read of a tenant is no longer true.
     pub(super) fn forget(&self, tenant: TenantId) {
-        let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.tenant != tenant);
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        memory.changes += 1;
+        memory.kept.retain(|_, kept| kept.tenant != tenant);
     }
 }
 
@@ -106,9 +228,7 @@ impl App {
     /// [`Error::Unauthenticated`] if there is no such key, or no longer.
     pub async fn session(&self, key: &[u8], moment: &Moment) -> Result<Session, Error> {
         let hash = SecretHash::of(key);
-        let session = self.read_session(hash).await?;
-        self.0.sessions.put(hash, session);
-        session.at(moment)
+        self.read_session(hash).await?.at(moment)
     }
 
     /// What the key that hashes to `hash` opens at `moment`, as far as this function remembers, or read anew.
@@ -120,28 +240,103 @@ impl App {
         let session = if let Some(session) = self.0.sessions.get(&hash) {
             session
         } else {
-            let session = self.read_session(hash).await?;
-            self.0.sessions.put(hash, session);
-            session
+            self.read_session(hash).await?
         };
         session.at(moment)
     }
 
     async fn read_session(&self, hash: SecretHash) -> Result<Session, Error> {
+        let reading = self.0.sessions.read();
         let record = self.stores().keys.get(hash).await?.ok_or(BAD_KEY)?;
-        let tenant = self
-            .stores()
-            .tenants
-            .get(record.tenant)
-            .await?
-            .ok_or(BAD_KEY)?;
-        Ok(Session {
+        match record.door {
+            Door::Tenant => {}
+            Door::Team(..) => return Err(BAD_KEY),
+        }
+        let tenant = self.stores().tenants.get(record.tenant).await?;
+        let tenant = tenant.ok_or(BAD_KEY)?;
+        let session = Session {
             tenant: tenant.id,
             rate_limit: tenant.rate_limit,
             expires: record.expires,
-            read_at: Instant::now(),
-            refreshing: false,
-        })
+        };
+        self.0.sessions.put(reading, hash, session.tenant, session);
+        Ok(session)
+    }
+
+    /// What the team's key `key` opens at `moment`, if this function remembers it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unauthenticated`] if it cannot be a key, or no longer holds.
+    pub fn remembered_team(
+        &self,
+        key: &[u8],
+        moment: &Moment,
+    ) -> Result<Option<Arc<TeamSession>>, Error> {
+        // Mistyped or made up: known without a look.
+        KeyText::kind_of(key).ok_or(BAD_KEY)?;
+        let session = self.0.team_sessions.get(&SecretHash::of(key));
+        if let Some(session) = &session {
+            holds(session.expires, moment)?;
+        }
+        Ok(session)
+    }
+
+    /// What the team's key `key` opens at `moment`, read anew. Notes that it is used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unauthenticated`] if there is no such key, or no longer.
+    pub async fn team_session(
+        &self,
+        key: &[u8],
+        moment: &Moment,
+    ) -> Result<Arc<TeamSession>, Error> {
+        let (hash, reading) = (SecretHash::of(key), self.0.team_sessions.read());
+        let record = self.stores().keys.get(hash).await?.ok_or(BAD_KEY)?;
+        let (key, opens) = match record.door {
+            Door::Team(key, opens) => (key, opens),
+            Door::Tenant => return Err(BAD_KEY),
+        };
+        let tenant = self.stores().tenants.get(record.tenant).await?;
+        let tenant = tenant.ok_or(BAD_KEY)?;
+        let session = Arc::new(TeamSession {
+            tenant: tenant.id,
+            key,
+            opens,
+            list_scope: tenant.list_scope,
+            token_cap: tenant.token_cap,
+            expires: record.expires,
+        });
+        self.0
+            .team_sessions
+            .put(reading, hash, tenant.id, Arc::clone(&session));
+        holds(session.expires, moment)?;
+        self.note_use(tenant.id, key, moment).await;
+        Ok(session)
+    }
+
+    /// Whoever holds the key that opened `session`.
+    pub fn key_holder(&self, session: &TeamSession) -> KeyHolder {
+        KeyHolder::authenticated(
+            session.tenant,
+            session.key,
+            session.kind(),
+            session.sees(),
+            session.token_cap.map(TokenCap::tokens),
+        )
+    }
+
+    /// Whoever holds the key that opened `session`, if it is a secret one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SecretKeyOnly`] if it is not.
+    pub fn secret_holder(&self, session: &TeamSession) -> Result<SecretHolder, Error> {
+        match session.kind() {
+            Kind::Secret => Ok(SecretHolder::authenticated(session.tenant, session.key)),
+            Kind::Publishable => Err(Error::SecretKeyOnly),
+        }
     }
 
     /// `user` of the tenant whose key opened `session`: a tenant's server may act for any of its users.
@@ -178,7 +373,7 @@ mod tests {
     use super::*;
     use crate::domain::{Moment, Timestamp};
 
-    fn remembered() -> (Sessions, SecretHash) {
+    fn remembered() -> (Sessions<Session>, SecretHash) {
         let moment = Moment {
             now: Timestamp::from_micros(0),
             deadline: Instant::now(),
@@ -188,11 +383,9 @@ mod tests {
             tenant: TenantId::at(&moment),
             rate_limit: RateLimit::DEFAULT,
             expires: None,
-            read_at: Instant::now(),
-            refreshing: false,
         };
         let (sessions, hash) = (Sessions::default(), SecretHash::of(b"key"));
-        sessions.put(hash, session);
+        sessions.put(sessions.read(), hash, session.tenant, session);
         (sessions, hash)
     }
 
@@ -202,6 +395,19 @@ mod tests {
         assert!(sessions.get(&hash).is_some());
         advance(REMEMBERED).await;
         assert!(sessions.get(&hash).is_none());
+        assert!(sessions.get(&hash).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let (sessions, hash) = remembered();
+        let session = sessions.get(&hash).unwrap();
+        let reading = sessions.read();
+        sessions.forget(session.tenant);
+        assert!(sessions.get(&hash).is_none());
+        sessions.put(reading, hash, session.tenant, session);
+        assert!(sessions.get(&hash).is_none());
+        sessions.put(sessions.read(), hash, session.tenant, session);
         assert!(sessions.get(&hash).is_some());
     }
 

@@ -48,8 +48,10 @@ impl App {
             .ok_or(denied);
         }
         let draft = Draft {
-            thread,
+            log: thread.into(),
             author: actor.user().clone(),
+            role: None,
+            in_reply_to: None,
             content,
             meta,
             created_at: moment.now,

@@ -1,8 +1,12 @@
 //! Use cases: what an operation does, in domain words.
 
 mod acks;
+mod agents;
+pub mod answering;
+mod api_keys;
 mod audience;
 pub mod auth;
+pub mod chats;
 pub mod connections;
 mod dead_letters;
 mod deliveries;
@@ -13,12 +17,15 @@ pub mod live;
 mod membership;
 mod messages;
 mod metrics;
+mod model_usage;
 mod notifications;
+mod provider_keys;
 pub mod quota;
 mod rooms;
 mod settings;
 mod subscriptions;
 mod tenants;
+mod tools;
 mod webhooks;
 
 use std::{sync::Arc, time::Instant};
@@ -27,19 +34,32 @@ use aws_sdk_dynamodb::Client;
 
 pub use self::audience::Told;
 use self::{
-    auth::Sessions, deliveries::Schedules, health::Probe, listeners::Marks, live::Turns,
-    metrics::Tally, quota::Quotas, webhooks::Known,
+    agents::KnownAgents,
+    api_keys::Uses,
+    auth::{Session, Sessions, TeamSession},
+    deliveries::Schedules,
+    health::Probe,
+    listeners::Marks,
+    live::Turns,
+    metrics::Tally,
+    provider_keys::KnownKeys,
+    quota::Quotas,
+    webhooks::Known,
 };
 pub use self::{
     deliveries::{Filter, Requeued, Selected, Swept, Verdict},
     health::Health,
     metrics::{Keep, Metrics},
-    settings::{BadSettings, SealingSource, Settings, WebhookSettings},
+    provider_keys::ProviderKeys,
+    settings::{
+        BadSettings, KeySettings, ModelSettings, SealingSource, Settings, VaultSource,
+        WebhookSettings,
+    },
     tenants::{IssuedKey, NewTenant, ROTATION_OVERLAP_SECONDS},
     webhooks::{IssuedSecret, NewEndpoint, Trial, Webhooks},
 };
 use crate::{
-    providers::{operator_key::OperatorKey, sockets::Sockets},
+    providers::{models::Models, operator_key::OperatorKey, outbound::Fetcher, sockets::Sockets},
     queue::Jobs,
     store::Stores,
 };
@@ -52,9 +72,13 @@ pub struct App(Arc<Inner>);
 struct Inner {
     stores: Stores,
     means: Means,
-    sessions: Sessions,
+    sessions: Sessions<Session>,
+    team_sessions: Sessions<Arc<TeamSession>>,
+    uses: Uses,
     quotas: Quotas,
     endpoints: Known,
+    provider_keys: KnownKeys,
+    agents: KnownAgents,
     schedules: Schedules,
     probe: Probe,
     connections_per_user: usize,
@@ -75,6 +99,12 @@ pub struct Means {
     pub webhooks: Option<Webhooks>,
     /// Clients' connections.
     pub sockets: Option<Sockets>,
+    /// Asks models; without it none is asked.
+    pub models: Option<Models>,
+    /// What provider keys are kept with; without it none is kept or opened.
+    pub provider_keys: Option<ProviderKeys>,
+    /// Reads pages for agents; without it none is read.
+    pub fetcher: Option<Fetcher>,
 }
 
 impl App {
@@ -93,8 +123,12 @@ impl App {
             stores: Stores::new(dynamodb, &settings.tables, settings.single_writer),
             means,
             sessions: Sessions::default(),
+            team_sessions: Sessions::default(),
+            uses: Uses::default(),
             quotas: Quotas::default(),
             endpoints: Known::default(),
+            provider_keys: KnownKeys::default(),
+            agents: KnownAgents::default(),
             schedules: Schedules::default(),
             probe: Probe::default(),
             connections_per_user: settings.connections_per_user,

@@ -1,6 +1,6 @@
-//! How many requests a tenant may make.
+//! How many requests a payer may make: a tenant in a second, a team's key in a minute.
 //!
-//! A token bucket of one second per tenant lives in `guards` as one number, the theoretical arrival time
+//! A token bucket per payer lives in `guards` as one number, the theoretical arrival time
 //! (GCRA): the time at which the bucket will be full again. A warm function takes a share of what is left
 //! with one conditional write, and spends it without further writes. The share shrinks as the bucket
 //! empties, so that many functions cannot starve each other.
@@ -14,9 +14,12 @@ use std::{
 
 use tokio::{sync::Mutex as AsyncMutex, time::timeout_at};
 
-use super::{App, auth::Session};
+use super::App;
 use crate::{
-    domain::{Error, Moment, TenantId, Timestamp, tenant::RateLimit},
+    domain::{
+        Error, Moment, Timestamp,
+        rate::{Budget, Payer, Rate},
+    },
     store::Backoff,
 };
 
@@ -25,17 +28,19 @@ use crate::{
 const SHARE: i64 = 8;
 /// Tokens that were not spent for so long are dropped: a function that was frozen must not burst.
 const UNSPENT_SECONDS: i64 = 60;
-/// The bucket holds what the tenant may use in this time.
-const WINDOW_NS: i64 = 1_000_000_000;
-/// Requests per second from one address without a valid key.
-const PER_ADDRESS: RateLimit = RateLimit::DEFAULT;
-/// How many tenants or addresses are remembered.
+const SECOND_NS: i64 = 1_000_000_000;
+/// Requests from one address without a valid key.
+const PER_ADDRESS: Rate = Rate {
+    requests: 100,
+    seconds: 1,
+};
+/// How many payers or addresses are remembered.
 const CAPACITY: usize = 10_000;
 
 /// What a client is told of its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// Requests per second.
+    /// Requests per second, or per minute for a team's key.
     pub limit: u32,
     /// What is left now.
     pub remaining: u32,
@@ -50,14 +55,14 @@ struct Bucket {
     tat: Option<i64>,
     /// What this function took and has not spent, under which limit.
     tokens: i64,
-    taken_under: Option<RateLimit>,
+    taken_under: Option<Rate>,
     taken_at: i64,
 }
 
 /// The buckets this function knows.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
-    tenants: Map<TenantId, Arc<AsyncMutex<Bucket>>>,
+    payers: Map<Payer, Arc<AsyncMutex<Bucket>>>,
     addresses: Map<Option<IpAddr>, Arc<Mutex<Bucket>>>,
 }
 
@@ -81,9 +86,14 @@ impl<K: Hash + Eq, V: Clone + Default> Map<K, V> {
     }
 }
 
+/// The bucket holds what may be used in this time, in ns.
+fn window(rate: Rate) -> i64 {
+    i64::from(rate.seconds) * SECOND_NS
+}
+
 /// What one request costs, in ns of a bucket's time.
-fn interval(rate: RateLimit) -> i64 {
-    WINDOW_NS / i64::from(rate.per_second())
+fn interval(rate: Rate) -> i64 {
+    window(rate) / i64::from(rate.requests)
 }
 
 fn nanos(at: Timestamp) -> i64 {
@@ -97,30 +107,30 @@ impl Bucket {
     }
 
     /// How many tokens are in the shared bucket.
-    fn free(&self, now: i64, rate: RateLimit) -> i64 {
-        ((now + WINDOW_NS - self.full_at(now)) / interval(rate)).max(0)
+    fn free(&self, now: i64, rate: Rate) -> i64 {
+        ((now + window(rate) - self.full_at(now)) / interval(rate)).max(0)
     }
 
-    fn quota(&self, now: i64, rate: RateLimit) -> Quota {
-        let left = (self.free(now, rate) + self.tokens).min(i64::from(rate.per_second()));
+    fn quota(&self, now: i64, rate: Rate) -> Quota {
+        let left = (self.free(now, rate) + self.tokens).min(i64::from(rate.requests));
         Quota {
-            limit: rate.per_second(),
+            limit: rate.requests,
             remaining: u32::try_from(left).unwrap_or_default(),
             reset: ceil_seconds(self.full_at(now)),
         }
     }
 
     /// How long until one more token is there.
-    fn retry_after(&self, now: i64, rate: RateLimit) -> Error {
-        let wait = self.full_at(now) + interval(rate) - (now + WINDOW_NS);
+    fn retry_after(&self, now: i64, rate: Rate) -> Error {
+        let wait = self.full_at(now) + interval(rate) - (now + window(rate));
         Error::RateLimited {
             retry_after: u64::try_from(ceil_seconds(wait)).unwrap_or_default().max(1),
         }
     }
 
     /// A share that is old, or of another limit, is not spent: a lower limit would hold only after it.
-    fn drop_unspent(&mut self, now: i64, rate: RateLimit) {
-        let is_old = now - self.taken_at > UNSPENT_SECONDS * WINDOW_NS;
+    fn drop_unspent(&mut self, now: i64, rate: Rate) {
+        let is_old = now - self.taken_at > UNSPENT_SECONDS * SECOND_NS;
         if is_old || self.taken_under != Some(rate) {
             self.tokens = 0;
         }
@@ -128,19 +138,19 @@ impl Bucket {
 }
 
 fn ceil_seconds(nanos: i64) -> i64 {
-    nanos.div_euclid(WINDOW_NS) + i64::from(nanos.rem_euclid(WINDOW_NS) > 0)
+    nanos.div_euclid(SECOND_NS) + i64::from(nanos.rem_euclid(SECOND_NS) > 0)
 }
 
 impl App {
-    /// Charges one request to the tenant of `session`. The quota is told in either case.
+    /// Charges one request to `budget`. The quota is told in either case.
     pub async fn charge(
         &self,
-        session: &Session,
+        budget: Budget,
         moment: &Moment,
     ) -> Result<(Quota, Result<(), Error>), Error> {
-        let (tenant, rate) = (session.tenant, session.rate_limit);
+        let Budget { payer, rate } = budget;
         let now = nanos(moment.now);
-        let bucket = self.0.quotas.tenants.get(tenant);
+        let bucket = self.0.quotas.payers.get(payer);
         let mut bucket = timeout_at(moment.deadline, bucket.lock())
             .await
             .map_err(|_| Error::Busy)?;
@@ -156,7 +166,7 @@ impl App {
             let moved = self
                 .stores()
                 .guards
-                .move_bucket(tenant, bucket.tat, next, moment.now)
+                .move_bucket(payer, bucket.tat, next, moment.now)
                 .await?;
             match moved {
                 Ok(()) => {
@@ -218,7 +228,7 @@ impl App {
 mod tests {
     use super::*;
 
-    const SECOND: i64 = WINDOW_NS;
+    const SECOND: i64 = SECOND_NS;
 
     fn bucket(tat: i64) -> Bucket {
         Bucket {
@@ -229,14 +239,14 @@ mod tests {
 
     #[test]
     fn an_untouched_bucket_is_full() {
-        let rate = RateLimit::DEFAULT;
+        let rate = PER_ADDRESS;
         assert_eq!(Bucket::default().free(5 * SECOND, rate), 100);
         assert_eq!(bucket(SECOND).free(5 * SECOND, rate), 100);
     }
 
     #[test]
     fn a_used_up_bucket_says_when_to_come_back() {
-        let rate = RateLimit::DEFAULT;
+        let rate = PER_ADDRESS;
         let empty = bucket(6 * SECOND);
         assert_eq!(empty.free(5 * SECOND, rate), 0);
         let Error::RateLimited { retry_after } = empty.retry_after(5 * SECOND, rate) else {
@@ -248,8 +258,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_of_a_minute_refills_in_a_minute() {
+        let rate = Rate {
+            requests: 100,
+            seconds: 60,
+        };
+        let empty = bucket(65 * SECOND);
+        assert_eq!(empty.free(5 * SECOND, rate), 0);
+        assert_eq!(empty.free(6 * SECOND, rate), 1);
+        assert_eq!(empty.free(65 * SECOND, rate), 100);
+        assert_eq!(empty.quota(5 * SECOND, rate).reset, 65);
+    }
+
+    #[test]
     fn a_bucket_refills_at_its_rate() {
-        let rate = RateLimit::DEFAULT;
+        let rate = PER_ADDRESS;
         let empty = bucket(6 * SECOND);
         assert_eq!(empty.free(5 * SECOND + SECOND / 10, rate), 10);
     }

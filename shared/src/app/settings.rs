@@ -5,6 +5,7 @@ use std::fmt;
 use super::connections::CONNECTIONS_PER_USER;
 use crate::{
     domain::{secret::SecretHash, webhook::Targets},
+    providers::models::DefaultModel,
     queue::QueueUrls,
     store::Tables,
 };
@@ -53,6 +54,33 @@ pub struct DelivererSettings {
     pub sockets: String,
 }
 
+/// What seals provider keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultSource {
+    /// This key of AWS KMS: its id, ARN or alias.
+    Kms(String),
+    /// It was given: the hash of its secret.
+    Given(SecretHash),
+}
+
+/// What a function is told that keeps provider keys.
+#[derive(Debug, Clone)]
+pub struct KeySettings {
+    /// What seals them.
+    pub vault: VaultSource,
+    /// Where providers may be.
+    pub targets: Targets,
+}
+
+/// What a function is told that asks models.
+#[derive(Debug, Clone)]
+pub struct ModelSettings {
+    /// What it asks them with.
+    pub keys: KeySettings,
+    /// The model of who has not chosen one.
+    pub default: DefaultModel,
+}
+
 /// As few characters as a sealing key may have. A shorter one could be guessed.
 const SHORTEST_KEY: usize = 24;
 
@@ -77,7 +105,7 @@ impl std::error::Error for BadSettings {}
 impl Settings {
     /// Reads the settings through `get`: `TENANTS_TABLE`, `KEYS_TABLE`, `ROOMS_TABLE`,
     /// `MESSAGES_TABLE`, `EVENTS_TABLE`, `DELIVERIES_TABLE`, `GUARDS_TABLE`, `FANOUT_QUEUE`, `DELIVERY_QUEUE`,
-    /// and optionally `MASTER_API_KEY` and `SINGLE_WRITER=1`.
+    /// `SWEEP_QUEUE`, and optionally `MASTER_API_KEY` and `SINGLE_WRITER=1`.
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, BadSettings> {
         let mut variables = Variables::new(get);
         let settings = Self::read(&mut variables);
@@ -91,13 +119,35 @@ impl Settings {
     ) -> Result<(Self, Option<String>), BadSettings> {
         let mut variables = Variables::new(get);
         let settings = Self::read(&mut variables);
-        let secret = variables.text("MASTER_API_KEY_SECRET");
-        if secret.is_none() && settings.master.is_none() {
-            variables
-                .wrong
-                .push("MASTER_API_KEY_SECRET is not set".to_owned());
-        }
+        let secret = variables.operator(&settings);
         variables.found((settings, secret))
+    }
+
+    /// The same as [`Settings::of_operator`] for the function that keeps provider keys: `PROVIDER_KEYS_KEY`, the key of KMS
+    /// that seals them, or else that key itself, `SEALING_KEY`; and `MODEL_TARGETS`, where providers may be, `public` (as
+    /// without it) or `any`.
+    pub fn of_keeper(
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Option<String>, KeySettings), BadSettings> {
+        let mut variables = Variables::new(get);
+        let settings = Self::read(&mut variables);
+        let secret = variables.operator(&settings);
+        let keys = variables.keys();
+        variables.found((settings, secret, keys))
+    }
+
+    /// The same for a function that asks models: as for the one that keeps provider keys, but the operator's key, and
+    /// `DEFAULT_MODEL`, the provider and model of who has not chosen one, as in `openai/gpt-5`; `echo/echo-1` without it.
+    pub fn of_models(
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, ModelSettings), BadSettings> {
+        let mut variables = Variables::new(get);
+        let settings = Self::read(&mut variables);
+        let models = ModelSettings {
+            keys: variables.keys(),
+            default: variables.default_model(),
+        };
+        variables.found((settings, models))
     }
 
     /// The same for a function that consumes a stream, and its `POISON_QUEUE`.
@@ -119,7 +169,7 @@ impl Settings {
         let settings = Self::read(&mut variables);
         let webhooks = WebhookSettings {
             sealing: variables.sealing(),
-            targets: variables.targets(),
+            targets: variables.targets("WEBHOOK_TARGETS"),
         };
         variables.found((settings, webhooks))
     }
@@ -135,7 +185,7 @@ impl Settings {
             poison: variables.need("POISON_QUEUE", "a queue URL", is_url),
             webhooks: WebhookSettings {
                 sealing: variables.sealing(),
-                targets: variables.targets(),
+                targets: variables.targets("WEBHOOK_TARGETS"),
             },
             sockets: variables.need("SOCKETS_ENDPOINT", "a URL", is_url),
         };
@@ -180,6 +230,7 @@ impl Settings {
         let queues = QueueUrls {
             fanout: queue("FANOUT_QUEUE"),
             deliveries: queue("DELIVERY_QUEUE"),
+            sweeps: queue("SWEEP_QUEUE"),
         };
         Self {
             tables,
@@ -231,25 +282,62 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         if let Some(secret) = self.text("SEALING_KEY_SECRET") {
             return SealingSource::Secret(secret);
         }
+        SealingSource::Given(self.given("SEALING_KEY_SECRET"))
+    }
+
+    /// `SEALING_KEY`, without which `instead` is needed.
+    fn given(&mut self, instead: &str) -> SecretHash {
         let key = self.text("SEALING_KEY");
         match &key {
-            None => self.wrong.push("SEALING_KEY_SECRET is not set".to_owned()),
+            None => self.wrong.push(format!("{instead} is not set")),
             Some(key) if key.len() < SHORTEST_KEY => {
                 let wrong = format!("SEALING_KEY has fewer than {SHORTEST_KEY} characters");
                 self.wrong.push(wrong);
             }
             Some(_) => {}
         }
-        SealingSource::Given(SecretHash::of(key.unwrap_or_default().as_bytes()))
+        SecretHash::of(key.unwrap_or_default().as_bytes())
     }
 
-    fn targets(&mut self) -> Targets {
-        match self.text("WEBHOOK_TARGETS").as_deref() {
+    /// The secret that holds the operator's key, without which `settings` must have that key.
+    fn operator(&mut self, settings: &Settings) -> Option<String> {
+        let secret = self.text("MASTER_API_KEY_SECRET");
+        if secret.is_none() && settings.master.is_none() {
+            let wrong = "MASTER_API_KEY_SECRET is not set";
+            self.wrong.push(wrong.to_owned());
+        }
+        secret
+    }
+
+    fn keys(&mut self) -> KeySettings {
+        let vault = match self.text("PROVIDER_KEYS_KEY") {
+            Some(key) => VaultSource::Kms(key),
+            None => VaultSource::Given(self.given("PROVIDER_KEYS_KEY")),
+        };
+        KeySettings {
+            vault,
+            targets: self.targets("MODEL_TARGETS"),
+        }
+    }
+
+    fn default_model(&mut self) -> DefaultModel {
+        let Some(text) = self.text("DEFAULT_MODEL") else {
+            return DefaultModel::default();
+        };
+        text.parse().unwrap_or_else(|_| {
+            let wrong = "DEFAULT_MODEL is not a provider and a model";
+            self.wrong.push(wrong.to_owned());
+            DefaultModel::default()
+        })
+    }
+
+    fn targets(&mut self, name: &str) -> Targets {
+        match self.text(name).as_deref() {
             None | Some("public") => Targets::Public,
             Some("any") => Targets::Any,
             Some(_) => {
-                let wrong = "WEBHOOK_TARGETS is neither public nor any";
-                self.wrong.push(wrong.to_owned());
+                let wrong = format!("{name} is neither public nor any");
+                self.wrong.push(wrong);
                 Targets::Public
             }
         }
@@ -304,7 +392,7 @@ mod tests {
         let refused = Settings::of_consumer(|name| match name {
             "KEYS_TABLE" => Some("a name".to_owned()),
             "ROOMS_TABLE" => Some(String::new()),
-            "FANOUT_QUEUE" => Some(QUEUE.to_owned()),
+            "FANOUT_QUEUE" | "SWEEP_QUEUE" => Some(QUEUE.to_owned()),
             "POISON_QUEUE" => Some("Poison".to_owned()),
             name if TABLES[3..].contains(&name) => Some("Table".to_owned()),
             _ => None,
@@ -344,7 +432,7 @@ mod tests {
         let with = |given: &'static [(&str, &str)]| {
             Settings::of_webhooks(move |name| {
                 let table = TABLES.contains(&name).then_some("a-table");
-                let queue = ["FANOUT_QUEUE", "DELIVERY_QUEUE"].contains(&name);
+                let queue = ["FANOUT_QUEUE", "DELIVERY_QUEUE", "SWEEP_QUEUE"].contains(&name);
                 let queue = queue.then_some(QUEUE);
                 let given = given
                     .iter()
@@ -373,10 +461,59 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_models_needs_a_key_that_seals_in_either_way() {
+        let with = |given: &'static [(&str, &str)]| {
+            Settings::of_models(move |name| {
+                let table = TABLES.contains(&name).then_some("a-table");
+                let queue = ["FANOUT_QUEUE", "DELIVERY_QUEUE", "SWEEP_QUEUE"].contains(&name);
+                let queue = queue.then_some(QUEUE);
+                let given = given
+                    .iter()
+                    .find(|(it, _)| *it == name)
+                    .map(|(_, value)| *value);
+                table.or(queue).or(given).map(ToOwned::to_owned)
+            })
+            .map(|(_, models)| {
+                let KeySettings { vault, targets } = models.keys;
+                let default = format!("{}/{}", models.default.provider, models.default.model);
+                (vault, targets, default)
+            })
+            .map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            with(&[("DEFAULT_MODEL", "gpt-5"), ("MODEL_TARGETS", "all")]),
+            Err(
+                "environment variables: PROVIDER_KEYS_KEY is not set, MODEL_TARGETS is neither public nor any, \
+                 DEFAULT_MODEL is not a provider and a model"
+                    .to_owned()
+            )
+        );
+        let echo = "echo/echo-1".to_owned();
+        let kms = VaultSource::Kms("alias/parlance".to_owned());
+        assert_eq!(
+            with(&[("PROVIDER_KEYS_KEY", "alias/parlance")]),
+            Ok((kms, Targets::Public, echo))
+        );
+        let key = "a key of enough characters";
+        let given = VaultSource::Given(SecretHash::of(key.as_bytes()));
+        let model = "openai/org/gpt-5".to_owned();
+        assert_eq!(
+            with(&[
+                ("SEALING_KEY", "a key of enough characters"),
+                ("MODEL_TARGETS", "any"),
+                ("DEFAULT_MODEL", "openai/org/gpt-5"),
+            ]),
+            Ok((given, Targets::Any, model))
+        );
+    }
+
+    #[test]
     fn a_table_is_a_name_or_an_arn_and_a_queue_is_a_url() {
         let table = "arn:aws:dynamodb:eu-west-1:123456789012:table/Keys";
         let get = |name: &str| match name {
-            "POISON_QUEUE" | "FANOUT_QUEUE" | "DELIVERY_QUEUE" => Some(QUEUE.to_owned()),
+            "POISON_QUEUE" | "FANOUT_QUEUE" | "DELIVERY_QUEUE" | "SWEEP_QUEUE" => {
+                Some(QUEUE.to_owned())
+            }
             "KEYS_TABLE" => Some(table.to_owned()),
             name => TABLES.contains(&name).then(|| "parlance-1.x_Y".to_owned()),
         };

@@ -84,6 +84,7 @@ impl App {
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let tenant = self.stores().tenants.patch(id, patch, &mut race).await?;
         self.0.sessions.forget(id);
+        self.0.team_sessions.forget(id);
         self.0.schedules.forget(id);
         tenant.ok_or(Error::NotFound("Tenant"))
     }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
-use super::RoomId;
+use super::{RoomId, Timestamp};
 
 /// The cause of a fault of ours: logged, never sent.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -41,6 +41,31 @@ pub enum Error {
     RateLimited {
         /// Whole seconds until one more request will pass, at least 1.
         retry_after: u64,
+    },
+    /// The tenant has used up the tokens that it may use in a month.
+    TokensUsedUp {
+        /// How many it may use.
+        cap: u64,
+        /// When the next month begins.
+        resets_at: Timestamp,
+        /// Whole seconds until then, at least 1.
+        retry_after: u64,
+    },
+    /// The same request is being worked on; sent again later it will be answered.
+    InProgress {
+        /// Whole seconds until it is worth a try, at least 1.
+        retry_after: u64,
+    },
+    /// What the request asks for needs a secret key, and it came with a publishable one.
+    SecretKeyOnly,
+    /// Somebody else whose answer is needed did not give one that can be used.
+    Upstream {
+        /// The whole sentence to show: it holds nothing that they said.
+        reason: Cow<'static, str>,
+        /// Whether the same request may succeed later.
+        retryable: bool,
+        /// Whole seconds until it is worth a try, where they said so; at least 1.
+        retry_after: Option<u64>,
     },
     /// Too much contention; the same request may be sent again.
     Busy,
@@ -83,6 +108,10 @@ impl Error {
             | Self::Conflict(_)
             | Self::RoomExists(_)
             | Self::RateLimited { .. }
+            | Self::TokensUsedUp { .. }
+            | Self::InProgress { .. }
+            | Self::SecretKeyOnly
+            | Self::Upstream { .. }
             | Self::Busy => None,
         }
     }
@@ -124,6 +153,15 @@ impl fmt::Display for Error {
                 };
                 write!(f, "Rate limit exceeded. Try again in {retry_after} {unit}")
             }
+            Self::TokensUsedUp { cap, resets_at, .. } => write!(
+                f,
+                "Monthly limit of {cap} tokens reached. It begins anew at {resets_at}"
+            ),
+            Self::InProgress { .. } => f.write_str(
+                "The first request with this Idempotency-Key is still being answered. Send it again later",
+            ),
+            Self::SecretKeyOnly => f.write_str("This endpoint requires a secret key"),
+            Self::Upstream { reason, .. } => f.write_str(reason),
             Self::Busy => f.write_str("Too many writers at once. Send the same request again"),
             Self::Unavailable(_) => {
                 f.write_str("Service temporarily unavailable. Send the same request again")

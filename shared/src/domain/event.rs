@@ -1,7 +1,7 @@
 //! What happened and is not a message. Written in the same transaction as the change itself, and
 //! told to the outside from the table's stream.
 
-use super::{EndpointId, EventId, RoomId, Timestamp, UserId};
+use super::{ChatId, EndpointId, EventId, RoomId, Timestamp, UserId};
 
 /// How long an event is kept, in seconds: longer than a job that tells of it can be on its way, which is two weeks in a
 /// queue and two more among what was put aside. So an operator can replay it, too.
@@ -40,6 +40,8 @@ pub enum EventKind {
         /// Why.
         reason: &'static str,
     },
+    /// A chat was deleted: its log is to go.
+    ChatDeleted(ChatId),
 }
 
 impl EventKind {
@@ -51,6 +53,7 @@ impl EventKind {
             Self::MemberJoined(_) => "member.joined",
             Self::MemberLeft(_) => "member.left",
             Self::WebhookPaused { .. } => "webhook.paused",
+            Self::ChatDeleted(_) => "chat.deleted",
         }
     }
 }

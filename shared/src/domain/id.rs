@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use super::{Moment, UserId, delivery::Subject, message::Seq};
+use super::{Moment, Timestamp, UserId, delivery::Subject, message::Seq};
 
 /// The text is not an id of the expected kind.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +96,22 @@ id! {
     SubscriptionId, "sub"
 }
 id! {
+    /// Names a chat with an agent within a tenant.
+    ChatId, "chat"
+}
+id! {
+    /// Names an API key within a tenant. It is no secret.
+    ApiKeyId, "key"
+}
+id! {
+    /// Names a key of a model provider within a tenant. It is no secret.
+    ProviderKeyId, "pkey"
+}
+id! {
+    /// Names an agent that a tenant has made.
+    OwnAgentId, "agent"
+}
+id! {
     /// Names a message within a log. Its first 48 bits are the message's seq, so it is found
     /// without an index; the rest is random, so it cannot be guessed from the seq.
     MessageId, "msg"
@@ -110,6 +126,19 @@ timed!(RoomId);
 timed!(NotificationId);
 timed!(EventId);
 timed!(EndpointId);
+timed!(ChatId);
+timed!(ApiKeyId);
+timed!(ProviderKeyId);
+timed!(OwnAgentId);
+
+impl TenantId {
+    /// When the tenant was made, to the millisecond.
+    pub fn made_at(self) -> Timestamp {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&self.0.as_bytes()[..6]);
+        Timestamp::from_micros(i64::from_be_bytes(bytes).saturating_mul(1_000))
+    }
+}
 
 impl MessageId {
     /// The id of the message that takes `seq` in a send drawn with `seed`.
@@ -172,6 +201,17 @@ mod tests {
         let id = MessageId::new(Seq::new(123_456_789), u128::MAX);
         assert_eq!(id.seq(), Seq::new(123_456_789));
         assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+    }
+
+    #[test]
+    fn a_tenants_id_tells_when_it_was_made() {
+        let moment = Moment {
+            now: Timestamp::from_micros(1_765_627_200_123_456),
+            deadline: tokio::time::Instant::now(),
+            seed: u128::MAX,
+        };
+        let made_at = TenantId::at(&moment).made_at();
+        assert_eq!(made_at, Timestamp::from_micros(1_765_627_200_123_000));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Messages: what a log holds.
 
-use super::{Error, MessageId, Thread, Timestamp, UserId, text};
+use std::str::FromStr;
+
+use super::{Error, LogId, MessageId, Timestamp, UserId, text};
 
 /// A message's place in its log: 1, 2, 3, … without a gap. 0 is "before the first".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +38,42 @@ impl Seq {
     }
 }
 
-/// What a message says: 1 byte to 32 KB of UTF-8, kept byte for byte.
+/// Whose part a message of a chat is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A person's.
+    User,
+    /// The agent's.
+    Assistant,
+}
+
+impl Role {
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// The text is no role of a chat.
+#[derive(Debug, Clone, Copy)]
+pub struct InvalidRole;
+
+impl FromStr for Role {
+    type Err = InvalidRole;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRole> {
+        match text {
+            "user" => Ok(Self::User),
+            "assistant" => Ok(Self::Assistant),
+            _ => Err(InvalidRole),
+        }
+    }
+}
+
+/// What a message says: 1 byte to 32 KB of UTF-8 if a person said it, kept byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content(String);
 
@@ -54,6 +91,11 @@ impl Content {
             ));
         }
         Ok(Self(content))
+    }
+
+    /// What an agent said: whoever asks its model sees to it that it is not longer than an item may be.
+    pub(crate) const fn answered(content: String) -> Self {
+        Self(content)
     }
 
     /// The content as it came.
@@ -113,12 +155,16 @@ impl Json {
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The log it is for.
-    pub thread: Thread,
+    pub log: LogId,
     /// Who says it.
     pub author: UserId,
+    /// Whose part it is; only in a chat.
+    pub role: Option<Role>,
+    /// What it answers; only in a chat.
+    pub in_reply_to: Option<MessageId>,
     /// What it says.
     pub content: Content,
-    /// What the client attached.
+    /// What is attached: by the client, or to an agent's answer how it came about.
     pub meta: Option<Json>,
     /// When it was sent.
     pub created_at: Timestamp,
@@ -130,6 +176,23 @@ impl Draft {
     /// The id this draft has at `seq`.
     pub fn id_at(&self, seq: Seq) -> MessageId {
         MessageId::new(seq, self.seed)
+    }
+
+    /// The message it is once it has `seq`.
+    pub fn stored_at(&self, seq: Seq) -> Message {
+        Message {
+            id: self.id_at(seq),
+            seq,
+            author: self.author.clone(),
+            role: self.role,
+            in_reply_to: self.in_reply_to,
+            answer: None,
+            content: self.content.as_str().to_owned(),
+            meta: self.meta.clone(),
+            created_at: self.created_at,
+            edited_at: None,
+            deleted_at: None,
+        }
     }
 
     /// What its sender is told once it has `seq`.
@@ -151,9 +214,15 @@ pub struct Message {
     pub seq: Seq,
     /// Who said it.
     pub author: UserId,
+    /// Whose part it is; only in a chat.
+    pub role: Option<Role>,
+    /// What it answers; only in a chat.
+    pub in_reply_to: Option<MessageId>,
+    /// What answers it; only in a chat.
+    pub answer: Option<MessageId>,
     /// What it says; empty once deleted.
     pub content: String,
-    /// What the client attached; none once deleted.
+    /// What is attached; none once deleted.
     pub meta: Option<Json>,
     /// When it was sent.
     pub created_at: Timestamp,

@@ -1,7 +1,10 @@
 //! Rules and types. No AWS, no HTTP, no clock: time and randomness are arguments ([`Moment`]).
 
 pub mod address;
+pub mod agent;
+pub mod api_key;
 pub mod caller;
+pub mod chat;
 pub mod counts;
 pub mod delivery;
 pub mod error;
@@ -9,25 +12,31 @@ pub mod event;
 pub mod id;
 pub mod live;
 pub mod message;
+pub mod model;
+pub mod model_usage;
 pub mod moment;
 pub mod notification;
 pub mod once;
 pub mod page;
+pub mod provider_key;
+pub mod rate;
 pub mod room;
 pub mod secret;
 pub mod subscription;
 pub mod tenant;
 pub mod text;
 pub mod timestamp;
+pub mod tool;
 pub mod user;
 pub mod webhook;
 
-pub use caller::{Actor, Auditor, Observer, Operator, TenantKey};
+pub use agent::AgentId;
+pub use caller::{Actor, Auditor, KeyHolder, Observer, Operator, SecretHolder, Sees, TenantKey};
 pub use counts::Counts;
 pub use error::Error;
 pub use id::{
-    DeliveryId, EndpointId, EventId, MessageId, NotificationId, RequestId, RoomId, SubscriptionId,
-    TenantId,
+    ApiKeyId, ChatId, DeliveryId, EndpointId, EventId, MessageId, NotificationId, OwnAgentId,
+    ProviderKeyId, RequestId, RoomId, SubscriptionId, TenantId,
 };
 pub use live::{Connection, ConnectionId, Reach};
 pub use moment::Moment;
@@ -36,11 +45,48 @@ pub use page::{Cursor, Page};
 pub use timestamp::Timestamp;
 pub use user::UserId;
 
-/// Names a log: a room's, and later a chat's or a helpdesk conversation's.
+/// Names a room's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Thread {
     /// The tenant it belongs to.
     pub tenant: TenantId,
     /// The room whose log it is.
     pub room: RoomId,
+}
+
+/// What a log is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Log {
+    /// Of a room of people.
+    Room(RoomId),
+    /// Of a chat with an agent.
+    Chat(ChatId),
+}
+
+/// Names a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Whose log it is.
+    pub of: Log,
+}
+
+impl From<Thread> for LogId {
+    fn from(Thread { tenant, room }: Thread) -> Self {
+        Self {
+            tenant,
+            of: Log::Room(room),
+        }
+    }
+}
+
+impl std::fmt::Display for LogId {
+    /// `tenant_…#room_…` or `tenant_…#chat_…`: no two logs have one name.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.of {
+            Log::Room(room) => write!(f, "{}#{room}", self.tenant),
+            Log::Chat(chat) => write!(f, "{}#{chat}", self.tenant),
+        }
+    }
 }

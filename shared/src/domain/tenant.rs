@@ -175,6 +175,84 @@ impl RetryPatch {
     }
 }
 
+/// Whose chats are shown to who holds a publishable key that all browsers share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ListScope {
+    /// Those of the user who is named, and chats whose id is known.
+    #[default]
+    User,
+    /// All of the team's, as the dialect's first version showed them.
+    Team,
+}
+
+impl ListScope {
+    /// Its name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Team => "team",
+        }
+    }
+
+    /// Reads field `publishable_list_scope`.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        [Self::User, Self::Team]
+            .into_iter()
+            .find(|scope| scope.name() == name)
+            .ok_or_else(|| {
+                Error::invalid(
+                    "publishable_list_scope",
+                    "Invalid publishable_list_scope. Must be one of: user, team",
+                )
+            })
+    }
+}
+
+/// How many tokens of language models a tenant may use in a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenCap(u64);
+
+impl TokenCap {
+    /// The largest cap that can be set.
+    pub const MAX: u64 = 1_000_000_000_000;
+
+    /// Reads field `monthly_token_cap`.
+    pub fn parse(tokens: i64) -> Result<Self, Error> {
+        u64::try_from(tokens)
+            .ok()
+            .filter(|tokens| (1..=Self::MAX).contains(tokens))
+            .map(Self)
+            .ok_or_else(|| {
+                Error::invalid(
+                    "monthly_token_cap",
+                    "Invalid monthly_token_cap. It is a whole number from 1 to 1000000000000, or null for no cap",
+                )
+            })
+    }
+
+    /// Trusts what our own store gives back.
+    pub(crate) const fn stored(tokens: u64) -> Self {
+        Self(tokens)
+    }
+
+    /// How many tokens.
+    pub const fn tokens(self) -> u64 {
+        self.0
+    }
+}
+
+/// What an operator changes of a tenant's [`TokenCap`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CapChange {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// There is none any more.
+    Lift,
+    /// It is this.
+    To(TokenCap),
+}
+
 /// A tenant's profile.
 #[derive(Debug, Clone)]
 pub struct Tenant {
@@ -186,6 +264,10 @@ pub struct Tenant {
     pub rate_limit: RateLimit,
     /// How its deliveries are tried again.
     pub retry: RetrySchedule,
+    /// Whose chats its publishable keys show.
+    pub list_scope: ListScope,
+    /// How many tokens it may use in a month; `None` for as many as it likes.
+    pub token_cap: Option<TokenCap>,
     /// When it was made.
     pub created_at: Timestamp,
     /// The hash of its current API key, so that a rotation knows which to retire.
@@ -203,6 +285,8 @@ impl Tenant {
             name,
             rate_limit: RateLimit::DEFAULT,
             retry: RetrySchedule::DEFAULT,
+            list_scope: ListScope::default(),
+            token_cap: None,
             created_at,
             key: key.to_hex(),
         }
@@ -218,6 +302,10 @@ pub struct TenantPatch {
     pub rate_limit: Option<RateLimit>,
     /// What changes of its retry schedule.
     pub retry: RetryPatch,
+    /// Another scope of its publishable keys.
+    pub list_scope: Option<ListScope>,
+    /// What becomes of its cap.
+    pub token_cap: CapChange,
 }
 
 #[cfg(test)]
@@ -245,6 +333,16 @@ mod tests {
         let doubling = RetrySchedule::stored(4, 10, Waits::Exponential);
         assert_eq!(doubling.seconds(), 10 + 20 + 40);
         assert_eq!(RetrySchedule::stored(1, 10, Waits::Fixed).seconds(), 0);
+    }
+
+    #[test]
+    fn a_cap_is_a_number_of_tokens_that_somebody_could_use() {
+        for good in [1, 1_000_000_000_000] {
+            assert!(TokenCap::parse(good).is_ok());
+        }
+        for bad in [0, -1, 1_000_000_000_001, i64::MAX, i64::MIN] {
+            assert!(TokenCap::parse(bad).is_err());
+        }
     }
 
     #[test]

@@ -137,8 +137,17 @@ impl EndpointUrl {
     ///
     /// [`Error::Invalid`] for what is no URL, or one that `targets` does not allow.
     pub fn parse(text: String, targets: Targets) -> Result<Self, Error> {
-        text::check("url", &text, Self::MAX)?;
-        let refuse = |rule: &str| Error::invalid("url", format!("Invalid url. {rule}"));
+        Self::parse_as("url", text, targets)
+    }
+
+    /// The same for another field.
+    pub(crate) fn parse_as(
+        field: &'static str,
+        text: String,
+        targets: Targets,
+    ) -> Result<Self, Error> {
+        text::check(field, &text, Self::MAX)?;
+        let refuse = |rule: &str| Error::invalid(field, format!("Invalid {field}. {rule}"));
         // A parser of URLs would pass over these.
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(refuse("It must not hold spaces or control characters"));
@@ -189,7 +198,12 @@ impl Description {
 
     /// Reads field `description`.
     pub fn parse(text: String) -> Result<Self, Error> {
-        text::check("description", &text, Self::MAX)?;
+        Self::parse_as("description", text)
+    }
+
+    /// The same for another field.
+    pub fn parse_as(field: &'static str, text: String) -> Result<Self, Error> {
+        text::check(field, &text, Self::MAX)?;
         Ok(Self(text))
     }
 

@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request as HttpRequest, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, header, header::Entry},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -39,6 +39,17 @@ const V6_NETWORK: u128 = !(u64::MAX as u128);
 /// How long a browser may remember a preflight.
 const PREFLIGHT: Duration = Duration::from_hours(2);
 
+/// What a browser's page may read of an answer's headers.
+const EXPOSED: [&str; 7] = [
+    "link",
+    "retry-after",
+    "idempotent-replayed",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    ID_HEADER,
+];
+
 /// `routes` with all that surface `S` puts around them: panics become errors, errors become its
 /// envelopes, every answer says what is left of the budget, and browsers of any origin may call.
 pub fn edge<S: Surface>(routes: Router<App>, app: &App) -> Router {
@@ -64,26 +75,19 @@ fn cors() -> CorsLayer {
             Method::DELETE,
         ])
         .allow_headers([
+            header::ACCEPT,
             header::CONTENT_TYPE,
             name("idempotency-key"),
             name("x-api-key"),
             name("x-master-key"),
             name("x-user-id"),
         ])
-        .expose_headers([
-            header::LINK,
-            header::RETRY_AFTER,
-            name("idempotent-replayed"),
-            name("x-ratelimit-limit"),
-            name("x-ratelimit-remaining"),
-            name("x-ratelimit-reset"),
-            name(ID_HEADER),
-        ])
+        .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(PREFLIGHT)
 }
 
 async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next: Next) -> Response {
-    let begun = Request::begin(address(&http));
+    let begun = Request::begin(&http, address(&http));
     let observed = Observed::begin(&http, || match &begun {
         Ok(request) => RequestId::at(&request.moment).to_string(),
         Err(_) => String::new(),
@@ -97,9 +101,24 @@ async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next:
         Err(error) => (Failure::from(error).into_response(), None),
     };
     let error = render::<S>(&mut response);
+    readable(&mut response);
     observed.name(&mut response);
     observed.end(S::NAME, tenant, response.status(), error.as_deref());
     response
+}
+
+/// Lets a browser's page read an answer that no route gave: what is refused before is not seen by [`cors`].
+fn readable(response: &mut Response) {
+    if let Entry::Vacant(origin) = response
+        .headers_mut()
+        .entry(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    {
+        origin.insert(HeaderValue::from_static("*"));
+        if let Ok(exposed) = HeaderValue::try_from(EXPOSED.join(",")) {
+            let headers = response.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        }
+    }
 }
 
 async fn serve(app: &App, request: &Request, http: HttpRequest, next: Next) -> Response {
@@ -176,7 +195,10 @@ fn render<S: Surface>(response: &mut Response) -> Option<Arc<Error>> {
         HeaderValue::from_static("application/json"),
     );
     let retry_after = match &*error {
-        Error::RateLimited { retry_after } => Some(*retry_after),
+        Error::RateLimited { retry_after }
+        | Error::TokensUsedUp { retry_after, .. }
+        | Error::InProgress { retry_after } => Some(*retry_after),
+        Error::Upstream { retry_after, .. } => *retry_after,
         Error::Busy | Error::Unavailable(_) => Some(SOON),
         Error::MethodNotAllowed { allowed } => {
             if let Ok(allowed) = HeaderValue::try_from(allowed) {
@@ -188,6 +210,7 @@ fn render<S: Surface>(response: &mut Response) -> Option<Arc<Error>> {
         | Error::TooLarge { .. }
         | Error::Unauthenticated(_)
         | Error::Forbidden(_)
+        | Error::SecretKeyOnly
         | Error::NotFound(_)
         | Error::Conflict(_)
         | Error::RoomExists(_)

@@ -9,7 +9,8 @@ use axum::{
 
 use super::Failure;
 use crate::domain::{
-    EndpointId, Error, MessageId, NotificationId, RoomId, SubscriptionId, TenantId, UserId,
+    AgentId, ApiKeyId, ChatId, EndpointId, Error, MessageId, NotificationId, ProviderKeyId, RoomId,
+    SubscriptionId, TenantId, UserId,
 };
 
 /// The ids of a path, in its order. What is not an id names nothing: not found.
@@ -32,6 +33,12 @@ impl Segment for RoomId {
     }
 }
 
+impl Segment for ChatId {
+    fn read(segment: &str) -> Result<Self, Error> {
+        id(segment, "Chat")
+    }
+}
+
 impl Segment for MessageId {
     fn read(segment: &str) -> Result<Self, Error> {
         id(segment, "Message")
@@ -41,6 +48,24 @@ impl Segment for MessageId {
 impl Segment for EndpointId {
     fn read(segment: &str) -> Result<Self, Error> {
         id(segment, "Webhook endpoint")
+    }
+}
+
+impl Segment for AgentId {
+    fn read(segment: &str) -> Result<Self, Error> {
+        id(segment, "Agent")
+    }
+}
+
+impl Segment for ApiKeyId {
+    fn read(segment: &str) -> Result<Self, Error> {
+        id(segment, "API key")
+    }
+}
+
+impl Segment for ProviderKeyId {
+    fn read(segment: &str) -> Result<Self, Error> {
+        id(segment, "Provider key")
     }
 }
 

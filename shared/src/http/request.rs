@@ -7,8 +7,8 @@ use std::{
 };
 
 use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, request::Parts},
+    extract::{FromRequestParts, MatchedPath, Request as HttpRequest},
+    http::{HeaderMap, Method, request::Parts},
 };
 use tokio::time::Instant;
 
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Request {
     pub(super) moment: Moment,
     pub(super) address: Option<IpAddr>,
+    pub(super) method: Method,
+    /// The route that the path matches, if one does.
+    pub(super) route: Option<MatchedPath>,
     /// What the caller has left, once somebody was charged.
     pub(super) quota: Arc<OnceLock<Quota>>,
     /// Whose request it is, once a key has said so.
@@ -34,10 +37,12 @@ pub struct Request {
 
 impl Request {
     /// A request that begins now.
-    pub(super) fn begin(address: Option<IpAddr>) -> Result<Self, Error> {
+    pub(super) fn begin(http: &HttpRequest, address: Option<IpAddr>) -> Result<Self, Error> {
         Ok(Self {
             moment: moment(PATIENCE)?,
             address,
+            method: http.method().clone(),
+            route: http.extensions().get::<MatchedPath>().cloned(),
             quota: Arc::default(),
             tenant: Arc::default(),
         })

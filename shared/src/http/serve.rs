@@ -8,9 +8,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, edge::edge, surface::Surface, telemetry};
 use crate::{
-    app::{App, BadSettings, Means, SealingSource, Settings, WebhookSettings, Webhooks},
-    domain::Error,
-    providers::{aws::Aws, sealing::Sealing, webhook::Sender},
+    app::{
+        App, BadSettings, KeySettings, Means, ProviderKeys, SealingSource, Settings, VaultSource,
+        WebhookSettings, Webhooks,
+    },
+    domain::{Error, address::Targets},
+    providers::{
+        aws::Aws, models::Models, outbound::Fetcher, sealing::Sealing, vault::Vault,
+        webhook::Sender,
+    },
     queue::{Jobs, PoisonQueue},
     store::usage::metered,
 };
@@ -41,9 +47,44 @@ async fn not_found() -> Failure {
 ///
 /// If the environment lacks a setting, which is said at start, or if the runtime is lost.
 pub async fn serve_all<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    serve_router(|app| edge::<S>(routes, app)).await
+}
+
+/// Runs what `router` makes of the service, each of whose routes has its surface around it already.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub async fn serve_router(router: impl FnOnce(&App) -> Router) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = app(&Aws::from_env())?;
-    until_told(lambda_http::run(edge::<S>(routes, &app))).await
+    until_told(lambda_http::run(router(&app))).await
+}
+
+/// Runs routes that ask models as [`serve`] runs others. `PROVIDER_KEYS_KEY` names the key of KMS that opens provider keys,
+/// or else `SEALING_KEY` is one; `MODEL_TARGETS` says where providers may be, and `DEFAULT_MODEL` which model is asked if
+/// nobody says.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub async fn serve_models<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    telemetry::start();
+    let app = asking(&Aws::from_env())?;
+    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+}
+
+/// Runs routes that ask models, whose answers are shown while they come, behind a URL that streams, as [`serve_models`] runs
+/// others.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub async fn serve_streaming<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    telemetry::start();
+    let app = asking(&Aws::from_env())?;
+    let routes = edge::<S>(only(routes), &app);
+    until_told(lambda_http::run_with_streaming_response(routes)).await
 }
 
 /// Runs the operator's routes as [`serve`] runs others. The operator's key is in the secret that
@@ -65,6 +106,34 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
     };
     let app = App::with(&settings, &dynamodb, means);
     until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+}
+
+/// Runs routes that keep keys as [`serve_operator`] runs others, with what seals those of providers: `PROVIDER_KEYS_KEY` or
+/// `SEALING_KEY`; `MODEL_TARGETS` says where providers may be.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub async fn serve_keeper<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    telemetry::start();
+    let aws = Aws::from_env();
+    let (settings, secret, keys) = started(Settings::of_keeper(variable))?;
+    let means = Means {
+        master: secret.map(|id| Arc::new(aws.operator_key(id)) as _),
+        provider_keys: Some(keeping(&aws, keys)),
+        ..Means::default()
+    };
+    let app = App::with(&settings, &counted(&aws), means);
+    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+}
+
+/// What provider keys are kept with, as `settings` say.
+fn keeping(aws: &Aws, settings: KeySettings) -> ProviderKeys {
+    let vault = match settings.vault {
+        VaultSource::Kms(key) => aws.vault(key),
+        VaultSource::Given(key) => Vault::Given(key),
+    };
+    ProviderKeys::new(vault, settings.targets)
 }
 
 /// Runs routes that send webhooks as [`serve`] runs others. The key that seals their secrets is in the secret that
@@ -199,6 +268,19 @@ pub async fn until_told(
 fn app(aws: &Aws) -> Result<App, lambda_http::Error> {
     let settings = started(Settings::from_env(variable))?;
     Ok(App::new(&settings, &counted(aws)))
+}
+
+/// The same for a function that asks models.
+fn asking(aws: &Aws) -> Result<App, lambda_http::Error> {
+    let (settings, models) = started(Settings::of_models(variable))?;
+    let means = Means {
+        models: Some(Models::new(models.keys.targets, models.default)),
+        provider_keys: Some(keeping(aws, models.keys)),
+        // What people say makes agents read: never what only the operator's network can reach.
+        fetcher: Some(Fetcher::new(Targets::Public)),
+        ..Means::default()
+    };
+    Ok(App::with(&settings, &counted(aws), means))
 }
 
 /// A DynamoDB client that counts calls and units for the lines.

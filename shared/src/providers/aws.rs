@@ -19,6 +19,7 @@ use super::{
     sealing::{KeptKey, Sealing},
     secret::Secret,
     sockets::Sockets,
+    vault::{KmsKey, Vault},
 };
 
 /// The way to AWS. Its clients share credentials and connections.
@@ -119,6 +120,11 @@ impl Aws {
     /// The key that seals tenants' secrets, kept in the secret of Secrets Manager that `id` names.
     pub fn sealing(&self, id: String) -> Sealing {
         Sealing::Kept(KeptKey::new(self.secret(id)))
+    }
+
+    /// What seals provider keys, with the key of KMS that `key` names: an id, an ARN or an alias.
+    pub fn vault(&self, key: String) -> Vault {
+        Vault::Kms(KmsKey::new(client!(self, aws_sdk_kms, "KMS"), key))
     }
 
     fn secret(&self, id: String) -> Secret {

@@ -1,10 +1,13 @@
-//! Things outside: how AWS is reached, where keys are kept, where webhooks go, and clients' connections.
+//! Things outside: how AWS is reached, where keys are kept, where webhooks go, clients' connections, and language models.
 
 pub mod aws;
 mod credentials;
 pub mod frames;
+pub mod models;
 pub mod operator_key;
+pub mod outbound;
 pub mod sealing;
 mod secret;
 pub mod sockets;
+pub mod vault;
 pub mod webhook;

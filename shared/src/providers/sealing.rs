@@ -97,9 +97,7 @@ impl Sealing {
             Self::Given(key) => *key,
             Self::Kept(kept) => kept.current().await?,
         };
-        seal(key, secret.expose(), owner, nonce(owner, moment))
-            .map(Sealed)
-            .map_err(|Unspecified| Error::internal("a secret could not be sealed"))
+        seal_text(key, USE, secret.expose(), owner, moment)
     }
 
     /// The secret that was sealed for `owner`.
@@ -201,7 +199,7 @@ fn opened(keys: &[SecretHash], sealed: &Sealed, owner: &str) -> Result<Option<Op
     let mut texts = keys
         .iter()
         .enumerate()
-        .filter_map(|(age, key)| Some((age, open(*key, &sealed.0, owner).ok()?)));
+        .filter_map(|(age, key)| Some((age, open_text(*key, USE, sealed, owner)?)));
     let Some((age, text)) = texts.next() else {
         return Ok(None);
     };
@@ -221,31 +219,56 @@ fn nonce(owner: &str, moment: &Moment) -> [u8; NONCE_LEN] {
     nonce
 }
 
-fn cipher(key: SecretHash) -> Result<LessSafeKey, Unspecified> {
+/// Seals `text` for `owner`, of whose texts one is sealed in one moment, with what `key` is for `usage`.
+pub(super) fn seal_text(
+    key: SecretHash,
+    usage: &[u8],
+    text: &str,
+    owner: &str,
+    moment: &Moment,
+) -> Result<Sealed, Error> {
+    seal(key, usage, text, owner, nonce(owner, moment))
+        .map(Sealed)
+        .map_err(|Unspecified| Error::internal("a secret could not be sealed"))
+}
+
+/// The text that was sealed for `owner` so; `None` if it was not.
+pub(super) fn open_text(
+    key: SecretHash,
+    usage: &[u8],
+    sealed: &Sealed,
+    owner: &str,
+) -> Option<String> {
+    open(key, usage, &sealed.0, owner).ok()
+}
+
+fn cipher(key: SecretHash, usage: &[u8]) -> Result<LessSafeKey, Unspecified> {
     let secret = Salt::new(HKDF_SHA256, &[]).extract(key.as_bytes());
-    let derived = secret.expand(&[USE], &AES_256_GCM)?;
+    let usage = [usage];
+    let derived = secret.expand(&usage, &AES_256_GCM)?;
     Ok(LessSafeKey::new(UnboundKey::from(derived)))
 }
 
 fn seal(
     key: SecretHash,
+    usage: &[u8],
     text: &str,
     owner: &str,
     nonce: [u8; NONCE_LEN],
 ) -> Result<String, Unspecified> {
     let mut hidden = text.as_bytes().to_vec();
     let unique = Nonce::assume_unique_for_key(nonce);
-    cipher(key)?.seal_in_place_append_tag(unique, Aad::from(owner), &mut hidden)?;
+    cipher(key, usage)?.seal_in_place_append_tag(unique, Aad::from(owner), &mut hidden)?;
     let whole = [&nonce[..], &hidden].concat();
     Ok(format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(whole)))
 }
 
-fn open(key: SecretHash, sealed: &str, owner: &str) -> Result<String, Unspecified> {
+fn open(key: SecretHash, usage: &[u8], sealed: &str, owner: &str) -> Result<String, Unspecified> {
     let whole = sealed.strip_prefix(VERSION).ok_or(Unspecified)?;
     let mut whole = URL_SAFE_NO_PAD.decode(whole).map_err(|_| Unspecified)?;
     let (nonce, hidden) = whole.split_at_mut_checked(NONCE_LEN).ok_or(Unspecified)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce)?;
-    let text = cipher(key)?.open_in_place(nonce, Aad::from(owner), hidden)?;
+    let text = cipher(key, usage)?.open_in_place(nonce, Aad::from(owner), hidden)?;
     String::from_utf8(text.to_vec()).map_err(|_| Unspecified)
 }
 

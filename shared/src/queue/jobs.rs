@@ -5,7 +5,7 @@ use std::fmt;
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use serde::{Deserialize, Serialize};
 
-use super::{Fanout, QueueUrls, VERSION, fanout::read};
+use super::{Fanout, QueueUrls, Sweep, VERSION, fanout::read};
 use crate::domain::{Error, TenantId, Timestamp, UserId, delivery::Job};
 
 /// How many messages one call sends: what SQS takes.
@@ -167,6 +167,16 @@ impl Jobs {
             .map(|job| Ok((job.tenant, to_text(job, sending)?)));
         self.send(|urls| &urls.deliveries, bodies, sending.delay)
             .await
+    }
+
+    /// Has the logs of `jobs` removed, `delay` seconds (at most 900) from now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Jobs::fan_out`].
+    pub async fn sweep(&self, jobs: &[Sweep], delay: u16) -> Result<(), Unsent> {
+        let bodies = jobs.iter().map(|job| Ok((job.tenant, job.to_text()?)));
+        self.send(|urls| &urls.sweeps, bodies, delay).await
     }
 
     /// Has a job of the fan-out that was received come back in `seconds` (at most 43,200), and not when the

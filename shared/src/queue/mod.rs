@@ -6,10 +6,12 @@
 mod fanout;
 mod jobs;
 mod poison;
+mod sweeps;
 
 pub use fanout::{Audience, Fanout};
 pub use jobs::{Jobs, Sending, Sent, Unsent, parse_job};
 pub use poison::PoisonQueue;
+pub use sweeps::Sweep;
 
 /// The version of the payloads, for the reader that will have to tell two of them apart.
 const VERSION: u32 = 1;
@@ -35,4 +37,6 @@ pub struct QueueUrls {
     pub fanout: String,
     /// Deliver this.
     pub deliveries: String,
+    /// Remove this. Only who is told of it sends to it.
+    pub sweeps: String,
 }

@@ -2,7 +2,7 @@
 //!
 //! | partition key       | attributes                                                                                  |
 //! |---------------------|---------------------------------------------------------------------------------------------|
-//! | `tenant#evt_…`      | `kind`, `at`, `actor?`, `room?`, `users?`, `endpoint?`, `reason?`, `ttl`                    |
+//! | `tenant#evt_…`      | `kind`, `at`, `actor?`, `room?`, `users?`, `endpoint?`, `reason?`, `chat?`, `ttl`           |
 //! | `tenant#notif_…`    | `kind` = `notification`, `at`, `actor`, `topic`, `payload` (JSON), `users?`, `room?`, `topic_subscribers?`, `ttl` |
 //!
 //! **Invariant:** an event is written in the transaction of the change it tells of, and never changed.
@@ -20,7 +20,7 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    Done, Error, EventId, NotificationId, RoomId, TenantId, Timestamp, UserId,
+    ChatId, Done, Error, EventId, NotificationId, RoomId, TenantId, Timestamp, UserId,
     delivery::Subject,
     event::{Event, EventKind, RETENTION_SECONDS},
     message::Json,
@@ -90,6 +90,7 @@ impl EventStore {
             EventKind::WebhookPaused { endpoint, reason } => {
                 item.s("endpoint", endpoint).s("reason", reason)
             }
+            EventKind::ChatDeleted(chat) => item.s("chat", chat),
         };
         self.put(item.build()).map(transaction::put)
     }
@@ -269,4 +270,23 @@ pub fn told_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(TenantId, 
         Err(_) => Subject::Event(id.parse().map_err(|_| malformed("pk"))?),
     };
     Ok((tenant.parse().map_err(|_| malformed("pk"))?, subject))
+}
+
+/// The chat whose deletion a record of the table's stream tells. `text` gives the string attributes of its new image.
+/// `None` if it tells of something else.
+///
+/// # Errors
+///
+/// [`Error::Internal`] if it is not an event's.
+pub fn deleted_chat<'a>(
+    text: impl Fn(&str) -> Option<&'a str>,
+) -> Result<Option<(TenantId, ChatId)>, Error> {
+    let Some(chat) = text("chat") else {
+        return Ok(None);
+    };
+    let tenant = text("pk").and_then(|pk| pk.split_once('#'));
+    let (tenant, _) = tenant.ok_or_else(|| malformed("pk"))?;
+    let tenant = tenant.parse().map_err(|_| malformed("pk"))?;
+    let chat = chat.parse().map_err(|_| malformed("chat"))?;
+    Ok(Some((tenant, chat)))
 }

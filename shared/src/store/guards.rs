@@ -3,14 +3,15 @@
 //!
 //! | what                 | partition key                          | attributes                                        |
 //! |----------------------|----------------------------------------|---------------------------------------------------|
-//! | idempotency marker   | `tenant#once#operation#caller#key`     | `digest` (hex), `outcome` (map), `ttl`                  |
-//! | rate-limit bucket    | `tenant#rate`                          | `tat` (ns since 1970), `ttl`                      |
+//! | idempotency marker   | `tenant#once#operation#caller#key`     | `digest` (hex), `outcome` (map), `ttl`, `holder?`, `leased_until?` (µs since 1970) |
+//! | rate-limit bucket    | `tenant#rate`, `tenant#rate#key_…`     | `tat` (ns since 1970), `ttl`                      |
 //! | token of a connection | `socket_token#hash` (hex)              | `tenant`, `user`, `key` (hash in hex), `ttl`      |
 //! | health probe         | `health`                               | `at`                                              |
 //!
 //! **Invariant:** a marker is written in the transaction whose outcome it names, so there is a marker
 //! if and only if the operation was done. Adding members is the exception: its transactions are several and
-//! may be repeated, so the marker follows the last of them. TTL deletes days late, so expiry is part of every condition.
+//! may be repeated, so the marker follows the last of them. So is what takes a model's time: its marker is written with
+//! its first transaction, and has a lease, so that one request at a time goes on with the rest. TTL deletes days late, so expiry is part of every condition.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -22,11 +23,13 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Backoff,
-    aws::{Verdict, fault, refusal},
+    aws::{Verdict, fault, refusal, settle},
     item::{Item, NewItem, Read, malformed, n, s},
     transaction::{self, Outcome},
 };
-use crate::domain::{Error, Once, TenantId, Timestamp, UserId, secret::SecretHash, text::escape};
+use crate::domain::{
+    Error, Once, TenantId, Timestamp, UserId, rate::Payer, secret::SecretHash, text::escape,
+};
 
 /// How long a marker protects, in seconds.
 pub const MARKER_SECONDS: i64 = 24 * 3_600;
@@ -45,7 +48,7 @@ pub struct GuardStore {
 }
 
 /// A claim to do an operation once, to be written with it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Claim {
     table: String,
     pk: String,
@@ -59,6 +62,23 @@ pub(super) struct Claimed {
     pub(super) outcome: Item,
 }
 
+/// An operation that was begun before.
+pub(super) struct Pending {
+    /// What its first transaction gave.
+    pub(super) outcome: Item,
+    /// Who goes on with it, or did.
+    pub(super) lease: Lease,
+}
+
+/// Who goes on with an operation that was claimed, and until when nobody else does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Who: a random number of the request.
+    pub holder: u128,
+    /// Until when.
+    pub until: Timestamp,
+}
+
 /// What a token of a connection opens.
 #[derive(Debug)]
 pub struct Opens {
@@ -68,6 +88,30 @@ pub struct Opens {
     pub user: UserId,
     /// The API key it was made with.
     pub key: SecretHash,
+}
+
+/// The attribute that names the holder of a lease.
+const HOLDER: &str = "holder";
+
+fn shown(holder: u128) -> String {
+    format!("{holder:032x}")
+}
+
+fn lease_of(marker: &Item) -> Result<Option<Lease>, Error> {
+    let Some(holder) = marker.text_opt(HOLDER)? else {
+        return Ok(None);
+    };
+    Ok(Some(Lease {
+        holder: u128::from_str_radix(holder, 16).map_err(|_| malformed(HOLDER))?,
+        until: Timestamp::from_micros(marker.number("leased_until")?),
+    }))
+}
+
+fn bucket_key(payer: Payer) -> String {
+    match payer {
+        Payer::Tenant(tenant) => format!("{tenant}#rate"),
+        Payer::Key(tenant, key) => format!("{tenant}#rate#{key}"),
+    }
 }
 
 fn token_key(token: SecretHash) -> String {
@@ -141,6 +185,14 @@ impl GuardStore {
     ///
     /// [`Error::Conflict`] if the key was used for another request.
     pub(super) async fn used(&self, claim: &Claim) -> Result<Option<Claimed>, Error> {
+        match self.marker(claim).await? {
+            Some(marker) => claim.recognise(Some(&marker)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The marker of `claim`, while it holds.
+    async fn marker(&self, claim: &Claim) -> Result<Option<Item>, Error> {
         let found = self
             .client
             .get_item()
@@ -156,7 +208,7 @@ impl GuardStore {
         if marker.number::<i64>("ttl")? <= claim.now.seconds() {
             return Ok(None);
         }
-        claim.recognise(Some(&marker)).map(Some)
+        Ok(Some(marker))
     }
 
     /// Remembers that all steps of the operation of `claim` are done, and that they gave `outcome`. What
@@ -183,11 +235,74 @@ impl GuardStore {
         }
     }
 
-    /// Moves a tenant's bucket from `known` to `next`, both theoretical arrival times in ns since 1970.
+    /// Takes the lease of `claim` over from `known`. `false` if somebody else was faster.
+    pub async fn take_over(
+        &self,
+        claim: &Claim,
+        known: &Lease,
+        next: &Lease,
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(&claim.pk))
+            .update_expression("SET #holder = :next, leased_until = :until")
+            .condition_expression("#holder = :known AND leased_until = :was")
+            .expression_attribute_names("#holder", HOLDER)
+            .expression_attribute_values(":known", s(shown(known.holder)))
+            .expression_attribute_values(":was", n(known.until.micros()))
+            .expression_attribute_values(":next", s(shown(next.holder)))
+            .expression_attribute_values(":until", n(next.until.micros()))
+            .return_values_on_condition_check_failure(AllOld);
+        match settle(race, &self.table, || update.clone().send()).await? {
+            Ok(_) => Ok(true),
+            // Ours, if an earlier try landed and its answer was lost.
+            Err(Some(standing)) => Ok(lease_of(&standing)? == Some(*next)),
+            Err(None) => Ok(false),
+        }
+    }
+
+    /// Ends `lease` of `claim`, if it is still its holder's. `false` if it is not, or not yet.
+    pub async fn release(
+        &self,
+        claim: &Claim,
+        lease: &Lease,
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(&claim.pk))
+            .update_expression("SET leased_until = :ended")
+            .condition_expression("#holder = :me")
+            .expression_attribute_names("#holder", HOLDER)
+            .expression_attribute_values(":me", s(shown(lease.holder)))
+            .expression_attribute_values(":ended", n(0))
+            .return_values_on_condition_check_failure(AllOld);
+        let ended = settle(race, &self.table, || update.clone().send()).await?;
+        Ok(ended.is_ok())
+    }
+
+    /// What the marker of `claim` says, and its lease, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if the key was used for another request.
+    pub(super) async fn pending(&self, claim: &Claim) -> Result<Option<Pending>, Error> {
+        match self.marker(claim).await? {
+            Some(marker) => claim.pending(Some(&marker)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Moves a payer's bucket from `known` to `next`, both theoretical arrival times in ns since 1970.
     /// `Err(actual)` if the bucket is elsewhere: nothing was taken.
     pub async fn move_bucket(
         &self,
-        tenant: TenantId,
+        payer: Payer,
         known: Option<i64>,
         next: i64,
         now: Timestamp,
@@ -196,7 +311,7 @@ impl GuardStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(format!("{tenant}#rate")))
+            .key("pk", s(bucket_key(payer)))
             .update_expression("SET tat = :next, #ttl = :ttl")
             .expression_attribute_names("#ttl", "ttl")
             .expression_attribute_values(":next", n(next))
@@ -301,12 +416,27 @@ impl GuardStore {
 impl Claim {
     /// The marker that says the operation gave `outcome`, refused if there is one already.
     pub(super) fn write(&self, outcome: Item) -> Result<TransactWriteItem, Error> {
-        let item = NewItem::new()
+        self.put(self.item(outcome).build())
+    }
+
+    /// The same marker of an operation that is not done yet, and whose rest the holder of `lease` goes on with.
+    pub(super) fn begin(&self, outcome: Item, lease: &Lease) -> Result<TransactWriteItem, Error> {
+        let item = self
+            .item(outcome)
+            .s(HOLDER, shown(lease.holder))
+            .n("leased_until", lease.until.micros());
+        self.put(item.build())
+    }
+
+    fn item(&self, outcome: Item) -> NewItem {
+        NewItem::new()
             .s("pk", &self.pk)
             .s("digest", &self.digest)
             .map("outcome", outcome)
             .n("ttl", self.now.seconds() + MARKER_SECONDS)
-            .build();
+    }
+
+    fn put(&self, item: Item) -> Result<TransactWriteItem, Error> {
         Put::builder()
             .table_name(&self.table)
             .set_item(Some(item))
@@ -317,6 +447,20 @@ impl Claim {
             .build()
             .map(transaction::put)
             .map_err(Error::internal)
+    }
+
+    /// What the marker that refused this claim says, and who goes on with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Claim::recognise`].
+    pub(super) fn pending(&self, marker: Option<&Item>) -> Result<Pending, Error> {
+        let claimed = self.recognise(marker)?;
+        let lease = marker.map(lease_of).transpose()?.flatten();
+        Ok(Pending {
+            outcome: claimed.outcome,
+            lease: lease.ok_or_else(|| malformed(HOLDER))?,
+        })
     }
 
     /// What the marker that refused this claim says.

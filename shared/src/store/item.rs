@@ -116,6 +116,8 @@ pub(super) trait Read {
     fn text_opt(&self, name: &'static str) -> Result<Option<&str>, Error>;
     /// A string that the shape promises, as a `T`.
     fn parse<T: FromStr>(&self, name: &'static str) -> Result<T, Error>;
+    /// A string that may be absent, as a `T`.
+    fn parse_opt<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Error>;
     /// A number that the shape promises.
     fn number<T: FromStr>(&self, name: &'static str) -> Result<T, Error>;
     /// A number that may be absent.
@@ -145,6 +147,12 @@ impl Read for Item {
         self.text(name)?.parse().map_err(|_| malformed(name))
     }
 
+    fn parse_opt<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Error> {
+        self.text_opt(name)?
+            .map(|text| text.parse().map_err(|_| malformed(name)))
+            .transpose()
+    }
+
     fn number<T: FromStr>(&self, name: &'static str) -> Result<T, Error> {
         self.number_opt(name)?.ok_or_else(|| malformed(name))
     }
@@ -160,9 +168,7 @@ impl Read for Item {
     }
 
     fn time_opt(&self, name: &'static str) -> Result<Option<Timestamp>, Error> {
-        self.text_opt(name)?
-            .map(|text| text.parse().map_err(|_| malformed(name)))
-            .transpose()
+        self.parse_opt(name)
     }
 
     fn texts(&self, name: &'static str) -> Result<Vec<&str>, Error> {

@@ -3,21 +3,29 @@
 //! | partition key        | attributes                                    |
 //! |----------------------|-----------------------------------------------|
 //! | SHA-256 in hex       | `kind` = `tenant`, `tenant`, `created_at`, `ttl?` |
+//! | SHA-256 in hex       | `kind` = `publishable` or `secret`, `tenant`, `key` (`key_…`), `origins?`, `user?`, `created_at`, `ttl?` |
 //!
-//! **Invariant:** a key without `ttl` is its tenant's current one. TTL deletes days late, so expiry is
-//! read, not waited for.
+//! **Invariant:** a key of kind `tenant` without `ttl` is its tenant's current one. What is here of a team's key changes
+//! only with its row in [`super::api_keys`]. TTL deletes days late, so expiry is read, not waited for.
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{Put, TransactWriteItem, Update},
+    types::{Delete, Put, TransactWriteItem, Update},
 };
 
 use super::{
     aws::fault,
-    item::{NewItem, Read, n, s},
+    item::{Item, NewItem, Read, malformed, n, s},
     transaction,
 };
-use crate::domain::{Error, TenantId, Timestamp, secret::SecretHash};
+use crate::domain::{
+    ApiKeyId, Error, TenantId, Timestamp, UserId,
+    api_key::{Key, Kind, Opens, Origin, Origins},
+    secret::SecretHash,
+};
+
+/// The kind of a tenant's key.
+const TENANT: &str = "tenant";
 
 /// The `keys` table.
 #[derive(Debug)]
@@ -27,12 +35,23 @@ pub struct KeyStore {
 }
 
 /// What a key opens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct KeyRecord {
     /// Whose key it is.
     pub tenant: TenantId,
-    /// When it stops to hold, in seconds since 1970; `None` for the current key.
+    /// When it stops to hold, in seconds since 1970; `None` for never.
     pub expires: Option<i64>,
+    /// Which door it is for.
+    pub door: Door,
+}
+
+/// Which door a key is for. It opens no other.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// The tenant's own.
+    Tenant,
+    /// The team's, by the key that has this name.
+    Team(ApiKeyId, Opens),
 }
 
 impl KeyStore {
@@ -57,6 +76,10 @@ impl KeyStore {
                 Ok(KeyRecord {
                     tenant: item.parse("tenant")?,
                     expires: item.number_opt("ttl")?,
+                    door: match item.text("kind")? {
+                        TENANT => Door::Tenant,
+                        _ => Door::Team(item.parse("key")?, opens(&item)?),
+                    },
                 })
             })
             .transpose()
@@ -71,10 +94,29 @@ impl KeyStore {
     ) -> Result<TransactWriteItem, Error> {
         let item = NewItem::new()
             .s("pk", hash.to_hex())
-            .s("kind", "tenant")
+            .s("kind", TENANT)
             .s("tenant", tenant)
             .s("created_at", now)
             .build();
+        self.put(item)
+    }
+
+    /// The newest text of a team's key, as a write of a transaction.
+    pub(super) fn write_team(&self, key: &Key, now: Timestamp) -> Result<TransactWriteItem, Error> {
+        let item = NewItem::new()
+            .s("pk", key.hash.to_hex())
+            .s("tenant", key.tenant)
+            .s("key", key.id)
+            .s("created_at", now);
+        let item = with_opens(item, &key.opens);
+        let item = match key.expires_at {
+            Some(end) => item.n("ttl", end.seconds()),
+            None => item,
+        };
+        self.put(item.build())
+    }
+
+    fn put(&self, item: Item) -> Result<TransactWriteItem, Error> {
         Put::builder()
             .table_name(&self.table)
             .set_item(Some(item))
@@ -100,5 +142,42 @@ impl KeyStore {
             .build()
             .map(transaction::update)
             .map_err(Error::internal)
+    }
+
+    /// The end of the key that hashes to `hash`, now, as a write of a transaction.
+    pub(super) fn remove(&self, hash: SecretHash) -> Result<TransactWriteItem, Error> {
+        Delete::builder()
+            .table_name(&self.table)
+            .key("pk", s(hash.to_hex()))
+            .build()
+            .map(transaction::delete)
+            .map_err(Error::internal)
+    }
+}
+
+/// `item` with what a team's key opens: here and in [`super::api_keys`] alike.
+pub(super) fn with_opens(item: NewItem, opens: &Opens) -> NewItem {
+    let item = item.s("kind", opens.kind().name());
+    match opens {
+        Opens::Publishable { origins, user } => item
+            .list("origins", origins.named().map(|it| it.as_str().to_owned()))
+            .s_opt("user", user.as_ref()),
+        Opens::Secret => item,
+    }
+}
+
+/// What the team's key in `item` opens.
+pub(super) fn opens(item: &Item) -> Result<Opens, Error> {
+    match Kind::stored(item.text("kind")?).ok_or_else(|| malformed("kind"))? {
+        Kind::Publishable => {
+            let origins = item.texts("origins")?.into_iter();
+            let origins = origins.map(|text| Origin::stored(text.to_owned()));
+            let user = item.text_opt("user")?;
+            Ok(Opens::Publishable {
+                origins: Origins::stored(origins.collect()),
+                user: user.map(|user| UserId::stored(user.to_owned())),
+            })
+        }
+        Kind::Secret => Ok(Opens::Secret),
     }
 }

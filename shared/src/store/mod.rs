@@ -13,6 +13,9 @@ mod paging;
 mod transaction;
 mod turns;
 
+pub mod agents;
+pub mod api_keys;
+pub mod chats;
 pub mod connections;
 pub mod counts;
 pub mod cursors;
@@ -22,6 +25,8 @@ pub mod guards;
 pub mod keys;
 pub mod listeners;
 pub mod messages;
+pub mod model_usage;
+pub mod provider_keys;
 pub mod rooms;
 pub mod subscriptions;
 pub mod tenants;
@@ -34,9 +39,10 @@ pub use transaction::Check;
 use aws_sdk_dynamodb::Client;
 
 use self::{
-    connections::ConnectionStore, counts::CountStore, cursors::CursorStore,
-    deliveries::DeliveryStore, events::EventStore, guards::GuardStore, keys::KeyStore,
-    listeners::ListenerStore, messages::MessageStore, rooms::RoomStore,
+    agents::AgentStore, api_keys::ApiKeyStore, chats::ChatStore, connections::ConnectionStore,
+    counts::CountStore, cursors::CursorStore, deliveries::DeliveryStore, events::EventStore,
+    guards::GuardStore, keys::KeyStore, listeners::ListenerStore, messages::MessageStore,
+    model_usage::ModelUsageStore, provider_keys::ProviderKeyStore, rooms::RoomStore,
     subscriptions::SubscriptionStore, tenants::TenantStore, webhooks::WebhookStore,
 };
 
@@ -61,9 +67,14 @@ pub struct Stores {
     pub counts: CountStore,
     pub subscriptions: SubscriptionStore,
     pub webhooks: WebhookStore,
+    pub agents: AgentStore,
+    pub model_usage: ModelUsageStore,
     pub keys: KeyStore,
+    pub api_keys: ApiKeyStore,
     pub rooms: RoomStore,
+    pub chats: ChatStore,
     pub messages: MessageStore,
+    pub provider_keys: ProviderKeyStore,
     pub events: EventStore,
     pub deliveries: DeliveryStore,
     pub listeners: ListenerStore,
@@ -83,9 +94,14 @@ impl Stores {
             counts: CountStore::new(client.clone(), tables.tenants.clone()),
             subscriptions: SubscriptionStore::new(client.clone(), tables.tenants.clone()),
             webhooks: WebhookStore::new(client.clone(), tables.tenants.clone(), events.clone()),
+            agents: AgentStore::new(client.clone(), tables.tenants.clone()),
+            model_usage: ModelUsageStore::new(client.clone(), tables.tenants.clone()),
             keys: KeyStore::new(client.clone(), tables.keys.clone()),
+            api_keys: ApiKeyStore::new(client.clone(), tables.tenants.clone()),
             rooms: RoomStore::new(client.clone(), tables.rooms.clone(), events.clone()),
+            chats: ChatStore::new(client.clone(), tables.rooms.clone(), events.clone()),
             messages: MessageStore::new(client.clone(), tables.messages.clone(), single_writer),
+            provider_keys: ProviderKeyStore::new(client.clone(), tables.tenants.clone()),
             deliveries: DeliveryStore::new(client.clone(), tables.deliveries.clone()),
             listeners: ListenerStore::new(client.clone(), tables.deliveries.clone()),
             connections: ConnectionStore::new(client.clone(), tables.deliveries.clone()),

@@ -2,13 +2,15 @@
 //!
 //! | partition key | sort key    | attributes                                         |
 //! |---------------|-------------|----------------------------------------------------|
-//! | `profile`     | `tenant_…`  | `name`, `rate_limit`, `key` (hash), `created_at`, `retry_attempts?`, `retry_interval?` (s), `retry_backoff?` |
+//! | `profile`     | `tenant_…`  | `name`, `rate_limit`, `key` (hash), `created_at`, `retry_attempts?`, `retry_interval?` (s), `retry_backoff?`, `list_scope?`, `token_cap?` |
 //!
 //! **Invariant:** `key` names the tenant's current key: it changes in the transaction that writes that key.
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld, Update},
+    types::{
+        AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld, Update,
+    },
 };
 
 use super::{
@@ -24,7 +26,9 @@ use crate::domain::{
     Cursor, Error, Page, TenantId, Timestamp,
     page::Slice,
     secret::SecretHash,
-    tenant::{RateLimit, RetrySchedule, Tenant, TenantPatch, Waits},
+    tenant::{
+        CapChange, ListScope, RateLimit, RetrySchedule, Tenant, TenantPatch, TokenCap, Waits,
+    },
     text::Name,
 };
 
@@ -156,10 +160,25 @@ impl TenantStore {
             sets.push("retry_backoff = :backoff");
             update = update.expression_attribute_values(":backoff", s(backoff.name()));
         }
-        if sets.is_empty() {
-            return self.get(id).await;
+        if let Some(scope) = patch.list_scope {
+            sets.push("list_scope = :scope");
+            update = update.expression_attribute_values(":scope", s(scope.name()));
         }
-        let update = update.update_expression(format!("SET {}", sets.join(", ")));
+        let mut removes = "";
+        match patch.token_cap {
+            CapChange::To(cap) => {
+                sets.push("token_cap = :cap");
+                update = update.expression_attribute_values(":cap", n(cap.tokens()));
+            }
+            CapChange::Lift => removes = " REMOVE token_cap",
+            CapChange::Keep => {}
+        }
+        let set = match sets.as_slice() {
+            [] if removes.is_empty() => return self.get(id).await,
+            [] => String::new(),
+            sets => format!("SET {}", sets.join(", ")),
+        };
+        let update = update.update_expression(set + removes);
         match settle(race, &self.table, || update.clone().send()).await? {
             Ok(done) => from_item(&done.attributes.unwrap_or_default()).map(Some),
             Err(_) => Ok(None),
@@ -254,14 +273,23 @@ fn to_item(tenant: &Tenant) -> Item {
 }
 
 fn from_item(item: &Item) -> Result<Tenant, Error> {
+    let scope = item.text_opt("list_scope")?;
+    let scope = scope.map(|name| ListScope::parse(name).map_err(|_| malformed("list_scope")));
     Ok(Tenant {
         id: item.parse("sk")?,
         name: Name::stored(item.text("name")?.to_owned()),
         rate_limit: RateLimit::stored(item.number("rate_limit")?),
         retry: retry(item)?,
+        list_scope: scope.transpose()?.unwrap_or_default(),
+        token_cap: item.number_opt("token_cap")?.map(TokenCap::stored),
         created_at: item.parse("created_at")?,
         key: item.text("key")?.to_owned(),
     })
+}
+
+/// The partition and sort key of a tenant's profile.
+pub(super) fn profile(id: TenantId) -> [(String, AttributeValue); 2] {
+    [("pk".to_owned(), s(PROFILE)), ("sk".to_owned(), s(id))]
 }
 
 /// What was never changed is not in the profile.

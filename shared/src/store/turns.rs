@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::domain::{Error, Thread, message::Seq};
+use crate::domain::{Error, LogId, message::Seq};
 
 /// How many logs are remembered. One is about 150 bytes.
 const CAPACITY: usize = 50_000;
@@ -76,13 +76,13 @@ impl Log {
 
 /// The logs this process has met, the idle ones forgotten when there are too many.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<Thread, Arc<Log>>>);
+pub(super) struct Turns(Mutex<HashMap<LogId, Arc<Log>>>);
 
 impl Turns {
-    /// What this process knows of `thread`.
-    pub(super) fn log(&self, thread: Thread) -> Arc<Log> {
+    /// What this process knows of the log `id`.
+    pub(super) fn log(&self, id: LogId) -> Arc<Log> {
         let mut logs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = logs.get(&thread) {
+        if let Some(log) = logs.get(&id) {
             return Arc::clone(log);
         }
         if logs.len() >= CAPACITY {
@@ -98,7 +98,7 @@ impl Turns {
             seen: AtomicU64::new(UNSEEN),
             unsure: AtomicBool::new(false),
         });
-        logs.insert(thread, Arc::clone(&log));
+        logs.insert(id, Arc::clone(&log));
         log
     }
 }

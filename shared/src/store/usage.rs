@@ -16,6 +16,7 @@ use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata,
     operation::{
         batch_get_item::{BatchGetItemError, BatchGetItemInput, BatchGetItemOutput},
+        batch_write_item::{BatchWriteItemError, BatchWriteItemInput, BatchWriteItemOutput},
         delete_item::{DeleteItemError, DeleteItemInput, DeleteItemOutput},
         get_item::{GetItemError, GetItemInput, GetItemOutput},
         put_item::{PutItemError, PutItemInput, PutItemOutput},
@@ -156,6 +157,7 @@ operations! {
     PutItemInput, PutItemOutput, PutItemError, Write;
     UpdateItemInput, UpdateItemOutput, UpdateItemError, Write;
     DeleteItemInput, DeleteItemOutput, DeleteItemError, Write;
+    BatchWriteItemInput, BatchWriteItemOutput, BatchWriteItemError, Write;
     TransactWriteItemsInput, TransactWriteItemsOutput, TransactWriteItemsError, Write;
 }
 
@@ -181,7 +183,7 @@ macro_rules! reported {
 
 reported! {
     one: GetItemOutput, QueryOutput, PutItemOutput, UpdateItemOutput, DeleteItemOutput;
-    each: BatchGetItemOutput, TransactWriteItemsOutput
+    each: BatchGetItemOutput, BatchWriteItemOutput, TransactWriteItemsOutput
 }
 
 impl Intercept for Meter {

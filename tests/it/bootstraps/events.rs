@@ -35,7 +35,8 @@ async fn an_event_that_is_not_for_a_function_is_refused_and_the_process_lives_on
         if name == "ReconcileFunction" {
             continue;
         }
-        let consumes_a_queue = ["DeliverFunction", "LiveFunction"].contains(&name.as_str());
+        let consumes_a_queue =
+            ["DeliverFunction", "LiveFunction", "SweepFunction"].contains(&name.as_str());
         let of_another = (!consumes_a_queue).then(of_a_queue);
         let foreign = ["{}".to_owned(), "\"text\"".to_owned()];
         for event in foreign.into_iter().chain(of_another) {

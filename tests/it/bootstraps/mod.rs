@@ -8,6 +8,7 @@ mod failures;
 mod gateway;
 mod outages;
 mod process;
+mod streaming;
 mod streams;
 
 use std::path::PathBuf;

@@ -12,11 +12,12 @@ const START: Duration = Duration::from_secs(10);
 /// What Lambda gives a process to end, if an extension has registered.
 const GRACE: Duration = Duration::from_secs(2);
 /// Those that are fed by a stream or a queue.
-const CONSUMERS: [&str; 4] = [
+const CONSUMERS: [&str; 5] = [
     "DeliverFunction",
     "FanoutFunction",
     "HeadsFunction",
     "LiveFunction",
+    "SweepFunction",
 ];
 
 fn functions(world: &World) -> Vec<Function> {
@@ -87,7 +88,15 @@ async fn a_function_names_all_settings_that_it_misses_and_does_not_start() {
         "GUARDS_TABLE",
     ];
     let mut missing: Vec<_> = tables.iter().map(|name| (*name, None)).collect();
-    missing.extend(["FANOUT_QUEUE", "DELIVERY_QUEUE", "POISON_QUEUE"].map(|name| (name, None)));
+    missing.extend(
+        [
+            "FANOUT_QUEUE",
+            "DELIVERY_QUEUE",
+            "SWEEP_QUEUE",
+            "POISON_QUEUE",
+        ]
+        .map(|name| (name, None)),
+    );
     for (function, log) in refusals(&missing).await {
         let is_consumer = CONSUMERS.contains(&function.as_str());
         for (name, _) in &missing {

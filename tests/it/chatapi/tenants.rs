@@ -37,6 +37,8 @@ async fn a_tenant_is_created_and_its_key_works() {
             "name": "Acme ☂",
             "rate_limit": 100,
             "retry": { "attempts": 5, "interval_seconds": 30, "backoff": "fixed" },
+            "publishable_list_scope": "user",
+            "monthly_token_cap": null,
             "created_at": made.body["created_at"],
         }),
     );
@@ -65,6 +67,8 @@ async fn a_tenant_is_read_without_its_key() {
             "name": "Acme",
             "rate_limit": 100,
             "retry": { "attempts": 5, "interval_seconds": 30, "backoff": "fixed" },
+            "publishable_list_scope": "user",
+            "monthly_token_cap": null,
             "created_at": made.body["created_at"],
         }),
     );
@@ -123,6 +127,8 @@ async fn a_tenant_is_renamed_and_its_limit_changed() {
             "name": "New",
             "rate_limit": 250,
             "retry": { "attempts": 5, "interval_seconds": 30, "backoff": "fixed" },
+            "publishable_list_scope": "user",
+            "monthly_token_cap": null,
             "created_at": patched.body["created_at"],
         }),
     );
@@ -177,6 +183,43 @@ async fn a_retry_schedule_is_changed_piece_by_piece() {
             "backoff": backoff,
         });
         assert_eq!((patched.status, &patched.body["retry"]), (200, &wanted));
+        assert_eq!(operator.get(&path).await.body, patched.body);
+    }
+}
+
+#[tokio::test]
+async fn what_a_publishable_key_shows_and_a_cap_of_tokens_are_changed_and_lifted() {
+    let tenant = tenant().await;
+    let path = format!("/admin/tenants/{}", tenant.id);
+    let operator = operator(&tenant.world);
+    let most = 1_000_000_000_000_u64;
+    for (patch, scope, cap) in [
+        (json!({}), "user", Value::Null),
+        (json!({ "monthly_token_cap": 1 }), "user", json!(1)),
+        (
+            json!({ "publishable_list_scope": "team" }),
+            "team",
+            json!(1),
+        ),
+        (json!({ "monthly_token_cap": most }), "team", json!(most)),
+        (json!({ "name": "New" }), "team", json!(most)),
+        (
+            json!({ "publishable_list_scope": null }),
+            "team",
+            json!(most),
+        ),
+        (json!({ "monthly_token_cap": null }), "team", Value::Null),
+        (json!({ "monthly_token_cap": null }), "team", Value::Null),
+        (
+            json!({ "publishable_list_scope": "user", "monthly_token_cap": 5 }),
+            "user",
+            json!(5),
+        ),
+    ] {
+        let patched = operator.patch(&path, &patch).await;
+        assert_eq!(patched.status, 200, "{}", patched.raw);
+        assert_eq!(patched.body["publishable_list_scope"], scope, "{patch}");
+        assert_eq!(patched.body["monthly_token_cap"], cap, "{patch}");
         assert_eq!(operator.get(&path).await.body, patched.body);
     }
 }

@@ -11,6 +11,7 @@ mod once;
 mod quota;
 mod races;
 mod storm;
+mod team_keys;
 mod versions;
 
 use serde_json::{Value, json};

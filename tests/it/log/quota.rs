@@ -121,7 +121,7 @@ impl Caller {
         let (_, verdict) = self
             .world
             .app
-            .charge(&self.session, &moment(at))
+            .charge(self.session.budget(), &moment(at))
             .await
             .unwrap();
         verdict.is_ok()

@@ -15,6 +15,8 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use super::World;
+
 /// Somebody who sends requests.
 #[derive(Clone)]
 pub struct Client {
@@ -58,6 +60,14 @@ impl Client {
     pub fn of_type(self, kind: &str) -> Self {
         Self {
             kind: kind.to_owned(),
+            ..self
+        }
+    }
+
+    /// The same, asking another service.
+    pub fn at(self, world: &World) -> Self {
+        Self {
+            api: world.api.clone(),
             ..self
         }
     }

@@ -3,11 +3,16 @@
 //! `PARLANCE_BOOTSTRAPS` names the folder that holds them. With it the shared [`super::world`] is served by
 //! them; without it in process.
 
-use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    path::PathBuf,
+    sync::LazyLock,
+};
 
 use axum::Router;
 use parlance_lambda::{
-    Definition, Gateway, Lambda, Surroundings, definitions, names, with_secrets,
+    Definition, Gateway, Lambda, Surroundings, definitions, names, with_keys, with_secrets,
 };
 use parlance_local::{
     aws_port::{self, Stores},
@@ -25,6 +30,8 @@ const TEMPLATE: &str = include_str!("../../../template.yaml");
 const MASTER_KEY_SECRET: &str = "master-key";
 /// The secret that holds the sealing key.
 const SEALING_KEY_SECRET: &str = "sealing-key";
+/// The key that seals the keys of model providers.
+const PROVIDER_KEYS: &str = "provider-keys";
 
 /// Where servers and processes live. The shared ones outlive the test that started them, and its runtime.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -67,8 +74,10 @@ impl Deployed {
         names.insert("MasterApiKey".to_owned(), MASTER_KEY.to_owned());
         names.insert("MasterKey".to_owned(), MASTER_KEY_SECRET.to_owned());
         names.insert("SealingKey".to_owned(), SEALING_KEY_SECRET.to_owned());
-        // The receivers of tests are on this machine.
+        names.insert("ProviderKeys.Arn".to_owned(), PROVIDER_KEYS.to_owned());
+        // The receivers and the models of tests are on this machine.
         names.insert("WebhookTargets".to_owned(), "any".to_owned());
+        names.insert("ModelTargets".to_owned(), "any".to_owned());
         let mut definitions = definitions(TEMPLATE, &names).unwrap();
         change(&mut definitions);
         let surroundings = Surroundings::default().with("AWS_ENDPOINT_URL", endpoint);
@@ -95,7 +104,8 @@ pub fn stores(dynamodb: &DynamoDb, sqs: &Sqs) -> Router {
         (SEALING_KEY_SECRET, SEALING_KEY),
     ];
     let keys = keys.map(|(name, key)| (name.to_owned(), key.to_owned()));
-    with_secrets(stores, BTreeMap::from(keys))
+    let stores = with_secrets(stores, BTreeMap::from(keys));
+    with_keys(stores, BTreeSet::from([PROVIDER_KEYS.to_owned()]))
 }
 
 /// Serves `router` on a port of this machine; its URL.

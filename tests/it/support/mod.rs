@@ -5,6 +5,7 @@
 mod client;
 pub mod deployed;
 pub mod faults;
+pub mod provider;
 pub mod receiver;
 pub mod secrets;
 mod store;

@@ -146,7 +146,11 @@ impl Got {
                 .iter()
                 .map(|(name, value)| (name.to_string(), text(value)))
                 .collect(),
-            body: serde_json::from_str(&raw).unwrap(),
+            // Who reads pages sends nothing.
+            body: match raw.as_str() {
+                "" => Value::Null,
+                raw => serde_json::from_str(raw).unwrap(),
+            },
             status: status.as_u16(),
             raw,
         }

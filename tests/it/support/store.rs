@@ -8,9 +8,16 @@ use std::{
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use axum::Router;
 use parlance::{
-    app::{App, Means, Settings, Webhooks},
+    app::{App, Means, ProviderKeys, Settings, Webhooks},
     domain::{secret::SecretHash, webhook::Targets},
-    providers::{sealing::Sealing, sockets::Sockets, webhook::Sender},
+    providers::{
+        models::{DefaultModel, Models},
+        outbound::Fetcher,
+        sealing::Sealing,
+        sockets::Sockets,
+        vault::Vault,
+        webhook::Sender,
+    },
     queue::Jobs,
 };
 use parlance_lambda::Definition;
@@ -251,12 +258,16 @@ pub fn app_sending(
 
 fn sending(dynamodb: &aws_sdk_dynamodb::Client, jobs: Jobs, targets: Targets) -> App {
     let settings = settings();
-    let sealing = Sealing::Given(SecretHash::of(SEALING_KEY.as_bytes()));
+    let key = SecretHash::of(SEALING_KEY.as_bytes());
+    let sealing = Sealing::Given(key);
     let sockets = parlance_local::sockets::Sockets::default();
     let means = Means {
         jobs,
         sockets: Some(Sockets::new(embedded_sockets(sockets.http_client()))),
         webhooks: Some(Webhooks::new(sealing, Sender::new(targets))),
+        models: Some(Models::new(targets, DefaultModel::default())),
+        provider_keys: Some(ProviderKeys::new(Vault::Given(key), targets)),
+        fetcher: Some(Fetcher::new(targets)),
         ..Means::default()
     };
     App::with(&settings, dynamodb, means)
@@ -268,7 +279,7 @@ pub fn settings() -> Settings {
     Settings::from_env(|name| match name {
         "MASTER_API_KEY" => Some(MASTER_KEY.to_owned()),
         // The embedded queues' URLs are made of their names.
-        "FANOUT_QUEUE" | "DELIVERY_QUEUE" => {
+        "FANOUT_QUEUE" | "DELIVERY_QUEUE" | "SWEEP_QUEUE" => {
             let queue = stack.environment.get(name)?;
             Some(format!("http://embedded/000000000000/{queue}"))
         }

@@ -79,13 +79,19 @@ fn only_who_needs_a_setting_of_its_own_has_one() {
         let own: Vec<_> = variables(&function["Properties"]).into_iter().collect();
         let wanted: &[&str] = match binary_of(&function) {
             "admin" => &["MASTER_API_KEY_SECRET"],
-            "heads" | "fanout" => &["POISON_QUEUE"],
+            "heads" | "fanout" | "sweep" => &["POISON_QUEUE"],
             "live" => &["POISON_QUEUE", "SOCKETS_ENDPOINT"],
             "deliver" => &[
                 "POISON_QUEUE",
                 "SEALING_KEY_SECRET",
                 "SOCKETS_ENDPOINT",
                 "WEBHOOK_TARGETS",
+            ],
+            "chats" | "chat-stream" => &["DEFAULT_MODEL", "MODEL_TARGETS", "PROVIDER_KEYS_KEY"],
+            "keys" => &[
+                "MASTER_API_KEY_SECRET",
+                "MODEL_TARGETS",
+                "PROVIDER_KEYS_KEY",
             ],
             "webhooks" => &["SEALING_KEY_SECRET", "WEBHOOK_TARGETS"],
             "sockets" => &["CONNECTIONS_PER_USER", "SOCKETS_ENDPOINT"],

@@ -66,7 +66,17 @@ fn memory_time_and_reserved_concurrency_have_their_reasons() {
 
 #[test]
 fn who_serves_or_waits_for_strangers_or_the_operator_can_be_capped() {
-    for binary in ["admin", "health", "edge", "heads", "webhooks"] {
+    for binary in [
+        "admin",
+        "health",
+        "edge",
+        "heads",
+        "webhooks",
+        "keys",
+        "chats",
+        "chat-stream",
+        "sweep",
+    ] {
         let cap = &function(binary)["Properties"]["ReservedConcurrentExecutions"];
         let yaml_serde::Value::Tagged(cap) = cap else {
             panic!("{binary} is not capped");

@@ -1,6 +1,7 @@
 //! The template and the code are one system: each holds all that the other needs, and nothing else.
 
 mod alarms;
+mod chats;
 mod environment;
 mod functions;
 mod grants;

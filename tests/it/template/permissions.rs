@@ -97,7 +97,7 @@ fn delivery(body: &str, receives: u32) -> Value {
 }
 
 /// A client whose requests are done once.
-fn once(client: Client) -> Client {
+pub(super) fn once(client: Client) -> Client {
     client.with("idempotency-key", "once")
 }
 
@@ -390,7 +390,13 @@ async fn fanout_may_do_what_it_does() {
     let message = record("INSERT", &log[0]);
     let mut unreadable = message.clone();
     unreadable["dynamodb"]["NewImage"]["pk"] = json!({ "S": "?" });
-    let event = serde_json::from_value(json!({ "Records": [message, unreadable] })).unwrap();
+    let team = crate::kodey::team().await;
+    let chat = team.sk.post("/chat", &json!({ "agentId": "chat" })).await;
+    let chat = format!("/chat/{}", chat.text("id"));
+    assert_done(&team.sk.delete(&chat).await);
+    let mut records = crate::kodey::deletion::deletions(&team).await;
+    records.extend([message, unreadable]);
+    let event = serde_json::from_value(json!({ "Records": records })).unwrap();
     let queues = world.sqs(|client| guard.guard(client));
     let poison = PoisonQueue::new(queues, world.queue("Poison").1);
 
@@ -511,7 +517,7 @@ fn a_function_may_read_the_secrets_that_it_is_told_of_and_no_others() {
             .collect();
         assert_eq!(read(binary_of(&function)), told, "{name}");
         let own = match name.as_str() {
-            "AdminFunction" => vec!["MasterKey"],
+            "AdminFunction" | "KeysFunction" => vec!["MasterKey"],
             "WebhooksFunction" | "DeliverFunction" => vec!["SealingKey"],
             _ => vec![],
         };

@@ -37,6 +37,9 @@ fn every_route_is_deployed_on_its_function_and_no_other_is() {
     assert_eq!(deployed("notify"), described(&notify::Doc::openapi()));
     assert_eq!(deployed("webhooks"), described(&webhooks::Doc::openapi()));
     assert_eq!(deployed("admin"), described(&admin::Doc::openapi()));
+    assert_eq!(deployed("chats"), described(&chats::Doc::openapi()));
+    assert_eq!(deployed("agents"), described(&agents::Doc::openapi()));
+    assert_eq!(deployed("keys"), described(&keys::Doc::openapi()));
     assert_eq!(deployed("health"), described(&health::Doc::openapi()));
     assert_eq!(deployed("ws-token"), described(&sockets::Doc::openapi()));
     let own = ["GET /docs", "GET /openapi.json"].map(str::to_owned);
@@ -51,7 +54,8 @@ fn what_no_route_takes_goes_to_the_edge() {
     };
     assert!(takes_the_rest("edge"));
     for binary in [
-        "rooms", "messages", "acks", "notify", "webhooks", "admin", "health", "ws-token",
+        "rooms", "messages", "acks", "notify", "webhooks", "admin", "health", "ws-token", "chats",
+        "agents", "keys",
     ] {
         assert!(!takes_the_rest(binary), "{binary}");
     }

@@ -44,7 +44,6 @@ pub(super) fn answer(payload: &[u8]) -> Response<Body> {
 
 /// `None` if the description makes no sense.
 fn built(described: &Value) -> Option<Response<Body>> {
-    let status = u16::try_from(described["statusCode"].as_u64()?).ok()?;
     let body = match &described["body"] {
         Value::Null => Vec::new(),
         Value::String(text) if described["isBase64Encoded"] == true => {
@@ -53,7 +52,13 @@ fn built(described: &Value) -> Option<Response<Body>> {
         Value::String(text) => text.clone().into_bytes(),
         _ => return None,
     };
-    let mut response = Response::new(Body::from(body));
+    begun(described, Body::from(body))
+}
+
+/// The response whose status, headers and cookies are described, and whose body is `body`.
+pub(super) fn begun(described: &Value, body: Body) -> Option<Response<Body>> {
+    let status = u16::try_from(described["statusCode"].as_u64()?).ok()?;
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).ok()?;
     let headers = response.headers_mut();
     headers.insert(

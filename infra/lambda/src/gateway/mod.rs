@@ -8,6 +8,7 @@
 mod answer;
 mod event;
 mod routes;
+mod url;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use axum::http::{Response, StatusCode};
 
 use self::event::Origin;
 use self::routes::Routes;
+pub use self::url::FunctionUrl;
 use crate::{Function, Lambda};
 
 /// The most bytes of a request's body.

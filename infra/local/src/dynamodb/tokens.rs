@@ -54,8 +54,11 @@ pub(super) struct Tokens {
 
 impl Claim {
     pub(super) fn new(token: &str, items: &impl Serialize) -> Self {
-        // Through `Value`, whose maps are sorted: the same items may come in another order.
-        let items = serde_json::to_value(items).map(|items| items.to_string());
+        // Through a `Value` whose maps are sorted: the same items may come in another order.
+        let items = serde_json::to_value(items).map(|mut items| {
+            items.sort_all_objects();
+            items.to_string()
+        });
         Self {
             token: fingerprint(token.as_bytes()),
             items: fingerprint(items.unwrap_or_default().as_bytes()),
@@ -108,6 +111,13 @@ fn fingerprint(bytes: &[u8]) -> Fingerprint {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_order_of_members_makes_no_other_items() {
+        let one = Claim::new("t", &json!([{ "a": 1, "b": { "c": 1, "d": 2 } }]));
+        let other = Claim::new("t", &json!([{ "b": { "d": 2, "c": 1 }, "a": 1 }]));
+        assert_eq!(one.items, other.items);
+    }
 
     #[test]
     fn a_token_answers_alike_for_ten_minutes_and_refuses_other_items() {

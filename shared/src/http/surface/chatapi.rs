@@ -52,7 +52,7 @@ async fn session(app: &App, headers: &HeaderMap, request: &Request) -> Result<Se
         app.session(key, moment).await?
     };
     request.belongs_to(session.tenant);
-    let (quota, verdict) = app.charge(&session, moment).await?;
+    let (quota, verdict) = app.charge(session.budget(), moment).await?;
     request.pays(quota);
     verdict?;
     Ok(session)
@@ -83,11 +83,12 @@ fn envelope(error: &Error) -> ErrorOut {
         Error::Invalid { .. } => "VALIDATION_ERROR",
         Error::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
         Error::Unauthenticated(_) => "AUTHENTICATION_ERROR",
-        Error::Forbidden(_) => "AUTHORIZATION_ERROR",
+        Error::Forbidden(_) | Error::SecretKeyOnly => "AUTHORIZATION_ERROR",
         Error::NotFound(_) => "NOT_FOUND",
         Error::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
-        Error::Conflict(_) | Error::RoomExists(_) => "CONFLICT",
-        Error::RateLimited { .. } => "RATE_LIMIT_EXCEEDED",
+        Error::Conflict(_) | Error::RoomExists(_) | Error::InProgress { .. } => "CONFLICT",
+        Error::RateLimited { .. } | Error::TokensUsedUp { .. } => "RATE_LIMIT_EXCEEDED",
+        Error::Upstream { .. } => "UPSTREAM_ERROR",
         Error::Busy | Error::Unavailable(_) => "SERVICE_UNAVAILABLE",
         Error::Internal(_) => "INTERNAL_ERROR",
     };
@@ -101,6 +102,10 @@ fn envelope(error: &Error) -> ErrorOut {
         | Error::MethodNotAllowed { .. }
         | Error::Conflict(_)
         | Error::RateLimited { .. }
+        | Error::TokensUsedUp { .. }
+        | Error::InProgress { .. }
+        | Error::SecretKeyOnly
+        | Error::Upstream { .. }
         | Error::Busy
         | Error::Unavailable(_)
         | Error::Internal(_) => (None, None),
@@ -120,6 +125,10 @@ fn envelope(error: &Error) -> ErrorOut {
                 | Error::MethodNotAllowed { .. }
                 | Error::Conflict(_)
                 | Error::RoomExists(_)
+                | Error::TokensUsedUp { .. }
+                | Error::InProgress { .. }
+                | Error::SecretKeyOnly
+                | Error::Upstream { .. }
                 | Error::Busy
                 | Error::Unavailable(_)
                 | Error::Internal(_) => error.to_string(),

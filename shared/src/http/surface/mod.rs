@@ -1,6 +1,7 @@
 //! The dialects: all that differs between them. A surface is chosen by type, never by a flag.
 
 mod chatapi;
+mod kodey;
 
 use std::future::Future;
 
@@ -8,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 pub use self::chatapi::{ChatApi, ChatApiAuditor, ChatApiObserver, ChatApiOperator, ChatApiTenant};
+pub use self::kodey::{Kodey, KodeyErrorOut, KodeySecret};
 use super::request::Request;
 use crate::{app::App, domain::Error};
 
@@ -35,11 +37,14 @@ pub trait Surface: Send + Sync + 'static {
             Error::Invalid { .. } => StatusCode::BAD_REQUEST,
             Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden(_) => StatusCode::FORBIDDEN,
+            Error::Forbidden(_) | Error::SecretKeyOnly => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Error::Conflict(_) | Error::RoomExists(_) => StatusCode::CONFLICT,
-            Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Conflict(_) | Error::RoomExists(_) | Error::InProgress { .. } => {
+                StatusCode::CONFLICT
+            }
+            Error::RateLimited { .. } | Error::TokensUsedUp { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Upstream { .. } => StatusCode::BAD_GATEWAY,
             Error::Busy | Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -29,6 +29,7 @@ const MEASURES: [Measures; 2] = [
         metrics: &[
             ("duration_ms", MILLISECONDS),
             ("server_errors", None),
+            ("upstream_errors", None),
             ("client_errors", None),
             ("rate_limited", None),
             ("throttles", None),

@@ -63,6 +63,25 @@ impl Ids {
     }
 }
 
+/// The ids of a request whose work goes on beyond it: in another task, or while its answer is shown.
+#[derive(Debug, Clone)]
+pub struct Carried(Option<Arc<Ids>>);
+
+impl Carried {
+    /// Those of the request that is served here.
+    pub fn here() -> Self {
+        Self(CURRENT.try_with(Arc::clone).ok())
+    }
+
+    /// Does `work`, whose lines carry these ids.
+    pub async fn within<F: Future>(self, work: F) -> F::Output {
+        match self.0 {
+            Some(ids) => CURRENT.scope(ids, work).await,
+            None => work.await,
+        }
+    }
+}
+
 /// Whether this process has served before. Its first request or batch is a cold start.
 fn is_first() -> bool {
     static SERVED: AtomicBool = AtomicBool::new(false);

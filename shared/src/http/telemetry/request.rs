@@ -97,6 +97,8 @@ impl Observed {
         let usage = &self.usage;
         let counted = |count: u64| self.is_counted.then_some(count);
         let seldom = |count: u64| (count > 0).then_some(count);
+        // Somebody else's fault: told to the caller, counted apart from ours.
+        let is_upstream = matches!(error, Some(Error::Upstream { .. }));
         macro_rules! write {
             ($level:expr, $($message:tt)+) => {
                 tracing::event!(
@@ -118,7 +120,8 @@ impl Observed {
                     read_units = usage.read_units().filter(|_| self.is_counted),
                     write_units = usage.write_units().filter(|_| self.is_counted),
                     client_errors = seldom(status.is_client_error().into()),
-                    server_errors = u64::from(status.is_server_error()),
+                    server_errors = u64::from(status.is_server_error() && !is_upstream),
+                    upstream_errors = seldom(is_upstream.into()),
                     rate_limited = seldom((status == StatusCode::TOO_MANY_REQUESTS).into()),
                     cold_start = is_first().then_some(1_u64),
                     cause = error.and_then(Error::why),
@@ -127,11 +130,26 @@ impl Observed {
             };
         }
         match error {
+            Some(error) if is_upstream => write!(Level::WARN, "{error}"),
             Some(error) if status.is_server_error() => write!(Level::ERROR, "{error}"),
             // The health probe has said why.
             None if status.is_server_error() => write!(Level::ERROR, "request"),
             Some(_) | None => write!(Level::INFO, "request"),
         }
+    }
+}
+
+/// Writes the line of an answer of `surface` that failed with `status`, because of `error`, after it had begun: its request's
+/// own line, which was written then, tells of a success.
+pub fn failed_late(surface: &'static str, status: StatusCode, error: &Error) {
+    if !status.is_server_error() {
+        return;
+    }
+    if matches!(error, Error::Upstream { .. }) {
+        tracing::warn!(target: REQUEST, surface, upstream_errors = 1_u64, late = true, "{error}");
+    } else {
+        let cause = error.why();
+        tracing::error!(target: REQUEST, surface, server_errors = 1_u64, late = true, cause, "{error}");
     }
 }
 

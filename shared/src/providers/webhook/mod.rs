@@ -4,7 +4,6 @@
 //! kept: of an answer only the status and `Retry-After` are read.
 
 mod answer;
-mod connect;
 mod sign;
 #[cfg(test)]
 mod tests;
@@ -13,15 +12,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{Request, Uri, body::Bytes, header, http::HeaderValue};
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
-};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 
-use self::connect::Checked;
+use super::outbound::{self, Client, reason};
 use crate::domain::webhook::{EndpointUrl, Outgoing, Refused, Secret, Targets};
 
 /// Who we say we are.
@@ -29,10 +23,6 @@ const AGENT: &str = concat!("Parlance-Webhooks/", env!("CARGO_PKG_VERSION"));
 /// For how long an unused connection is kept. A busy receiver's is used again before that; those of many
 /// receivers are not to use up the files a process may open.
 const KEPT: Duration = Duration::from_secs(5);
-/// How many unused connections to one receiver are kept.
-const KEPT_EACH: usize = 2;
-/// The longest head of an answer, in bytes.
-const LONGEST_HEAD: usize = 32 * 1024;
 
 /// How long a sender waits.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +47,7 @@ impl Default for Patience {
 
 /// Sends webhooks. Its connections are kept for a while.
 pub struct Sender {
-    client: Client<HttpsConnector<Checked>, Full<Bytes>>,
+    client: Client,
     targets: Targets,
     patience: Patience,
 }
@@ -79,36 +69,15 @@ impl Sender {
 
     /// The same with another `patience`.
     pub fn with_patience(targets: Targets, patience: Patience) -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (trusted, _) = roots.add_parsable_certificates(found.certs);
-        if trusted == 0 {
-            // Whoever sends without TLS needs none.
-            let errors = found.errors.iter().map(ToString::to_string);
-            let cause = errors.collect::<Vec<_>>().join(", ");
-            tracing::warn!(cause, "this machine trusts no certificate");
-        }
-        Self::trusting(roots, targets, patience)
+        Self::trusting(outbound::trusted(), targets, patience)
     }
 
-    fn trusting(roots: RootCertStore, targets: Targets, patience: Patience) -> Self {
-        let crypto = Arc::new(ring::default_provider());
-        #[expect(
-            clippy::expect_used,
-            reason = "it fails for a provider without these versions, and this one has them"
-        )]
-        let tls = ClientConfig::builder_with_provider(crypto)
-            .with_safe_default_protocol_versions()
-            .expect("ring has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnector::from((Checked::new(targets, patience.connect), tls));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEPT)
-            .pool_max_idle_per_host(KEPT_EACH)
-            .http1_max_buf_size(LONGEST_HEAD)
-            .build(connector);
+    fn trusting(
+        roots: impl Into<Arc<RootCertStore>>,
+        targets: Targets,
+        patience: Patience,
+    ) -> Self {
+        let client = outbound::client(roots.into(), targets, patience.connect, KEPT);
         Self {
             client,
             targets,
@@ -138,13 +107,13 @@ impl Sender {
         let request = self.request(url, secrets, what)?;
         let answer = match timeout_at(end, self.client.request(request)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(Refused::new(answer::reason(&error))),
-            Err(_) => return Err(Refused::new(answer::TIMEOUT)),
+            Ok(Err(error)) => return Err(Refused::new(reason::reason(&error))),
+            Err(_) => return Err(Refused::new(reason::TIMEOUT)),
         };
         let (head, body) = answer.into_parts();
         // The status is known: whatever comes of the rest changes nothing.
         let rest = end.min(Instant::now() + self.patience.rest);
-        let _ = timeout_at(rest, answer::pass_over(body)).await;
+        let _ = timeout_at(rest, outbound::pass_over(body)).await;
         answer::judge(head.status.as_u16(), &head.headers, what.at)
     }
 
@@ -156,7 +125,7 @@ impl Sender {
     ) -> Result<Request<Full<Bytes>>, Refused> {
         // What was allowed when it was stored may not be any more.
         let allowed = EndpointUrl::parse(url.as_str().to_owned(), self.targets);
-        let url = allowed.map_err(|_| Refused::new(answer::NOT_ALLOWED))?;
+        let url = allowed.map_err(|_| Refused::new(reason::NOT_ALLOWED))?;
         let uri: Uri = url.normal().parse().map_err(unsendable)?;
         let mut request = Request::post(uri)
             .header(header::CONTENT_TYPE, "application/json")

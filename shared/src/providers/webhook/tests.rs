@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -13,7 +13,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::domain::{Timestamp, webhook::EventType};
+use crate::{
+    domain::{Timestamp, webhook::EventType},
+    providers::outbound::LONGEST_HEAD,
+};
 
 const BODY: &str = r#"{"type":"message.created"}"#;
 

@@ -513,6 +513,27 @@ async fn a_bad_tenant_is_refused_at_its_field() {
         (r#"{"retry":{"backoff":1}}"#, "retry.backoff"),
         (r#"{"name":"ok","retry":{"attempts":0}}"#, "retry.attempts"),
     ];
+    let chats = [
+        (
+            r#"{"publishable_list_scope":"User"}"#,
+            "publishable_list_scope",
+        ),
+        (r#"{"publishable_list_scope":""}"#, "publishable_list_scope"),
+        (r#"{"publishable_list_scope":1}"#, "publishable_list_scope"),
+        (r#"{"monthly_token_cap":0}"#, "monthly_token_cap"),
+        (r#"{"monthly_token_cap":-1}"#, "monthly_token_cap"),
+        (
+            r#"{"monthly_token_cap":1000000000001}"#,
+            "monthly_token_cap",
+        ),
+        (r#"{"monthly_token_cap":1.5}"#, "monthly_token_cap"),
+        (r#"{"monthly_token_cap":"5"}"#, "monthly_token_cap"),
+        (r#"{"monthly_token_cap":[]}"#, "monthly_token_cap"),
+        (
+            r#"{"name":"ok","monthly_token_cap":0}"#,
+            "monthly_token_cap",
+        ),
+    ];
     let stage = stage().await;
     stage.refuses(Method::POST, "/admin/tenants", &names).await;
     stage
@@ -526,6 +547,9 @@ async fn a_bad_tenant_is_refused_at_its_field() {
         .await;
     stage
         .refuses(Method::PATCH, "/admin/tenants/{tenant}", &retries)
+        .await;
+    stage
+        .refuses(Method::PATCH, "/admin/tenants/{tenant}", &chats)
         .await;
 }
 

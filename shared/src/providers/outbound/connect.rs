@@ -20,7 +20,7 @@ use tokio::{
 };
 use tower::Service;
 
-use crate::domain::webhook::Targets;
+use crate::domain::address::Targets;
 
 /// How many names are looked up at the same time. Each takes a thread of the runtime's until the system gives up, long after
 /// we have: names that hang must leave some.
@@ -28,7 +28,7 @@ const LOOKUPS: usize = 64;
 
 /// Makes connections to what `targets` allow.
 #[derive(Debug, Clone)]
-pub(super) struct Checked {
+pub(in crate::providers) struct Checked {
     targets: Targets,
     patience: Duration,
     lookups: Arc<Semaphore>,
@@ -36,7 +36,7 @@ pub(super) struct Checked {
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub(super) enum Unreached {
+pub(in crate::providers) enum Unreached {
     /// The name has no address.
     NoHost,
     /// None of its addresses is allowed.

@@ -1,17 +1,21 @@
 //! The log: messages in DynamoDB.
 //!
-//! | table      | partition key   | sort key               | other attributes                                                                  |
-//! |------------|-----------------|------------------------|-----------------------------------------------------------------------------------|
-//! | `messages` | `tenant#room`   | `00000000000000000042` | `id`, `author`, `content`, `meta?` (JSON), `created_at`, `edited_at?`, `deleted_at?` |
+//! | table      | partition key                | sort key               | other attributes                                                                  |
+//! |------------|------------------------------|------------------------|-----------------------------------------------------------------------------------|
+//! | `messages` | `tenant#room`, `tenant#chat` | `00000000000000000042` | `id`, `author`, `content`, `meta?` (JSON), `created_at`, `edited_at?`, `deleted_at?`, `role?`, `in_reply_to?`, `answer?` |
 //!
 //! **Invariant:** the seqs of one log are exactly 1 to n. A message is written only after its
 //! predecessor was seen, and only if its own key is free, so there is no gap and no duplicate, and a
 //! reader that sees n can read everything before it. Nothing is ever removed: a deleted message leaves a
-//! tombstone.
+//! tombstone. Only the log of a chat that was deleted goes, as a whole, when nobody can reach or write it any more.
+
+mod removal;
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld},
+    types::{
+        Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld, TransactWriteItem, Update,
+    },
 };
 use tokio::time::Instant;
 
@@ -20,13 +24,13 @@ use super::{
     aws::{Verdict, fault, refusal, settle},
     guards::{Claim, Claimed, GuardStore},
     item::{Item, NewItem, Read, malformed, s, take},
-    transaction::{self, Outcome},
+    transaction::{self, Outcome, Refusal},
     turns::Turns,
 };
 use crate::domain::{
-    Done, Error, MessageId, TenantId, Thread, Timestamp, UserId,
+    Done, Error, Log, LogId, MessageId, TenantId, Thread, Timestamp, UserId,
     delivery::Subject,
-    message::{Content, Draft, Json, Message, Range, Sent, Seq, Stretch},
+    message::{Content, Draft, Json, Message, Range, Role, Sent, Seq, Stretch},
 };
 
 /// The most that the messages of one answer may weigh, in bytes: well under Lambda's 6 MB.
@@ -50,6 +54,14 @@ enum Slot {
     /// Throttled, or nobody knows: only the same seq may be tried again, or the message could be
     /// written twice.
     Unsure(Error),
+}
+
+/// What became of an append that other writes went with.
+pub(super) enum Together {
+    /// All was written: by this try, or by an earlier one whose answer was lost.
+    Appended(Sent),
+    /// Nothing was written. For each of the others, in their order, whether it was refused.
+    Refused(Vec<Option<Refusal>>),
 }
 
 /// What an author changes of a message.
@@ -83,7 +95,7 @@ impl MessageStore {
     /// [`Error::Busy`] if other writers kept taking the number until `deadline`,
     /// [`Error::Unavailable`] if the table could not be written until then.
     pub async fn append(&self, draft: &Draft, tail: Seq, deadline: Instant) -> Result<Sent, Error> {
-        let log = self.turns.log(draft.thread);
+        let log = self.turns.log(draft.log);
         let _turn = log.turn(deadline).await?;
         let mut last = log.seen().unwrap_or(Seq::ZERO).max(tail);
         let mut race = Backoff::until(deadline, draft.seed);
@@ -98,12 +110,56 @@ impl MessageStore {
                 }
                 Slot::Taken => {
                     race.pause().await?;
-                    last = self.query_tail(draft.thread).await?;
+                    last = self.query_tail(draft.log).await?;
                     log.saw(last);
                     log.ended();
                 }
                 Slot::Unsure(error) => race.pause().await.map_err(|_| error)?,
             }
+        }
+    }
+
+    /// Appends `draft` as [`MessageStore::append`] does, in one transaction with the writes that `others` makes of
+    /// where it is stored: all of it is written, or nothing.
+    pub(super) async fn append_with(
+        &self,
+        draft: &Draft,
+        tail: Seq,
+        others: impl Fn(&Sent) -> Result<Vec<TransactWriteItem>, Error>,
+        deadline: Instant,
+    ) -> Result<Together, Error> {
+        let log = self.turns.log(draft.log);
+        let _turn = log.turn(deadline).await?;
+        let mut last = log.seen().unwrap_or(Seq::ZERO).max(tail);
+        let mut race = Backoff::until(deadline, draft.seed);
+        loop {
+            let sent = draft.sent_at(last.next());
+            let mut writes = vec![transaction::put(self.put(draft, sent.seq)?)];
+            writes.extend(others(&sent)?);
+            log.begins();
+            let mut refused = match transaction::commit(&self.client, &writes, &mut race).await? {
+                Outcome::Committed => {
+                    log.saw(sent.seq);
+                    log.ended();
+                    return Ok(Together::Appended(sent));
+                }
+                Outcome::Refused(refused) => refused,
+            };
+            let others = refused.split_off(1);
+            let standing = refused.pop().flatten().and_then(|taken| taken.item);
+            if standing.is_some_and(|item| item.get("id") == Some(&s(sent.id))) {
+                // An earlier try of ours landed and its answer was lost: what the others met is its effect.
+                log.saw(sent.seq);
+                log.ended();
+                return Ok(Together::Appended(sent));
+            }
+            if others.iter().any(Option::is_some) {
+                return Ok(Together::Refused(others));
+            }
+            race.pause().await?;
+            last = self.query_tail(draft.log).await?;
+            log.saw(last);
+            log.ended();
         }
     }
 
@@ -116,41 +172,14 @@ impl MessageStore {
         claim: &Claim,
         deadline: Instant,
     ) -> Result<Done<Sent>, Error> {
-        let log = self.turns.log(draft.thread);
-        let _turn = log.turn(deadline).await?;
-        let mut last = log.seen().unwrap_or(Seq::ZERO).max(tail);
-        let mut race = Backoff::until(deadline, draft.seed);
-        loop {
-            let sent = draft.sent_at(last.next());
-            log.begins();
-            let outcome = NewItem::new()
-                .s("id", sent.id)
-                .s("created_at", sent.created_at)
-                .build();
-            let writes = [
-                transaction::put(self.put(draft, sent.seq)?),
-                claim.write(outcome)?,
-            ];
-            let refused = match transaction::commit(&self.client, &writes, &mut race).await? {
-                Outcome::Committed => {
-                    log.saw(sent.seq);
-                    log.ended();
-                    return Ok(Done::now(sent));
-                }
-                Outcome::Refused(refused) => refused,
-            };
-            if let Some(Some(marker)) = refused.get(1) {
-                let value = told(&claim.recognise(marker.item.as_ref())?)?;
-                return Ok(Done {
-                    // The marker may be our own, its answer lost: then this is not a repetition.
-                    replayed: value.id != draft.id_at(value.seq),
-                    value,
-                });
+        let marker = |sent: &Sent| Ok(vec![claim.write(outcome(sent))?]);
+        match self.append_with(draft, tail, marker, deadline).await? {
+            Together::Appended(sent) => Ok(Done::now(sent)),
+            Together::Refused(refused) => {
+                let marker = refused.into_iter().flatten().next();
+                let marker = marker.and_then(|refusal| refusal.item);
+                told(&claim.recognise(marker.as_ref())?).map(Done::before)
             }
-            race.pause().await?;
-            last = self.query_tail(draft.thread).await?;
-            log.saw(last);
-            log.ended();
         }
     }
 
@@ -199,48 +228,73 @@ impl MessageStore {
             .map_err(Error::internal)
     }
 
+    /// Notes on the message `question` that it is answered by `answer`, if it is not answered yet: for the transaction that
+    /// appends the answer.
+    pub(super) fn answered(
+        &self,
+        log: LogId,
+        question: MessageId,
+        answer: MessageId,
+    ) -> Result<TransactWriteItem, Error> {
+        Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(log)))
+            .key("sk", s(sort(question.seq())))
+            .update_expression("SET answer = :answer")
+            .condition_expression("id = :question AND attribute_not_exists(answer)")
+            .expression_attribute_values(":question", s(question))
+            .expression_attribute_values(":answer", s(answer))
+            .return_values_on_condition_check_failure(AllOld)
+            .build()
+            .map(transaction::update)
+            .map_err(Error::internal)
+    }
+
     /// The last seq of a log.
     ///
     /// One strongly consistent read, unless this process is the only writer and knows how all of its
     /// writes ended.
-    pub async fn tail(&self, thread: Thread) -> Result<Seq, Error> {
-        let log = self.turns.log(thread);
+    pub async fn tail(&self, log: impl Into<LogId>) -> Result<Seq, Error> {
+        let log = log.into();
+        let known = self.turns.log(log);
         if self.single_writer
-            && log.is_sure()
-            && let Some(seen) = log.seen()
+            && known.is_sure()
+            && let Some(seen) = known.seen()
         {
             return Ok(seen);
         }
-        self.look(thread).await
+        self.look(log).await
     }
 
     /// A seq of a log that is likely its last, to begin an append with: a wrong guess costs a try.
-    pub async fn tail_hint(&self, thread: Thread) -> Result<Seq, Error> {
-        match self.turns.log(thread).seen() {
+    pub async fn tail_hint(&self, log: impl Into<LogId>) -> Result<Seq, Error> {
+        let log = log.into();
+        match self.turns.log(log).seen() {
             Some(seen) if self.single_writer => Ok(seen),
-            Some(_) | None => self.look(thread).await,
+            Some(_) | None => self.look(log).await,
         }
     }
 
-    async fn look(&self, thread: Thread) -> Result<Seq, Error> {
-        let log = self.turns.log(thread);
-        let tail = self.query_tail(thread).await?;
-        log.saw(tail);
+    async fn look(&self, log: LogId) -> Result<Seq, Error> {
+        let known = self.turns.log(log);
+        let tail = self.query_tail(log).await?;
+        known.saw(tail);
         Ok(tail)
     }
 
     /// Whether `seq` exists in a log. A log never shrinks, so what was once seen need not be read again.
-    pub async fn reaches(&self, thread: Thread, seq: Seq) -> Result<bool, Error> {
-        let log = self.turns.log(thread);
-        if log.seen().is_some_and(|seen| seen >= seq) {
+    pub async fn reaches(&self, log: impl Into<LogId>, seq: Seq) -> Result<bool, Error> {
+        let log = log.into();
+        let known = self.turns.log(log);
+        if known.seen().is_some_and(|seen| seen >= seq) {
             return Ok(true);
         }
-        let tail = self.query_tail(thread).await?;
-        log.saw(tail);
+        let tail = self.query_tail(log).await?;
+        known.saw(tail);
         Ok(tail >= seq)
     }
 
-    async fn query_tail(&self, thread: Thread) -> Result<Seq, Error> {
+    async fn query_tail(&self, log: LogId) -> Result<Seq, Error> {
         let page = self
             .client
             .query()
@@ -249,7 +303,7 @@ impl MessageStore {
             .scan_index_forward(false)
             .limit(1)
             .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", s(partition(thread)))
+            .expression_attribute_values(":pk", s(partition(log)))
             .projection_expression("sk")
             .send()
             .await
@@ -262,9 +316,10 @@ impl MessageStore {
 
     /// A seq of a log that was sent before `at`, and whose successor was not: the last that was sent before, unless the
     /// clocks of senders differ. A log of millions is asked about twenty times.
-    pub async fn last_before(&self, thread: Thread, at: Timestamp) -> Result<Seq, Error> {
+    pub async fn last_before(&self, log: impl Into<LogId>, at: Timestamp) -> Result<Seq, Error> {
         /// The first page is likely enough: few messages come before somebody looks.
         const PAGE: i32 = 10;
+        let log = log.into();
         let page = self
             .client
             .query()
@@ -273,7 +328,7 @@ impl MessageStore {
             .scan_index_forward(false)
             .limit(PAGE)
             .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", s(partition(thread)))
+            .expression_attribute_values(":pk", s(partition(log)))
             .projection_expression("sk, created_at")
             .send()
             .await
@@ -289,7 +344,7 @@ impl MessageStore {
         let mut before = Seq::ZERO;
         while after.since(before) > 1 {
             let middle = Seq::new(before.get() + after.since(before) / 2);
-            if self.is_before(thread, middle, at).await? {
+            if self.is_before(log, middle, at).await? {
                 before = middle;
             } else {
                 after = middle;
@@ -299,12 +354,12 @@ impl MessageStore {
     }
 
     /// Whether the message `seq` of a log was sent before `at`.
-    async fn is_before(&self, thread: Thread, seq: Seq, at: Timestamp) -> Result<bool, Error> {
+    async fn is_before(&self, log: LogId, seq: Seq, at: Timestamp) -> Result<bool, Error> {
         let found = self
             .client
             .get_item()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(sort(seq)))
             .consistent_read(true)
             .projection_expression("created_at")
@@ -316,12 +371,17 @@ impl MessageStore {
     }
 
     /// The message named `id`, if that log has it.
-    pub async fn get(&self, thread: Thread, id: MessageId) -> Result<Option<Message>, Error> {
+    pub async fn get(
+        &self,
+        log: impl Into<LogId>,
+        id: MessageId,
+    ) -> Result<Option<Message>, Error> {
+        let log = log.into();
         let found = self
             .client
             .get_item()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(sort(id.seq())))
             .consistent_read(true)
             .send()
@@ -336,7 +396,21 @@ impl MessageStore {
     }
 
     /// The messages of a log within `range`, ascending: fewer than it asks for if they are heavy.
-    pub async fn range(&self, thread: Thread, range: Range) -> Result<Stretch, Error> {
+    pub async fn range(&self, log: impl Into<LogId>, range: Range) -> Result<Stretch, Error> {
+        self.stretch(log.into(), range, true).await
+    }
+
+    /// The same at half the price, as it was a moment ago: what was written since may be missing.
+    pub async fn range_about(&self, log: LogId, range: Range) -> Result<Stretch, Error> {
+        self.stretch(log, range, false).await
+    }
+
+    async fn stretch(
+        &self,
+        log: LogId,
+        range: Range,
+        is_consistent: bool,
+    ) -> Result<Stretch, Error> {
         let forward = range.after.is_some() || range.before.is_none();
         let first = range.after.unwrap_or(Seq::ZERO).next();
         let last = match range.before {
@@ -359,11 +433,11 @@ impl MessageStore {
                 .client
                 .query()
                 .table_name(&self.table)
-                .consistent_read(true)
+                .consistent_read(is_consistent)
                 .scan_index_forward(forward)
                 .limit(i32::try_from(left).unwrap_or(i32::MAX))
                 .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-                .expression_attribute_values(":pk", s(partition(thread)))
+                .expression_attribute_values(":pk", s(partition(log)))
                 .expression_attribute_values(":first", s(sort(first)))
                 .expression_attribute_values(":last", s(sort(last)))
                 .set_exclusive_start_key(start)
@@ -410,18 +484,19 @@ impl MessageStore {
     /// somebody else's.
     pub async fn change(
         &self,
-        thread: Thread,
+        log: impl Into<LogId>,
         id: MessageId,
         author: &UserId,
         change: &Change,
         now: Timestamp,
         race: &mut Backoff,
     ) -> Result<Message, Error> {
+        let log = log.into();
         let update = self
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(sort(id.seq())))
             .condition_expression(
                 "id = :id AND author = :author AND attribute_not_exists(deleted_at)",
@@ -472,8 +547,16 @@ impl MessageStore {
     }
 }
 
+/// What a marker keeps of what was sent.
+pub(super) fn outcome(sent: &Sent) -> Item {
+    NewItem::new()
+        .s("id", sent.id)
+        .s("created_at", sent.created_at)
+        .build()
+}
+
 /// What a marker says was sent.
-fn told(Claimed { outcome }: &Claimed) -> Result<Sent, Error> {
+pub(super) fn told(Claimed { outcome }: &Claimed) -> Result<Sent, Error> {
     let id: MessageId = outcome.parse("id")?;
     Ok(Sent {
         id,
@@ -482,8 +565,8 @@ fn told(Claimed { outcome }: &Claimed) -> Result<Sent, Error> {
     })
 }
 
-fn partition(thread: Thread) -> String {
-    format!("{}#{}", thread.tenant, thread.room)
+fn partition(log: LogId) -> String {
+    log.to_string()
 }
 
 /// Zero-padded, so that text order is number order.
@@ -493,10 +576,12 @@ fn sort(seq: Seq) -> String {
 
 fn to_item(draft: &Draft, seq: Seq) -> Item {
     NewItem::new()
-        .s("pk", partition(draft.thread))
+        .s("pk", partition(draft.log))
         .s("sk", sort(seq))
         .s("id", draft.id_at(seq))
         .s("author", &draft.author)
+        .s_opt("role", draft.role.map(Role::as_str))
+        .s_opt("in_reply_to", draft.in_reply_to)
         .s("content", draft.content.as_str())
         .s_opt("meta", draft.meta.as_ref().map(Json::as_str))
         .s("created_at", draft.created_at)
@@ -508,6 +593,9 @@ fn from_item(mut item: Item) -> Result<Message, Error> {
     let (author, content) = (promised("author")?, promised("content")?);
     Ok(Message {
         author: UserId::stored(author),
+        role: item.parse_opt("role")?,
+        in_reply_to: item.parse_opt("in_reply_to")?,
+        answer: item.parse_opt("answer")?,
         content,
         meta: take(&mut item, "meta")?.map(Json::stored),
         id: item.parse("id")?,
@@ -518,14 +606,20 @@ fn from_item(mut item: Item) -> Result<Message, Error> {
     })
 }
 
-/// What a record of the table's stream tells: a message was written, changed or taken back. `text` gives the
-/// string attributes of its new image.
+/// What a record of the table's stream tells: a message of a room was written, changed or taken back. `text` gives
+/// the string attributes of its new image. `None` for a message of a chat, which is told to nobody.
 ///
 /// # Errors
 ///
 /// [`Error::Internal`] if it is not a message's.
-pub fn told_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(TenantId, Subject), Error> {
-    let Thread { tenant, room } = thread_of(&text)?;
+pub fn told_of<'a>(
+    text: impl Fn(&str) -> Option<&'a str>,
+) -> Result<Option<(TenantId, Subject)>, Error> {
+    let LogId { tenant, of } = log_of(&text)?;
+    let room = match of {
+        Log::Room(room) => room,
+        Log::Chat(_) => return Ok(None),
+    };
     let id = text("id").ok_or_else(|| malformed("id"))?;
     let id = id.parse().map_err(|_| malformed("id"))?;
     let subject = match (text("deleted_at"), text("edited_at")) {
@@ -537,7 +631,7 @@ pub fn told_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(TenantId, 
         },
         (None, None) => Subject::MessageCreated { room, id },
     };
-    Ok((tenant, subject))
+    Ok(Some((tenant, subject)))
 }
 
 /// What a record of the table's stream says of a message that was appended.
@@ -550,31 +644,38 @@ pub struct Appended {
 }
 
 /// The log that an item is of.
-fn thread_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<Thread, Error> {
-    let (tenant, room) = text("pk")
+fn log_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<LogId, Error> {
+    let (tenant, of) = text("pk")
         .and_then(|pk| pk.split_once('#'))
         .ok_or_else(|| malformed("pk"))?;
-    Ok(Thread {
-        tenant: tenant.parse().map_err(|_| malformed("pk"))?,
-        room: room.parse().map_err(|_| malformed("pk"))?,
-    })
+    let of = match of.parse() {
+        Ok(room) => Log::Room(room),
+        Err(_) => Log::Chat(of.parse().map_err(|_| malformed("pk"))?),
+    };
+    let tenant = tenant.parse().map_err(|_| malformed("pk"))?;
+    Ok(LogId { tenant, of })
 }
 
-/// Reads the new image of an inserted item, whose string attributes `text` gives.
+/// Reads the new image of an inserted item, whose string attributes `text` gives. `None` for a message of a chat:
+/// its head follows no log.
 ///
 /// # Errors
 ///
 /// [`Error::Internal`] if it is not a message's.
-pub fn appended<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(Thread, Appended), Error> {
-    let thread = thread_of(&text)?;
+pub fn appended<'a>(
+    text: impl Fn(&str) -> Option<&'a str>,
+) -> Result<Option<(Thread, Appended)>, Error> {
+    let LogId { tenant, of } = log_of(&text)?;
+    let thread = match of {
+        Log::Room(room) => Thread { tenant, room },
+        Log::Chat(_) => return Ok(None),
+    };
     let parse = |name| text(name).ok_or_else(|| malformed(name));
-    Ok((
-        thread,
-        Appended {
-            seq: Seq::new(parse("sk")?.parse().map_err(|_| malformed("sk"))?),
-            created_at: parse("created_at")?
-                .parse()
-                .map_err(|_| malformed("created_at"))?,
-        },
-    ))
+    let appended = Appended {
+        seq: Seq::new(parse("sk")?.parse().map_err(|_| malformed("sk"))?),
+        created_at: parse("created_at")?
+            .parse()
+            .map_err(|_| malformed("created_at"))?,
+    };
+    Ok(Some((thread, appended)))
 }

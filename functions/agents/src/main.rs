@@ -1,0 +1,8 @@
+//! The `agents` function on AWS Lambda.
+
+use parlance::http::{serve::serve, surface::Kodey};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    serve::<Kodey>(agents::routes()).await
+}

@@ -1,0 +1,8 @@
+//! The `chat-stream` function on AWS Lambda.
+
+use parlance::http::{serve::serve_streaming, surface::Kodey};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    serve_streaming::<Kodey>(chats::stream_routes()).await
+}

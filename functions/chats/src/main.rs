@@ -1,0 +1,8 @@
+//! The `chats` function on AWS Lambda.
+
+use parlance::http::{serve::serve_models, surface::Kodey};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    serve_models::<Kodey>(chats::routes()).await
+}
