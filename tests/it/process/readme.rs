@@ -189,6 +189,28 @@ fn the_first_socket_hears_what_is_said() {
 }
 
 #[test]
+fn the_first_chat_is_answered_whole_and_word_by_word() {
+    if !works(&["curl", "--version"], true) {
+        return;
+    }
+    let reader = Reader::new();
+    let blocks = commands("A chat with an agent");
+    let (base, key) = (&reader.runner.base_url, &reader.tenant.key);
+
+    let before = format!("BASE={base}\nKEY={key}");
+    let printed = reader.run(&before, blocks[0], "").end();
+
+    assert!(
+        printed.contains("[echo] You said: Hello, agent!"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("event: done\ndata: {\"id\":\"msg_"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn dead_letters_are_seen_redriven_and_given_up() {
     if !works(&["curl", "--version"], true) {
         return;
