@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::store::MASTER_KEY;
 
-/// A tenant with a room and a message, whom requests are about.
+/// A tenant with a room, a message and a chat, whom requests are about.
 pub(crate) struct Requests {
+    tenant: String,
     key: String,
     room: String,
+    chat: String,
 }
 
 /// Makes the tenant through the functions themselves.
@@ -31,13 +33,39 @@ pub(crate) async fn requests(gateway: &Gateway) -> Outcome<Requests> {
     let path = format!("/rooms/{room}/messages");
     let body = json!({ "content": "hello" });
     sent(gateway, request("POST", &path, &alice, &body)?).await?;
-    Ok(Requests { key, room })
+
+    let mut requests = Requests {
+        tenant: text(&tenant, "tenant_id")?,
+        key,
+        room,
+        chat: String::new(),
+    };
+    let secret = requests.secret(gateway).await?;
+    let body = json!({ "agentId": "chat" });
+    let server = [("x-api-key", secret.as_str())];
+    let chat = sent(gateway, request("POST", "/chat", &server, &body)?).await?;
+    requests.chat = text(&chat, "id")?;
+    Ok(requests)
 }
 
 impl Requests {
+    /// A secret key with a whole budget: each process that starts takes its share of it.
+    async fn secret(&self, gateway: &Gateway) -> Outcome<String> {
+        let server = [("x-api-key", self.key.as_str())];
+        let path = format!("/admin/tenants/{}/api-keys", self.tenant);
+        let body = json!({ "kind": "secret", "name": "figures" });
+        let made = sent(gateway, request("POST", &path, &server, &body)?).await?;
+        text(&made, "api_key")
+    }
+
     /// The event of the request for the function whose binary is `binary`.
     pub(crate) async fn event(&self, gateway: &Gateway, binary: &str) -> Outcome<Bytes> {
         let alice = [("x-api-key", self.key.as_str()), ("x-user-id", "alice")];
+        let secret = match binary {
+            "chats" | "chat-stream" | "agents" => self.secret(gateway).await?,
+            _ => String::new(),
+        };
+        let server = [("x-api-key", secret.as_str())];
         let get = |path: &str| request("GET", path, &alice, &Value::Null);
         let messages = format!("/rooms/{}/messages", self.room);
         let request = match binary {
@@ -52,6 +80,19 @@ impl Requests {
             "admin" => {
                 let operator = [("x-master-key", MASTER_KEY)];
                 request("GET", "/admin/tenants", &operator, &Value::Null)?
+            }
+            "chats" => request("GET", "/chat", &server, &Value::Null)?,
+            "chat-stream" => {
+                let server = [server[0], ("accept", "text/event-stream")];
+                let path = format!("/chat/{}/message", self.chat);
+                let body = json!({ "content": "hello", "role": "user" });
+                request("POST", &path, &server, &body)?
+            }
+            "agents" => request("GET", "/agent", &server, &Value::Null)?,
+            "keys" => {
+                let server = [("x-api-key", self.key.as_str())];
+                let path = format!("/admin/tenants/{}/provider-keys", self.tenant);
+                request("GET", &path, &server, &Value::Null)?
             }
             "health" => get("/health")?,
             "ws-token" => request("POST", "/ws/token", &alice, &Value::Null)?,
@@ -109,9 +150,11 @@ async fn sent(gateway: &Gateway, request: Request<Body>) -> Outcome<Value> {
     )?)
 }
 
-/// An error if a function's answer is one: what fails fast would look fast.
+/// An error if a function's answer is one: what fails fast would look fast. Of a streamed answer the status comes first,
+/// before a NUL.
 pub(crate) fn check(answer: &[u8]) -> Outcome<()> {
-    let parsed: Value = serde_json::from_slice(answer)?;
+    let head = answer.split(|byte| *byte == 0).next().unwrap_or_default();
+    let parsed: Value = serde_json::from_slice(head)?;
     match parsed["statusCode"].as_u64() {
         None | Some(200..=299) => Ok(()),
         Some(_) => Err(String::from_utf8_lossy(answer).into()),

@@ -1,10 +1,10 @@
 //! The embedded store that the functions use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use axum::Router;
-use parlance_lambda::{Definition, definitions, names, with_secrets};
+use parlance_lambda::{Definition, definitions, names, with_keys, with_secrets};
 use parlance_local::aws_port::{self, Stores};
 use parlance_local::clients::{embedded_dynamodb, embedded_sqs};
 use parlance_local::dynamodb::{DynamoDb, Sync};
@@ -23,6 +23,8 @@ const MASTER_KEY_SECRET: &str = "master-key";
 const SEALING_KEY: &str = "the_sealing_key_of_the_figures";
 /// The secret that holds it.
 const SEALING_KEY_SECRET: &str = "sealing-key";
+/// The key of KMS that seals provider keys.
+const PROVIDER_KEYS: &str = "arn:aws:kms:eu-west-1:123456789012:key/provider-keys";
 const TEMPLATE: &str = include_str!("../../../../../template.yaml");
 
 /// The stack's tables and queues, in a temporary folder.
@@ -65,7 +67,8 @@ impl Store {
             (SEALING_KEY_SECRET, SEALING_KEY),
         ];
         let keys = keys.map(|(name, key)| (name.to_owned(), key.to_owned()));
-        with_secrets(stores, BTreeMap::from(keys))
+        let stores = with_secrets(stores, BTreeMap::from(keys));
+        with_keys(stores, BTreeSet::from([PROVIDER_KEYS.to_owned()]))
     }
 
     /// The functions of the template over this store.
@@ -74,6 +77,7 @@ impl Store {
         names.insert("MasterApiKey".to_owned(), MASTER_KEY.to_owned());
         names.insert("MasterKey".to_owned(), MASTER_KEY_SECRET.to_owned());
         names.insert("SealingKey".to_owned(), SEALING_KEY_SECRET.to_owned());
+        names.insert("ProviderKeys.Arn".to_owned(), PROVIDER_KEYS.to_owned());
         Ok(definitions(TEMPLATE, &names)?)
     }
 }
