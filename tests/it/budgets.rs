@@ -422,6 +422,23 @@ async fn an_answered_send_costs_three_round_trips() {
     assert_cost(&chatting.cost(&said), "say");
 }
 
+/// DynamoDB bills what it checks and updates by its size.
+#[tokio::test]
+async fn what_is_attached_to_a_chat_makes_no_send_dearer() {
+    let chatting = chatting().await;
+    let sk = &chatting.team.sk;
+    let metadata = json!({ "note": "n".repeat(16_000) });
+    let body = json!({ "agentId": "chat", "metadata": metadata });
+    let chat = sk.post("/chat", &body).await.text("id");
+    let log = format!("/chat/{chat}/message");
+    let first = sk.post(&log, &hello()).await;
+    chatting.cost(&first);
+
+    let said = sk.post(&log, &hello()).await;
+
+    assert_cost(&chatting.cost(&said), "say");
+}
+
 #[tokio::test]
 async fn an_answered_send_with_a_key_costs_three_round_trips() {
     let chatting = chatting().await;

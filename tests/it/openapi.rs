@@ -1,11 +1,18 @@
 //! The API's description is generated from the handlers' own types, and checked in.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use crate::support::world;
+use crate::{
+    kodey::team,
+    support::{Response, world},
+};
 
 const FILE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -27,6 +34,7 @@ pub fn document() -> Value {
         chats::Doc::openapi(),
         agents::Doc::openapi(),
     ] {
+        assert_apart(&document, &part);
         document.merge(part);
     }
     let mut document = serde_json::to_value(document).unwrap();
@@ -71,6 +79,16 @@ pub fn document() -> Value {
     // Otherwise it would depend on which crates are linked: one of them asks for maps that keep their order.
     document.sort_all_objects();
     document
+}
+
+/// Fails if a schema of `part` has a name under which `document` knows another one: merging would keep one of them alone.
+fn assert_apart(document: &utoipa::openapi::OpenApi, part: &utoipa::openapi::OpenApi) {
+    let schemas = |of: &utoipa::openapi::OpenApi| of.components.clone().unwrap().schemas;
+    let known = schemas(document);
+    for (name, schema) in schemas(part) {
+        let same = known.get(&name).is_none_or(|known| *known == schema);
+        assert!(same, "two schemas are called {name}");
+    }
 }
 
 /// The operation's name in generated clients: `Create a room` is `createRoom`.
@@ -199,6 +217,133 @@ fn every_operation_has_a_name_of_its_own() {
 }
 
 #[test]
+fn every_credential_that_an_operation_wants_is_described() {
+    let document = document();
+    let known = document["components"]["securitySchemes"]
+        .as_object()
+        .unwrap();
+    let paths = document["paths"].as_object().unwrap().values();
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    for operation in paths.flat_map(|operations| operations.as_object().unwrap().values()) {
+        let choices = operation["security"].as_array().into_iter().flatten();
+        wanted.extend(choices.flat_map(|choice| choice.as_object().unwrap().keys().cloned()));
+    }
+    wanted.extend(["api_key", "user_id"].map(str::to_owned));
+    assert_eq!(wanted, known.keys().cloned().collect());
+}
+
+/// What `schema` says, its references followed and its parts joined: properties, and which of them are required.
+fn joined(document: &Value, schema: &Value) -> (BTreeMap<String, Value>, BTreeSet<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return joined(document, document.pointer(&reference[1..]).unwrap());
+    }
+    let own = schema["properties"].as_object().into_iter().flatten();
+    let mut properties: BTreeMap<_, _> = own.map(|(k, v)| (k.clone(), v.clone())).collect();
+    let required = schema["required"].as_array().into_iter().flatten();
+    let mut required: BTreeSet<_> = required.map(|it| it.as_str().unwrap().to_owned()).collect();
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        let part = joined(document, part);
+        properties.extend(part.0);
+        required.extend(part.1);
+    }
+    (properties, required)
+}
+
+/// Fails unless `value` has the members that `schema` describes, at any depth: all that are required, and no other.
+fn assert_described(document: &Value, schema: &Value, value: &Value, at: &str) {
+    for item in value.as_array().into_iter().flatten() {
+        assert_described(document, &schema["items"], item, &format!("{at}[]"));
+    }
+    let (properties, required) = joined(document, schema);
+    if properties.is_empty() {
+        return;
+    }
+    let members = value.as_object();
+    let members = members.unwrap_or_else(|| panic!("{at}: {value}"));
+    for required in required {
+        assert!(members.contains_key(&required), "{at} lacks {required}");
+    }
+    for (name, value) in members {
+        let at = format!("{at}.{name}");
+        let schema = properties.get(name);
+        let schema = schema.unwrap_or_else(|| panic!("{at} is not described"));
+        assert_described(document, schema, value, &at);
+    }
+}
+
+#[tokio::test]
+async fn what_the_dialect_of_chats_answers_is_as_described() {
+    let document = document();
+    let team = team().await;
+    let check = |method: &str, path: &str, answer: &Response| {
+        let status = answer.status.to_string();
+        let schema = &document["paths"][path][method]["responses"][&status]["content"]["application/json"]
+            ["schema"];
+        let at = format!("{method} {path} {status}");
+        assert!(!schema.is_null(), "{at} is not described");
+        assert_described(&document, schema, &answer.body, &at);
+    };
+
+    let body = json!({ "agentId": "chat", "userId": "ann", "metadata": { "a": 1 } });
+    let made = team.sk.post("/chat", &body).await;
+    check("post", "/chat", &made);
+    let chat = format!("/chat/{}", made.text("id"));
+    let log = format!("{chat}/message");
+    let hello = json!({ "content": "Hello", "role": "user" });
+    let said = team.sk.post(&log, &hello).await;
+    check("post", "/chat/{chatId}/message", &said);
+    check(
+        "post",
+        "/chat/{chatId}/message",
+        &team.sk.post(&log, &json!({})).await,
+    );
+    for query in ["", "?include=meta"] {
+        let shown = team.sk.get(&format!("{chat}{query}")).await;
+        check("get", "/chat/{chatId}", &shown);
+        let shown = team.sk.get(&format!("{log}{query}")).await;
+        check("get", "/chat/{chatId}/message", &shown);
+    }
+    check("get", "/chat", &team.sk.get("/chat").await);
+    check("get", "/chat", &team.pk.get("/chat").await);
+
+    let agent = json!({ "name": "Guide", "systemPrompt": "Guide.", "tools": ["calculator"] });
+    let agent = team.sk.post("/agent", &agent).await;
+    check("post", "/agent", &agent);
+    check("get", "/agent", &team.sk.get("/agent").await);
+    let path = format!("/agent/{}", agent.text("id"));
+    check("get", "/agent/{agent_id}", &team.sk.get(&path).await);
+    check("get", "/agent/{agent_id}", &team.pk.get(&path).await);
+    let changed = team.sk.put(&path, &json!({ "name": "Guide 2" })).await;
+    check("put", "/agent/{agent_id}", &changed);
+    let versions = team.sk.get(&format!("{path}/versions")).await;
+    check("get", "/agent/{agent_id}/versions", &versions);
+    let back = team
+        .sk
+        .put(&format!("{path}/rollback"), &json!({ "version": 1 }))
+        .await;
+    check("put", "/agent/{agent_id}/rollback", &back);
+
+    let keys = "/admin/tenants/{tenant_id}/api-keys";
+    let server = team.tenant.server();
+    let at = keys.replace("{tenant_id}", &team.id);
+    let key = server
+        .post(&at, &json!({ "kind": "secret", "name": "new" }))
+        .await;
+    check("post", keys, &key);
+    check("get", keys, &server.get(&at).await);
+    let rotated = format!("{at}/{}/rotate", key.text("key_id"));
+    let rotated = server
+        .post(&rotated, &json!({ "overlap_seconds": 60 }))
+        .await;
+    check("post", &format!("{keys}/{{key_id}}/rotate"), &rotated);
+    let keys = "/admin/tenants/{tenant_id}/provider-keys";
+    let at = keys.replace("{tenant_id}", &team.id);
+    let key = json!({ "provider": "openai", "api_key": "sk-0123456789" });
+    check("post", keys, &server.post(&at, &key).await);
+    check("get", keys, &server.get(&at).await);
+}
+
+#[test]
 fn every_operation_has_a_summary_and_a_response() {
     for (path, operations) in document()["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
@@ -210,6 +355,24 @@ fn every_operation_has_a_summary_and_a_response() {
             );
         }
     }
+}
+
+#[test]
+fn every_operation_of_browsers_tells_of_the_refusal_of_an_origin() {
+    let document = document();
+    let mut told = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        if path.split('/').nth(1) != Some("chat") {
+            continue;
+        }
+        for (method, operation) in operations.as_object().unwrap() {
+            let refusal = &operation["responses"]["403"]["description"];
+            let is_told = refusal.as_str().is_some_and(|it| it.contains("origin"));
+            assert!(is_told, "{method} {path}: {refusal}");
+            told += 1;
+        }
+    }
+    assert_eq!(told, 6);
 }
 
 /// The paths that `functions/*/src/*.rs` route, read from the source: axum does not tell.

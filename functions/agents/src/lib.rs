@@ -241,8 +241,9 @@ fn slice(params: &Params) -> Result<Slice, Error> {
 
 /// Delete an agent
 ///
-/// Its chats stay, and are answered no more: at once here, within a minute everywhere. Its versions go with it, unless it is
-/// one of the six that every team starts with, which comes back when it is rolled back.
+/// Its chats stay, and are answered no more: at once here, within a minute everywhere. Nobody is shown its versions any more,
+/// and they are removed soon after, unless it is one of the six that every team starts with, which comes back when it is
+/// rolled back.
 #[utoipa::path(
     delete,
     path = "/agent/{agent_id}",

@@ -37,7 +37,7 @@ pub(crate) struct AgentIn {
     #[serde(default, deserialize_with = "setting")]
     #[schema(value_type = Option<String>, example = "gpt-4o-mini", max_length = 128)]
     model: Setting<String>,
-    /// 0 to 2. `null` leaves it to the model.
+    /// 0, or 0.000001 to 2. `null` leaves it to the model.
     #[serde(default, deserialize_with = "setting")]
     #[schema(value_type = Option<f64>, example = 0.7, minimum = 0, maximum = 2)]
     temperature: Setting<f64>,

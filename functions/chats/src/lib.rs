@@ -14,12 +14,7 @@ use axum::{
 };
 use parlance::{
     app::{App, chats::send::Say},
-    domain::{
-        ChatId, Cursor, Error, Moment, UserId,
-        chat::Filter,
-        message::{Seq, Stretch},
-        page::Slice,
-    },
+    domain::{ChatId, Cursor, Error, Moment, UserId, chat::Filter, message::Stretch, page::Slice},
     http::{
         Body, Caller, Failure, Now, Params, Path, Reply, Show,
         surface::{Kodey, KodeyErrorOut},
@@ -28,11 +23,15 @@ use parlance::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::wire::{
-    Answer, ChatIn, ChatLog, ChatMade, Chats, Messages, SayIn, Shown, heard_all, is_stream,
+    Answer, ChatIn, ChatLog, ChatMade, Chats, Messages, Order, SayIn, Shown, heard_all, is_stream,
 };
 
 /// How long a send may take longer than other requests: 25 s together, well under the 30 s of API Gateway.
 const LONGER: Duration = Duration::from_secs(15);
+
+/// How many items a list holds where nobody says how many are wanted: all, as clients of this dialect expect, as far as that
+/// can be. Of messages it holds fewer if they are heavy.
+const ALL: usize = 1_000;
 
 /// The routes of the `chats` function.
 pub fn routes() -> Router<App> {
@@ -60,14 +59,14 @@ pub struct Doc;
     post,
     path = "/chat",
     tag = "Chats",
-    security(("team_key" = [])),
+    security(("publishable_key" = []), ("secret_key" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours. With a publishable key that visitors share, and without userId, at least 16 that nobody can guess")),
     request_body = ChatIn,
     responses(
         (status = 200, description = "The chat", body = ChatMade),
         (status = 400, description = "A field breaks a rule", body = KodeyErrorOut),
         (status = 401, description = "No key, or one that does not hold", body = KodeyErrorOut),
-        (status = 403, description = "The key was made for another user", body = KodeyErrorOut),
+        (status = 403, description = "The key was made for another user, or may not be used from this origin", body = KodeyErrorOut),
         (status = 404, description = "No such agent", body = KodeyErrorOut),
         (status = 409, description = "The Idempotency-Key was used for another request", body = KodeyErrorOut),
         (status = 429, description = "The key's budget is used up", body = KodeyErrorOut),
@@ -95,18 +94,18 @@ async fn create(
     get,
     path = "/chat",
     tag = "Chats",
-    security(("team_key" = [])),
+    security(("publishable_key" = []), ("secret_key" = [])),
     params(
         ("userId" = Option<String>, Query, description = "Only this user's chats"),
         ("agentType" = Option<String>, Query, description = "Only chats with agents that were of this type when the chat was made"),
-        ("limit" = Option<u64>, Query, description = "1 to 100, default 50"),
+        ("limit" = Option<u64>, Query, description = "1 to 100. Without it all are listed, at most 1,000"),
         ("cursor" = Option<String>, Query, description = "The nextCursor of the page before"),
     ),
     responses(
         (status = 200, description = "The chats", body = Chats),
         (status = 400, description = "A parameter breaks a rule, or userId is missing", body = KodeyErrorOut),
         (status = 401, description = "No key, or one that does not hold", body = KodeyErrorOut),
-        (status = 403, description = "The key was made for another user", body = KodeyErrorOut),
+        (status = 403, description = "The key was made for another user, or may not be used from this origin", body = KodeyErrorOut),
         (status = 429, description = "The key's budget is used up", body = KodeyErrorOut),
     ),
 )]
@@ -115,16 +114,12 @@ async fn list(
     Caller(holder): Caller<Kodey>,
     params: Params,
 ) -> Reply<Chats> {
-    let limit = params.limit(Slice::MAX_LIMIT)?;
+    let limit = limit(&params)?;
     let filter = Filter {
         user: user(&params)?,
         kind: params.get("agentType").map(Filter::kind).transpose()?,
     };
-    let mut link = vec![("limit", limit.to_string())];
-    for name in ["userId", "agentType"] {
-        let value = params.get(name);
-        link.extend(value.map(|it| (name, utf8_percent_encode(it, NON_ALPHANUMERIC).to_string())));
-    }
+    let link = link(&["limit", "userId", "agentType"], &params);
     let after = params.cursor()?;
     let page = app.chats(&holder, filter, limit, after.as_ref()).await?;
     let shown = Chats::new(&page);
@@ -133,13 +128,13 @@ async fn list(
 
 /// Get a chat
 ///
-/// With its first 100 messages, in the order in which they were said; where there are more, `nextCursor` is the `cursor`
-/// with which `GET /chat/{chatId}/message` goes on.
+/// With its messages, in the order in which they were said: at most the first 1,000, and about 4 MB of them. Where there are
+/// more, `nextCursor` is the `cursor` with which `GET /chat/{chatId}/message` goes on.
 #[utoipa::path(
     get,
     path = "/chat/{chatId}",
     tag = "Chats",
-    security(("team_key" = [])),
+    security(("publishable_key" = []), ("secret_key" = [])),
     params(
         ("chatId" = String, Path, example = "chat_0193c1a27b0c7f3e8a6d5c4b3a291807"),
         ("userId" = Option<String>, Query, description = "Whose chat it must be"),
@@ -149,7 +144,7 @@ async fn list(
         (status = 200, description = "The chat", body = ChatLog),
         (status = 400, description = "A parameter breaks a rule", body = KodeyErrorOut),
         (status = 401, description = "No key, or one that does not hold", body = KodeyErrorOut),
-        (status = 403, description = "include=meta with a publishable key", body = KodeyErrorOut),
+        (status = 403, description = "include=meta with a publishable key, or one that may not be used from this origin", body = KodeyErrorOut),
         (status = 404, description = "No such chat, or none of that user", body = KodeyErrorOut),
         (status = 429, description = "The key's budget is used up", body = KodeyErrorOut),
     ),
@@ -161,13 +156,18 @@ async fn one(
     params: Params,
 ) -> Reply<ChatLog> {
     let (user, shown) = (user(&params)?, Shown::read(&params, &holder)?);
-    let (chat, log) = app
-        .chat_log(&holder, chat, user.as_ref(), Seq::ZERO, Slice::MAX_LIMIT)
-        .await?;
+    let (user, range) = (user.as_ref(), Order::Ascending.range(None, ALL));
+    let (chat, metadata, log) = match shown {
+        Shown::Content => {
+            let (chat, log) = app.chat_log(&holder, chat, user, range).await?;
+            (chat, None, log)
+        }
+        Shown::Meta => app.whole_chat_log(&holder, chat, user, range).await?,
+    };
     let next = next(&log);
     let path = format!("/chat/{}/message", chat.id);
-    let link = link(Slice::MAX_LIMIT, &params);
-    let shown = ChatLog::new(&chat, holder.tenant(), log, next.as_ref(), shown)?;
+    let link = link(&["userId", "include"], &params);
+    let shown = ChatLog::new(&chat, metadata, holder.tenant(), log, next.as_ref(), shown)?;
     Ok(Show::ok(shown).next(&path, &link, next.as_ref()))
 }
 
@@ -178,7 +178,7 @@ async fn one(
     delete,
     path = "/chat/{chatId}",
     tag = "Chats",
-    security(("team_key" = [])),
+    security(("publishable_key" = []), ("secret_key" = [])),
     params(
         ("chatId" = String, Path),
         ("userId" = Option<String>, Query, description = "Whose chat it must be"),
@@ -187,6 +187,7 @@ async fn one(
         (status = 204, description = "Deleted"),
         (status = 400, description = "A parameter breaks a rule", body = KodeyErrorOut),
         (status = 401, description = "No key, or one that does not hold", body = KodeyErrorOut),
+        (status = 403, description = "This key may not be used from this origin", body = KodeyErrorOut),
         (status = 404, description = "No such chat, or no longer, or none of that user", body = KodeyErrorOut),
         (status = 429, description = "The key's budget is used up", body = KodeyErrorOut),
     ),
@@ -209,9 +210,9 @@ async fn remove(
 /// Says something, and waits for the agent's answer, which is what is shown: 25 seconds at most. The agent is told the
 /// last 20 messages up to this one, at most about 8,000 tokens of them.
 ///
-/// If there is no answer (502, 503, 429), what was said stays in the chat; with an `Idempotency-Key` the same request may
-/// be sent again until it is answered, and says it once. While the first one is being answered it gets a 409 with
-/// `Retry-After`.
+/// If the agent gives no answer (502), what was said stays in the chat; after a 500 or 503 it may be there or not; whatever
+/// else is refused says nothing, a 429 too. With an `Idempotency-Key` the same request may be sent again until it is answered,
+/// and says it once. While the first one is being answered it gets a 409 with `Retry-After`.
 ///
 /// With `Accept: text/event-stream` the answer is shown while it comes, as server-sent events: any number of `delta`, whose
 /// data is `{"content": "…"}`, and then `done`, whose data is the whole message, or `error`, whose data is an error's body
@@ -221,7 +222,7 @@ async fn remove(
     post,
     path = "/chat/{chatId}/message",
     tag = "Chats",
-    security(("team_key" = [])),
+    security(("publishable_key" = []), ("secret_key" = [])),
     params(
         ("chatId" = String, Path),
         ("userId" = Option<String>, Query, description = "Whose chat it must be"),
@@ -236,10 +237,12 @@ async fn remove(
         )),
         (status = 400, description = "A field breaks a rule", body = KodeyErrorOut),
         (status = 401, description = "No key, or one that does not hold", body = KodeyErrorOut),
+        (status = 403, description = "This key may not be used from this origin", body = KodeyErrorOut),
         (status = 404, description = "No such chat, or none of that user, or its agent is gone", body = KodeyErrorOut),
         (status = 409, description = "The Idempotency-Key was used for another request, or its first request is still being answered", body = KodeyErrorOut),
-        (status = 429, description = "The key's budget or the team's tokens are used up", body = KodeyErrorOut),
-        (status = 502, description = "The agent's model gave no answer", body = KodeyErrorOut),
+        (status = 429, description = "The key's budget or the team's tokens are used up: nothing was said", body = KodeyErrorOut),
+        (status = 502, description = "The agent's model gave no answer: what was said stays", body = KodeyErrorOut),
+        (status = 503, description = "The store was too busy or cannot be reached: what was said may be there or not", body = KodeyErrorOut),
     ),
 )]
 async fn say(
@@ -274,24 +277,27 @@ async fn say(
 
 /// List messages
 ///
-/// In the order in which they were said.
+/// In the order in which they were said, or with `order=desc` the newest first. A cursor is a place in the log: what is listed
+/// comes after it, or with `order=desc` before it. A page may be shorter than `limit` although more follow, if the messages are
+/// long: go on while there is a `nextCursor`.
 #[utoipa::path(
     get,
     path = "/chat/{chatId}/message",
     tag = "Chats",
-    security(("team_key" = [])),
+    security(("publishable_key" = []), ("secret_key" = [])),
     params(
         ("chatId" = String, Path),
         ("userId" = Option<String>, Query, description = "Whose chat it must be"),
-        ("limit" = Option<u64>, Query, description = "1 to 100, default 50"),
+        ("limit" = Option<u64>, Query, description = "1 to 100. Without it all are listed, at most 1,000 and about 4 MB of them"),
         ("cursor" = Option<String>, Query, description = "The nextCursor of the page before"),
+        ("order" = Option<String>, Query, description = "asc, the default, or desc: the newest first"),
         ("include" = Option<String>, Query, description = "meta, with a secret key: also what each message answers, and how it came about"),
     ),
     responses(
         (status = 200, description = "The messages", body = Messages),
         (status = 400, description = "A parameter breaks a rule", body = KodeyErrorOut),
         (status = 401, description = "No key, or one that does not hold", body = KodeyErrorOut),
-        (status = 403, description = "include=meta with a publishable key", body = KodeyErrorOut),
+        (status = 403, description = "include=meta with a publishable key, or one that may not be used from this origin", body = KodeyErrorOut),
         (status = 404, description = "No such chat, or none of that user", body = KodeyErrorOut),
         (status = 429, description = "The key's budget is used up", body = KodeyErrorOut),
     ),
@@ -303,16 +309,16 @@ async fn messages(
     params: Params,
 ) -> Reply<Messages> {
     let (user, shown) = (user(&params)?, Shown::read(&params, &holder)?);
-    let limit = params.limit(Slice::MAX_LIMIT)?;
-    let after = params.cursor()?;
-    let after = after.as_ref().map(Cursor::parse::<u64>).transpose()?;
-    let after = after.map_or(Seq::ZERO, Seq::new);
-    let (_, log) = app
-        .chat_log(&holder, chat, user.as_ref(), after, limit)
-        .await?;
+    let (limit, order) = (limit(&params)?, Order::read(&params)?);
+    let at = params.cursor()?;
+    let at = at.as_ref().map(Cursor::parse::<u64>).transpose()?;
+    let range = order.range(at, limit);
+    let found = app.chat_log(&holder, chat, user.as_ref(), range);
+    let (_, log) = found.await?;
+    let log = order.of(log);
     let next = next(&log);
     let path = format!("/chat/{chat}/message");
-    let link = link(limit, &params);
+    let link = link(&["limit", "userId", "include", "order"], &params);
     let shown = Messages::new(log, next.as_ref(), shown)?;
     Ok(Show::ok(shown).next(&path, &link, next.as_ref()))
 }
@@ -329,12 +335,16 @@ fn next(log: &Stretch) -> Option<Cursor> {
     last.map(|last| Cursor(last.seq.get().to_string()))
 }
 
-/// The parameters of the next page.
-fn link(limit: usize, params: &Params) -> Vec<(&'static str, String)> {
-    let mut link = vec![("limit", limit.to_string())];
-    for name in ["userId", "include"] {
-        let value = params.get(name);
-        link.extend(value.map(|it| (name, utf8_percent_encode(it, NON_ALPHANUMERIC).to_string())));
-    }
-    link
+/// How many items are wanted.
+fn limit(params: &Params) -> Result<usize, Error> {
+    Ok(params.limit_given(Slice::MAX_LIMIT)?.unwrap_or(ALL))
+}
+
+/// The parameters of the next page: those among `names` that this one was asked for with.
+fn link(names: &[&'static str], params: &Params) -> Vec<(&'static str, String)> {
+    let given = names.iter().filter_map(|name| {
+        let value = utf8_percent_encode(params.get(name)?, NON_ALPHANUMERIC);
+        Some((*name, value.to_string()))
+    });
+    given.collect()
 }

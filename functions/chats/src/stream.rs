@@ -26,7 +26,7 @@ use parlance::{
     http::{
         Failure,
         surface::{Kodey, Surface},
-        telemetry::{Carried, request::failed_late},
+        telemetry::late::Late,
     },
 };
 use serde::Serialize;
@@ -47,6 +47,8 @@ type End = Result<Done<Message>, Error>;
 /// What is still to be shown.
 struct Stream {
     chat: ChatId,
+    /// The request, whose line is written when this is gone.
+    late: Late,
     /// Pieces of the answer; it ends with the work. An answer is bounded, and so is this.
     pieces: UnboundedReceiver<String>,
     work: Option<JoinHandle<End>>,
@@ -77,10 +79,10 @@ pub(crate) async fn answer(
 ) -> Result<Response, Failure> {
     let chat = say.chat;
     let (hands, mut pieces) = unbounded_channel();
-    let ids = Carried::here();
+    let late = Late::here();
     let taken = Arc::new(AtomicUsize::new(0));
     let work = work(app, holder, say, moment, hands, Arc::clone(&taken));
-    let mut work = tokio::spawn(ids.clone().within(work));
+    let mut work = tokio::spawn(late.clone().within(work));
     let mut replayed = false;
     // An answer that is begun is a success, whatever comes; so is one that takes longer than a quiet connection lives.
     let (first, work) = match timeout(HEARTBEAT, pieces.recv()).await {
@@ -94,18 +96,21 @@ pub(crate) async fn answer(
     };
     let stream = Stream {
         chat,
+        late: late.clone(),
         pieces,
         work,
         first: Some(first),
         taken,
     };
-    let events = stream::unfold(stream, move |mut stream| {
-        ids.clone().within(async move {
+    let events = stream::unfold(stream, |mut stream| {
+        let late = stream.late.clone();
+        late.within(async move {
             let event = stream.next().await?;
             Some((Ok::<_, Infallible>(event), stream))
         })
     });
     let mut response = Body::from_stream(events).into_response();
+    response.extensions_mut().insert(late);
     let headers = response.headers_mut();
     let mut say = |name, value| headers.insert(name, HeaderValue::from_static(value));
     say(header::CONTENT_TYPE, "text/event-stream");
@@ -157,7 +162,7 @@ impl Stream {
                     Ok(answer) => self.end(answer),
                     Err(error) => Err(error),
                 };
-                Some(shown.unwrap_or_else(|error| failed(&error)))
+                Some(shown.unwrap_or_else(|error| self.fail(error)))
             }
             Err(_) => Some(quiet()),
         }
@@ -166,7 +171,15 @@ impl Stream {
     /// A piece as the connection takes it.
     fn take(&self, piece: &str) -> String {
         self.taken.fetch_add(piece.len(), Relaxed);
-        delta(piece).unwrap_or_else(|error| failed(&error))
+        delta(piece).unwrap_or_else(|error| self.fail(error))
+    }
+
+    /// The dialect's body of `error`, of which no answer's status tells.
+    fn fail(&self, error: Error) -> String {
+        // An envelope is strings, numbers and booleans: it always has a JSON form.
+        let shown = event("error", &Kodey::envelope(&error)).unwrap_or_default();
+        self.late.fails_with(Kodey::status(&error), error);
+        shown
     }
 
     /// How an answer ends that is stored.
@@ -202,13 +215,6 @@ fn delta(content: &str) -> Result<String, Error> {
 
 fn done(chat: ChatId, answer: Message) -> Result<String, Error> {
     event("done", &Answer::new(chat, answer))
-}
-
-/// The dialect's body of `error`. What failed is logged and counted here: no answer's status shows it.
-fn failed(error: &Error) -> String {
-    failed_late(Kodey::NAME, Kodey::status(error), error);
-    // An envelope is strings, numbers and booleans: it always has a JSON form.
-    event("error", &Kodey::envelope(error)).unwrap_or_default()
 }
 
 /// A comment, which no client shows.

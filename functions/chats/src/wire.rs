@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use axum::http::{HeaderMap, header};
+use mime::{Mime, MimeIter};
 use parlance::{
     app::chats::NewChat,
     domain::{
@@ -10,7 +11,7 @@ use parlance::{
         agent::NO_AGENT,
         api_key::Kind,
         chat::{Chat, Listed},
-        message::{Content, Json, Message, Role, Stretch},
+        message::{Content, Json, Message, Range, Role, Seq, Stretch},
     },
     http::{Params, reply},
 };
@@ -146,15 +147,16 @@ impl ChatLog {
     /// Fails only if the store holds what is not JSON.
     pub(crate) fn new(
         chat: &Chat,
+        metadata: Option<Json>,
         team: TenantId,
         log: Stretch,
         next: Option<&Cursor>,
         shown: Shown,
     ) -> Result<Self, Error> {
         let made = ChatMade::new(chat, team);
-        let (user, metadata) = match shown {
-            Shown::Content => (None, None),
-            Shown::Meta => (chat.user.as_ref(), chat.metadata.clone()),
+        let user = match shown {
+            Shown::Content => None,
+            Shown::Meta => chat.user.as_ref(),
         };
         let metadata = metadata.map(|json| RawValue::from_string(json.into_string()));
         Ok(Self {
@@ -169,7 +171,60 @@ impl ChatLog {
     }
 }
 
-/// Messages, in the order in which they were said.
+/// In which order messages are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As they were said.
+    Ascending,
+    /// The newest first.
+    Descending,
+}
+
+impl Order {
+    /// Reads parameter `order`.
+    pub(crate) fn read(params: &Params) -> Result<Self, Error> {
+        match params.get("order") {
+            None | Some("asc") => Ok(Self::Ascending),
+            Some("desc") => Ok(Self::Descending),
+            Some(_) => Err(Error::invalid(
+                "order",
+                "Invalid order. Must be one of: asc, desc",
+            )),
+        }
+    }
+
+    /// The messages that follow the place `at` in this order, or the first of all.
+    pub(crate) fn range(self, at: Option<u64>, limit: usize) -> Range {
+        let at = at.map(Seq::new);
+        match self {
+            Self::Ascending => Range {
+                after: Some(at.unwrap_or(Seq::ZERO)),
+                before: None,
+                limit,
+            },
+            Self::Descending => Range {
+                after: None,
+                before: Some(at.unwrap_or(Seq::MAX)),
+                limit,
+            },
+        }
+    }
+
+    /// `log`, which is ascending, in this order.
+    pub(crate) fn of(self, mut log: Stretch) -> Stretch {
+        match self {
+            Self::Ascending => {}
+            Self::Descending => {
+                log.messages.reverse();
+                // Whoever has the first message has all.
+                log.more &= log.messages.last().is_none_or(|last| last.seq > Seq::FIRST);
+            }
+        }
+        log
+    }
+}
+
+/// Messages, in the order that was asked for.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Messages {
@@ -221,6 +276,7 @@ impl Shown {
 
 /// A message.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChatMessageOut)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageOut {
     #[schema(example = "msg_00000000000218d1f9c3e5a7b9d1f3c5")]
@@ -287,7 +343,7 @@ impl MessageOut {
 /// Something to say.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct SayIn {
-    /// 1 byte to 32 KB of UTF-8, without U+0000.
+    /// 1 byte to 32 KB of UTF-8, without U+0000 and not all space.
     #[schema(example = "Hello!", max_length = 32768)]
     content: String,
     /// `user`, as without it: nobody speaks for the agent.
@@ -299,6 +355,13 @@ impl SayIn {
     /// The same in domain words.
     pub(crate) fn parse(self) -> Result<Content, Error> {
         match self.role.as_deref() {
+            // Several providers refuse what is blank, and what they refuse is asked of them again with the next question.
+            None | Some("user") if !self.content.is_empty() && self.content.trim().is_empty() => {
+                Err(Error::invalid(
+                    "content",
+                    "Invalid content. It must not be blank",
+                ))
+            }
             None | Some("user") => Content::parse(self.content),
             Some(_) => Err(Error::invalid("role", "Invalid role. Must be: user")),
         }
@@ -340,14 +403,27 @@ pub(crate) struct Delta<'a> {
     pub(crate) content: &'a str,
 }
 
-/// Whether the client wants to be shown the answer while it comes.
+/// Whether the client wants to be shown the answer while it comes: it names that type, and does not rule it out.
 pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter();
-    let mut accepted = accepted
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    accepted.any(|kind| kind.eq_ignore_ascii_case("text/event-stream"))
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted.any(|value| {
+        // The parser takes no space before a semicolon, where one may be.
+        let value = value.replace([' ', '\t'], "");
+        // What is no media type is passed over.
+        MimeIter::new(&value)
+            .flatten()
+            .any(|kind| is_wanted_stream(&kind))
+    })
+}
+
+fn is_wanted_stream(kind: &Mime) -> bool {
+    let weight = kind.get_param("q");
+    let is_nothing = weight.is_some_and(|weight| {
+        let mut digits = weight.as_str().bytes();
+        digits.all(|digit| matches!(digit, b'0' | b'.'))
+    });
+    kind.essence_str() == mime::TEXT_EVENT_STREAM && !is_nothing
 }
 
 /// Nobody is shown an answer before it is whole.

@@ -1,5 +1,6 @@
 //! Makes a job of everything that happened: of each message that was written, changed or taken back, of each
-//! notification and event. That a chat was deleted is told to nobody: the job is to remove its log.
+//! notification and event. That a chat or an agent was deleted is told to nobody: the job is to remove its log or
+//! its versions.
 //!
 //! The streams are the outbox: a record is done with once its job is in the queue, or in the queue of what
 //! cannot be read. It may be sent twice, which does no harm; whom it reaches is the job's question, so that a
@@ -29,7 +30,9 @@ use parlance::{
 
 /// How long it is asked who listens.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A deleted chat's log is removed at once, and after so many seconds again: no request lives as long that was under way.
+/// What a deletion has left is removed at once, and after so many seconds again: no request lives as long that was under
+/// way. Of an agent nothing can be written after it was deleted; but a version that was written just before may not be
+/// seen yet by the first sweep, since a transaction is not seen at once as a whole by who reads without one.
 const ONCE_MORE: u16 = 60;
 
 /// What a record makes to do.
@@ -171,7 +174,7 @@ async fn send(
     sequence
 }
 
-/// Has the logs of deleted chats removed, now and once more. The first of them for which that failed, and why.
+/// Has what deletions have left removed, now and once more. The first of them for which that failed, and why.
 async fn sweep(app: &App, sweeps: Vec<(String, Sweep)>) -> Result<(), (String, Error)> {
     let (sequences, jobs): (Vec<_>, Vec<_>) = sweeps.into_iter().unzip();
     for delay in [0, ONCE_MORE] {
@@ -257,8 +260,8 @@ fn job(record: &EventRecord) -> Result<Option<Job>, Error> {
     // Of the two tables, only the log has a sort key.
     let told = if text("sk").is_some() {
         messages::told_of(text)?
-    } else if let Some((tenant, chat)) = events::deleted_chat(text)? {
-        return Ok(Some(Job::Sweep(Sweep { tenant, chat })));
+    } else if let Some((tenant, gone)) = events::gone(text)? {
+        return Ok(Some(Job::Sweep(Sweep { tenant, gone })));
     } else {
         Some(events::told_of(text)?)
     };

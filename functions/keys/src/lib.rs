@@ -156,7 +156,7 @@ async fn revoke(
 /// Rotate an API key
 ///
 /// The same key with a new text, which is shown in this answer and never again. The text before it holds for 24 hours more,
-/// or for `overlap_seconds`: `0` ends a key that leaked, within a minute everywhere. At most two texts of a key hold:
+/// or for `overlap_seconds`, in the body or in the query: `0` ends a key that leaked, within a minute everywhere. At most two texts of a key hold:
 /// another rotation ends the one before the last at once.
 #[utoipa::path(
     post,
@@ -166,6 +166,7 @@ async fn revoke(
     params(
         ("tenant_id" = String, Path),
         ("key_id" = String, Path),
+        ("overlap_seconds" = Option<u64>, Query, description = "As in the body: 0 to 86400, default 86400"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours"),
     ),
     request_body = Option<RotationIn>,
@@ -181,9 +182,10 @@ async fn rotate(
     Caller(keeper): Caller<ChatApiObserver>,
     Path((tenant, id)): Path<(TenantId, ApiKeyId)>,
     Now(moment): Now,
+    params: Params,
     OptionalBody(body, once): OptionalBody<RotationIn>,
 ) -> Reply<ApiKeyIssued> {
-    let overlap = body.parse()?;
+    let overlap = body.parse(&params)?;
     let entropy = entropy()?;
     let (key, text) = app
         .rotate_api_key(

@@ -58,7 +58,7 @@ pub(super) fn routes() -> Router<App> {
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
         (status = 403, description = "Only the operator writes keys of type `global`", body = ErrorOut),
         (status = 404, description = "No such tenant, or another one than the key's", body = ErrorOut),
-        (status = 409, description = "The scope has this key already, or the tenant 50, or the Idempotency-Key was used for another request", body = ErrorOut),
+        (status = 409, description = "The scope has this key for this provider and base_url already, or the tenant 50 keys, or the Idempotency-Key was used for another request", body = ErrorOut),
     ),
 )]
 pub(super) async fn create(
@@ -117,7 +117,8 @@ pub(super) async fn list(
 
 /// Change a provider key
 ///
-/// What is left out stays. Another `api_key` makes it active again. `base_url` changes only together with `api_key`: a stored key
+/// What is left out stays, and what it was made for: `provider`, `scope_type`, `scope_id` and `key_type` are refused. Another
+/// `api_key` makes it active again. `base_url` changes only together with `api_key`: a stored key
 /// never goes where it was not stored to go.
 #[utoipa::path(
     put,
@@ -131,7 +132,7 @@ pub(super) async fn list(
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
         (status = 403, description = "Only the operator writes keys of type `global`", body = ErrorOut),
         (status = 404, description = "No such key, or no such tenant", body = ErrorOut),
-        (status = 409, description = "The scope has the new key already", body = ErrorOut),
+        (status = 409, description = "The scope has the new key for this provider and base_url already", body = ErrorOut),
     ),
 )]
 pub(super) async fn change(

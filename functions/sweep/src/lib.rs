@@ -1,4 +1,4 @@
-//! Removes the logs of chats that were deleted, some messages at a time: the rest is the next job's.
+//! Removes the logs of chats and the versions of agents that were deleted, some at a time: the rest is the next job's.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -80,7 +80,7 @@ async fn sweep(app: &App, poison: &PoisonQueue, message: &SqsMessage) -> Result<
             return Ok(End::PutAside);
         }
     };
-    let more = app.sweep_log(&job, &moment(PATIENCE)?).await?;
+    let more = app.sweep_up(&job, &moment(PATIENCE)?).await?;
     if more {
         app.jobs().sweep(&[job], 0).await?;
     }

@@ -24,6 +24,7 @@ pub mod quota;
 mod rooms;
 mod settings;
 mod subscriptions;
+mod sweeps;
 mod tenants;
 mod tools;
 mod webhooks;
@@ -50,7 +51,7 @@ pub use self::{
     deliveries::{Filter, Requeued, Selected, Swept, Verdict},
     health::Health,
     metrics::{Keep, Metrics},
-    provider_keys::ProviderKeys,
+    provider_keys::{ModelKeys, ProviderKeys},
     settings::{
         BadSettings, KeySettings, ModelSettings, SealingSource, Settings, VaultSource,
         WebhookSettings,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{
     AgentId, ChatId, Error, Sees, Timestamp, UserId,
     agent::Profile,
-    message::{Json, Message, Role},
+    message::{Message, Role},
     model::Turn,
     text,
 };
@@ -30,8 +30,8 @@ pub struct Chat {
     pub kind: String,
     /// Whose it is, in the team's words; of nobody in particular without it.
     pub user: Option<UserId>,
-    /// What the team attached.
-    pub metadata: Option<Json>,
+    /// Whether the team attached something when it was made. It lies apart: what is said in a chat does not carry it.
+    pub has_metadata: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -132,7 +132,8 @@ const NOT_ITS_USER: Error = Error::Forbidden("This key was made for another user
 /// What a model is told of `messages`, which end with the one to be answered: the last of them, as many as fit.
 ///
 /// It begins with what a person said: several providers take nothing else, and an answer says little without its
-/// question.
+/// question. Each answer comes right after its question, wherever it is in the log. What is blank is left out, since
+/// several providers refuse it; but not what is to be answered.
 pub fn window(messages: &[Message]) -> Vec<Turn> {
     let mut left = WINDOW_TOKENS * BYTES_PER_TOKEN;
     let mut told = VecDeque::new();
@@ -143,12 +144,11 @@ pub fn window(messages: &[Message]) -> Vec<Turn> {
                 Some(rest) => left = rest,
                 None => break,
             }
+            if message.content.trim().is_empty() {
+                continue;
+            }
         }
         told.push_front(message);
-    }
-    let is_answer = |message: &&Message| message.role == Some(Role::Assistant);
-    while told.front().is_some_and(is_answer) {
-        told.pop_front();
     }
     let turn = |message: &Message| match message.role {
         Some(Role::Assistant) => Turn::Assistant {
@@ -157,7 +157,20 @@ pub fn window(messages: &[Message]) -> Vec<Turn> {
         },
         Some(Role::User) | None => Turn::User(message.content.clone()),
     };
-    told.into_iter().map(turn).collect()
+    let mut turns = Vec::new();
+    for message in &told {
+        match (message.role, message.in_reply_to) {
+            // It came with its question, or has none here.
+            (Some(Role::Assistant), Some(_)) => {}
+            (Some(Role::Assistant), None) if turns.is_empty() => {}
+            (Some(Role::Assistant | Role::User) | None, _) => {
+                let answer = told.iter().find(|it| it.in_reply_to == Some(message.id));
+                turns.push(turn(message));
+                turns.extend(answer.map(|answer| turn(answer)));
+            }
+        }
+    }
+    turns
 }
 
 #[cfg(test)]
@@ -216,6 +229,49 @@ mod tests {
         // Four times 8,000 bytes are 8,000 tokens.
         assert_eq!(told.len(), 5);
         assert_eq!(window(&talk(9, 40_000)).len(), 1);
+    }
+
+    #[test]
+    fn an_answer_is_told_right_after_its_question() {
+        let mut log = vec![
+            said(1, Role::User, "one"),
+            said(2, Role::User, "two"),
+            said(3, Role::Assistant, "to two"),
+            said(4, Role::Assistant, "to one"),
+            said(5, Role::User, "three"),
+        ];
+        log[2].in_reply_to = Some(log[1].id);
+        log[3].in_reply_to = Some(log[0].id);
+        let answered = |text: &str| Turn::Assistant {
+            text: text.to_owned(),
+            calls: Vec::new(),
+        };
+        let (one, two) = (asked("one"), asked("two"));
+        let told = [
+            one,
+            answered("to one"),
+            two,
+            answered("to two"),
+            asked("three"),
+        ];
+        assert_eq!(window(&log), told);
+        // Nothing of what came after the one that is to be answered, and nothing without its question.
+        assert_eq!(window(&log[..2]), [asked("one"), asked("two")]);
+        assert_eq!(window(&log[1..]), told[2..]);
+    }
+
+    #[test]
+    fn what_is_blank_is_left_out_but_not_what_is_to_be_answered() {
+        let mut log = vec![
+            said(1, Role::User, "one"),
+            said(2, Role::Assistant, " \n"),
+            said(3, Role::User, "\t"),
+            said(4, Role::Assistant, "to nothing"),
+            said(5, Role::User, " "),
+        ];
+        log[1].in_reply_to = Some(log[0].id);
+        log[3].in_reply_to = Some(log[2].id);
+        assert_eq!(window(&log), [asked("one"), asked(" ")]);
     }
 
     #[test]

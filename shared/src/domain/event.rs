@@ -1,7 +1,7 @@
 //! What happened and is not a message. Written in the same transaction as the change itself, and
 //! told to the outside from the table's stream.
 
-use super::{ChatId, EndpointId, EventId, RoomId, Timestamp, UserId};
+use super::{ChatId, EndpointId, EventId, OwnAgentId, RoomId, Timestamp, UserId};
 
 /// How long an event is kept, in seconds: longer than a job that tells of it can be on its way, which is two weeks in a
 /// queue and two more among what was put aside. So an operator can replay it, too.
@@ -42,6 +42,17 @@ pub enum EventKind {
     },
     /// A chat was deleted: its log is to go.
     ChatDeleted(ChatId),
+    /// An agent was deleted that a tenant had made: its versions are to go.
+    AgentDeleted(OwnAgentId),
+}
+
+/// What was deleted and has left something that is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// A chat: its log.
+    Chat(ChatId),
+    /// An agent: its versions.
+    Agent(OwnAgentId),
 }
 
 impl EventKind {
@@ -54,6 +65,7 @@ impl EventKind {
             Self::MemberLeft(_) => "member.left",
             Self::WebhookPaused { .. } => "webhook.paused",
             Self::ChatDeleted(_) => "chat.deleted",
+            Self::AgentDeleted(_) => "agent.deleted",
         }
     }
 }

@@ -58,13 +58,18 @@ macro_rules! timed {
         impl $name {
             /// The id of what is made at `moment`.
             pub fn at(moment: &Moment) -> Self {
-                let millis = u64::try_from(moment.now.micros() / 1_000).unwrap_or_default();
-                let mut random = [0; 10];
-                random.copy_from_slice(&moment.seed.to_be_bytes()[..10]);
-                Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+                Self(timed(moment, moment.seed))
             }
         }
     };
+}
+
+/// The id that begins with the time of `moment`, and goes on with the first ten bytes of `seed`.
+fn timed(moment: &Moment, seed: u128) -> Uuid {
+    let millis = u64::try_from(moment.now.micros() / 1_000).unwrap_or_default();
+    let mut random = [0; 10];
+    random.copy_from_slice(&seed.to_be_bytes()[..10]);
+    Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
 id! {
@@ -120,7 +125,6 @@ id! {
     /// Names the delivery of one subject to one user, or to nobody in particular.
     DeliveryId, "dlv"
 }
-timed!(RequestId);
 timed!(TenantId);
 timed!(RoomId);
 timed!(NotificationId);
@@ -130,6 +134,15 @@ timed!(ChatId);
 timed!(ApiKeyId);
 timed!(ProviderKeyId);
 timed!(OwnAgentId);
+
+impl RequestId {
+    /// The id of the request of `moment`. Logs show it, and the id of what the request makes may be a secret: so this
+    /// one is computed from the seed, and does not tell it.
+    pub fn at(moment: &Moment) -> Self {
+        let other = computed(&["request", &moment.seed.to_string()]);
+        Self(timed(moment, other.as_u128()))
+    }
+}
 
 impl TenantId {
     /// When the tenant was made, to the millisecond.
@@ -201,6 +214,27 @@ mod tests {
         let id = MessageId::new(Seq::new(123_456_789), u128::MAX);
         assert_eq!(id.seq(), Seq::new(123_456_789));
         assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+    }
+
+    #[test]
+    fn a_requests_id_does_not_tell_what_the_request_made() {
+        let moment = |seed| Moment {
+            now: Timestamp::from_micros(1_765_627_200_123_456),
+            deadline: tokio::time::Instant::now(),
+            seed,
+        };
+        for seed in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef << 64] {
+            let moment = moment(seed);
+            let (request, chat) = (RequestId::at(&moment).0, ChatId::at(&moment).0);
+            assert_eq!(request.get_timestamp(), chat.get_timestamp());
+            let (request, chat) = (request.as_bytes(), chat.as_bytes());
+            assert!(
+                request[6..]
+                    .windows(4)
+                    .all(|part| !chat.windows(4).any(|it| it == part))
+            );
+        }
+        assert_ne!(RequestId::at(&moment(1)), RequestId::at(&moment(2)));
     }
 
     #[test]

@@ -114,8 +114,8 @@ impl Json {
 
     /// Reads an object of at most `max` bytes from `field`.
     ///
-    /// The text must be JSON that every client can read back: no lone surrogates, and nested no
-    /// deeper than `serde_json` itself reads (127 levels).
+    /// The text must be JSON that every client can read back: no lone surrogates, no number beyond those of a double
+    /// (`1e999`), and nested no deeper than `serde_json` itself reads (127 levels).
     pub fn object(field: &'static str, text: &str, max: usize) -> Result<Self, Error> {
         let text = text.trim();
         if text.len() > max {
@@ -130,7 +130,10 @@ impl Json {
             .map_err(|_| {
                 Error::invalid(
                     field,
-                    format!("Invalid {field}. It must be a JSON object, nested at most 127 levels"),
+                    format!(
+                        "Invalid {field}. It must be a JSON object that every client can read: nested at most 127 levels, its \
+                         numbers no larger than a double, its text without lone surrogates"
+                    ),
                 )
             })
     }
@@ -296,7 +299,14 @@ mod tests {
 
     #[test]
     fn meta_must_be_an_object_that_clients_can_read() {
-        for bad in ["[]", "1", "null", r#"{"a":"\ud800"}"#, r#"{"a":}"#] {
+        for bad in [
+            "[]",
+            "1",
+            "null",
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":1e999}"#,
+            r#"{"a":}"#,
+        ] {
             assert!(Json::object("meta", bad, 100).is_err(), "{bad}");
         }
         let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));

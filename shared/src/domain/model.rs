@@ -176,10 +176,21 @@ pub struct ModelReply {
     pub text: String,
     /// The calls it wants.
     pub calls: Vec<ToolCall>,
-    /// What it used; an estimate where the provider did not say.
+    /// How many more it wants than any honest answer holds: these are not among them.
+    pub dropped: usize,
+    /// What it used, with what was broken off before and asked again; an estimate where the provider did not say.
     pub tokens: Tokens,
     /// Why it ended.
     pub finish: Finish,
+}
+
+/// A request to which a model gave no answer that can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Why.
+    pub why: ModelFailure,
+    /// What it may have used all the same, since a provider had begun to answer; an estimate where the provider did not say.
+    pub used: Tokens,
 }
 
 /// Why a model gave no answer that can be used. It holds nothing that the provider said.
@@ -204,10 +215,44 @@ pub enum ModelFailure {
     },
     /// Nothing came in time.
     TimedOut,
-    /// It said nothing at all.
+    /// The key's quota at the provider is used up, for a month or for a minute: another key may have some.
+    NoQuota {
+        /// How long the provider says to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The provider failed, beyond our own retries, and says for how long.
+    Resting {
+        /// How long the provider says to wait.
+        retry_after: Duration,
+    },
+    /// It said nothing at all, or nothing but space.
     Empty,
+    /// The provider withheld the answer, for what was asked or what it would have said. Asked again it withholds it
+    /// again.
+    Withheld,
     /// It used all tokens that it may, for thoughts that nobody hears, before its first word.
     UsedUp,
     /// It broke off after words had been passed on, so that it could not be asked again.
     BrokeOff,
+}
+
+impl ModelFailure {
+    /// Whether the same question may be answered to who has another key, although this one is none that is not taken.
+    pub const fn may_be_of_key(self) -> bool {
+        matches!(
+            self,
+            Self::NoQuota { .. } | Self::Refused { status: 402 | 403 }
+        )
+    }
+
+    /// Whether it is what was said that is not answered.
+    pub const fn may_be_of_words(self) -> bool {
+        matches!(
+            self,
+            Self::Withheld { .. }
+                | Self::Refused {
+                    status: 400 | 413 | 422
+                }
+        )
+    }
 }

@@ -322,11 +322,25 @@ pub struct ProviderKey {
     pub last_used_at: Option<Timestamp>,
     /// What it is recognised by.
     pub(crate) hash: SecretHash,
+    /// What its scope has once: [`ProviderKey::fingerprint_of`].
+    pub(crate) fingerprint: SecretHash,
     /// The key.
     pub(crate) sealed: Sealed,
 }
 
 impl ProviderKey {
+    /// The same for keys with this `hash` that hold at the same place: one text may open several doors.
+    pub(crate) fn fingerprint_of(
+        provider: Provider,
+        base_url: Option<&EndpointUrl>,
+        hash: SecretHash,
+    ) -> SecretHash {
+        let base_url = base_url.map_or("", EndpointUrl::as_str);
+        // None of the three holds a line's end.
+        let place = format!("{provider}\n{base_url}\n{}", hash.to_hex());
+        SecretHash::of(place.as_bytes())
+    }
+
     /// Whether it is used as of `now`.
     pub fn status(&self, now: Timestamp) -> KeyStatus {
         if self.expires_at.is_some_and(|at| at <= now) {
@@ -410,6 +424,8 @@ pub struct OpenedKey {
     pub base_url: Option<EndpointUrl>,
     /// The key.
     pub key: ModelKey,
+    /// What it is at that place: [`ProviderKey::fingerprint_of`].
+    pub(crate) fingerprint: SecretHash,
 }
 
 #[cfg(test)]
@@ -461,6 +477,7 @@ mod tests {
             updated_at: moment.now,
             last_used_at: None,
             hash: SecretHash::of(b""),
+            fingerprint: SecretHash::of(b""),
             sealed: Sealed(String::new()),
         }
     }

@@ -25,7 +25,10 @@ use super::{
     Failure,
     request::Request,
     surface::Surface,
-    telemetry::request::{ID_HEADER, Observed},
+    telemetry::{
+        late::{Begun, Late},
+        request::{ID_HEADER, Observed},
+    },
 };
 use crate::{
     app::{App, quota::Quota},
@@ -51,7 +54,7 @@ const EXPOSED: [&str; 7] = [
 ];
 
 /// `routes` with all that surface `S` puts around them: panics become errors, errors become its
-/// envelopes, every answer says what is left of the budget, and browsers of any origin may call.
+/// envelopes, every answer but a preflight's says what is left of the budget, and browsers of any origin may call.
 pub fn edge<S: Surface>(routes: Router<App>, app: &App) -> Router {
     routes
         .layer(CatchPanicLayer::custom(|_| {
@@ -103,7 +106,16 @@ async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next:
     let error = render::<S>(&mut response);
     readable(&mut response);
     observed.name(&mut response);
-    observed.end(S::NAME, tenant, response.status(), error.as_deref());
+    let status = response.status();
+    match response.extensions_mut().remove::<Late>() {
+        Some(late) => late.leave(Begun {
+            observed,
+            surface: S::NAME,
+            tenant,
+            status,
+        }),
+        None => observed.end(S::NAME, tenant, status, error.as_deref()),
+    }
     response
 }
 
@@ -123,6 +135,8 @@ fn readable(response: &mut Response) {
 
 async fn serve(app: &App, request: &Request, http: HttpRequest, next: Next) -> Response {
     let mut response = match whole_path(&http) {
+        // Nothing is done for it, and what says 429 to it says to the page that it may not ask at all.
+        Ok(()) if is_preflight(&http) => return next.run(http).await,
         Ok(()) => next.run(http).await,
         Err(error) => Failure::from(error).into_response(),
     };
@@ -138,6 +152,14 @@ async fn serve(app: &App, request: &Request, http: HttpRequest, next: Next) -> R
     };
     say(&mut response, quota);
     response
+}
+
+/// Whether a browser asks what a page may send: [`cors`] answers it, whatever the route.
+fn is_preflight(http: &HttpRequest) -> bool {
+    let headers = http.headers();
+    http.method() == Method::OPTIONS
+        && headers.contains_key(header::ORIGIN)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Refuses a path that API Gateway has changed.
@@ -222,7 +244,7 @@ fn render<S: Surface>(response: &mut Response) -> Option<Arc<Error>> {
     Some(error)
 }
 
-/// What is left of the caller's budget, on every answer.
+/// What is left of the caller's budget, on every answer that is charged.
 fn say(response: &mut Response, quota: Quota) {
     let headers = response.headers_mut();
     headers.insert("x-ratelimit-limit", HeaderValue::from(quota.limit));

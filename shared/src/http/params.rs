@@ -51,8 +51,13 @@ impl Params {
 
     /// The parameter `limit`, from 1 to `max`.
     pub fn limit(&self, max: usize) -> Result<usize, Error> {
+        Ok(self.limit_given(max)?.unwrap_or(Slice::DEFAULT_LIMIT))
+    }
+
+    /// The same, if it was given.
+    pub fn limit_given(&self, max: usize) -> Result<Option<usize>, Error> {
         let limit = self.number("limit", 1, max as u64)?;
-        Ok(limit.map_or(Slice::DEFAULT_LIMIT, small))
+        Ok(limit.map(small))
     }
 
     /// The parameter `offset`.

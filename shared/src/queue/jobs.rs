@@ -169,7 +169,7 @@ impl Jobs {
             .await
     }
 
-    /// Has the logs of `jobs` removed, `delay` seconds (at most 900) from now.
+    /// Has what the deletions of `jobs` have left removed, `delay` seconds (at most 900) from now.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //!
 //! | partition key       | attributes                                                                                  |
 //! |---------------------|---------------------------------------------------------------------------------------------|
-//! | `tenant#evt_…`      | `kind`, `at`, `actor?`, `room?`, `users?`, `endpoint?`, `reason?`, `chat?`, `ttl`           |
+//! | `tenant#evt_…`      | `kind`, `at`, `actor?`, `room?`, `users?`, `endpoint?`, `reason?`, `chat?`, `agent?`, `ttl` |
 //! | `tenant#notif_…`    | `kind` = `notification`, `at`, `actor`, `topic`, `payload` (JSON), `users?`, `room?`, `topic_subscribers?`, `ttl` |
 //!
 //! **Invariant:** an event is written in the transaction of the change it tells of, and never changed.
@@ -20,9 +20,9 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    ChatId, Done, Error, EventId, NotificationId, RoomId, TenantId, Timestamp, UserId,
+    Done, Error, EventId, NotificationId, RoomId, TenantId, Timestamp, UserId,
     delivery::Subject,
-    event::{Event, EventKind, RETENTION_SECONDS},
+    event::{Event, EventKind, Gone, RETENTION_SECONDS},
     message::Json,
     notification::{Notification, Notified, Targets},
     subscription::Topic,
@@ -91,6 +91,7 @@ impl EventStore {
                 item.s("endpoint", endpoint).s("reason", reason)
             }
             EventKind::ChatDeleted(chat) => item.s("chat", chat),
+            EventKind::AgentDeleted(agent) => item.s("agent", agent),
         };
         self.put(item.build()).map(transaction::put)
     }
@@ -272,21 +273,20 @@ pub fn told_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<(TenantId, 
     Ok((tenant.parse().map_err(|_| malformed("pk"))?, subject))
 }
 
-/// The chat whose deletion a record of the table's stream tells. `text` gives the string attributes of its new image.
+/// The deletion of which a record of the table's stream tells. `text` gives the string attributes of its new image.
 /// `None` if it tells of something else.
 ///
 /// # Errors
 ///
 /// [`Error::Internal`] if it is not an event's.
-pub fn deleted_chat<'a>(
-    text: impl Fn(&str) -> Option<&'a str>,
-) -> Result<Option<(TenantId, ChatId)>, Error> {
-    let Some(chat) = text("chat") else {
-        return Ok(None);
+pub fn gone<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<Option<(TenantId, Gone)>, Error> {
+    let gone = match (text("chat"), text("agent")) {
+        (Some(chat), _) => Gone::Chat(chat.parse().map_err(|_| malformed("chat"))?),
+        (None, Some(agent)) => Gone::Agent(agent.parse().map_err(|_| malformed("agent"))?),
+        (None, None) => return Ok(None),
     };
     let tenant = text("pk").and_then(|pk| pk.split_once('#'));
     let (tenant, _) = tenant.ok_or_else(|| malformed("pk"))?;
     let tenant = tenant.parse().map_err(|_| malformed("pk"))?;
-    let chat = chat.parse().map_err(|_| malformed("chat"))?;
-    Ok(Some((tenant, chat)))
+    Ok(Some((tenant, gone)))
 }

@@ -10,6 +10,7 @@ mod backoff;
 mod batch;
 mod item;
 mod paging;
+mod removal;
 mod transaction;
 mod turns;
 
@@ -94,7 +95,7 @@ impl Stores {
             counts: CountStore::new(client.clone(), tables.tenants.clone()),
             subscriptions: SubscriptionStore::new(client.clone(), tables.tenants.clone()),
             webhooks: WebhookStore::new(client.clone(), tables.tenants.clone(), events.clone()),
-            agents: AgentStore::new(client.clone(), tables.tenants.clone()),
+            agents: AgentStore::new(client.clone(), tables.tenants.clone(), events.clone()),
             model_usage: ModelUsageStore::new(client.clone(), tables.tenants.clone()),
             keys: KeyStore::new(client.clone(), tables.keys.clone()),
             api_keys: ApiKeyStore::new(client.clone(), tables.tenants.clone()),

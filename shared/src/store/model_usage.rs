@@ -7,7 +7,8 @@
 //!
 //! **Invariant:** an answer is counted once: the additions are writes of the transaction that keeps it. Additions to one
 //! row stand in each other's way, so there are [`SHARDS`] of each, and their sum is what was used. A failure is
-//! counted by a write of its own, twice if its answer was lost.
+//! counted by a write of its own, again whenever its answer was lost; and an answer that is kept so late that nobody heard of it
+//! is counted as a failure too.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,8 @@ use aws_sdk_dynamodb::{
 };
 
 use super::{
-    aws::fault,
+    Backoff,
+    aws::{fault, settle},
     item::{Item, Read, VERSION, malformed, n, s},
     transaction,
 };
@@ -75,23 +77,26 @@ impl ModelUsageStore {
         writes.collect()
     }
 
-    /// Counts a question to which no answer was given, and what it used all the same.
-    pub async fn add_error(&self, used: &Use) -> Result<(), Error> {
+    /// Counts a question to which no answer was given, and what it used all the same: answers are counted in the same rows,
+    /// so it is tried until the deadline of `race`.
+    pub async fn add_error(&self, used: &Use, race: &mut Backoff) -> Result<(), Error> {
         let mut additions = vec![line(used, &[("errors", 1)])];
         if used.tokens.total() > 0 {
             additions.push(month(used));
         }
         for addition in additions {
-            self.client
+            let update = self
+                .client
                 .update_item()
                 .table_name(&self.table)
                 .update_expression(addition.expression())
                 .set_key(Some(addition.key))
                 .set_expression_attribute_names(Some(addition.names))
-                .set_expression_attribute_values(Some(addition.values))
-                .send()
+                .set_expression_attribute_values(Some(addition.values));
+            // There is no condition that could refuse it.
+            settle(race, &self.table, || update.clone().send())
                 .await
-                .map_err(fault(&self.table))?;
+                .map(drop)?;
         }
         Ok(())
     }

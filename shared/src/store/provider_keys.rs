@@ -2,8 +2,8 @@
 //!
 //! | partition key          | sort key            | attributes                                                             |
 //! |------------------------|---------------------|------------------------------------------------------------------------|
-//! | `tenant#provider_keys` | `pkey_…`            | `scope`, `scope_id?`, `key_type`, `provider`, `base_url?`, `name`, `status`, `expires_at?`, `masked`, `hash` (hex), `sealed`, `created_at`, `updated_at`, `last_used_at?` |
-//! | `tenant#provider_keys` | `once#scope#hash`   | `id`                                                                   |
+//! | `tenant#provider_keys` | `pkey_…`            | `scope`, `scope_id?`, `key_type`, `provider`, `base_url?`, `name`, `status`, `expires_at?`, `masked`, `hash` (hex), `fingerprint` (hex), `sealed`, `created_at`, `updated_at`, `last_used_at?` |
+//! | `tenant#provider_keys` | `once#scope#fingerprint` | `id`                                                              |
 //! | `tenant#provider_keys` | `count`             | `keys`                                                                 |
 //!
 //! The operator's are under `provider_keys`. They lie beside what describes them, and not in the table of keys, so that all
@@ -30,7 +30,7 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    Cursor, Error, Page, ProviderKeyId, TenantId, Timestamp,
+    Cursor, Done, Error, Page, ProviderKeyId, TenantId, Timestamp,
     page::Slice,
     provider_key::{KeyType, MAX_PROVIDER_KEYS, Owner, ProviderKey, Scope, ScopeId},
     secret::SecretHash,
@@ -49,6 +49,19 @@ const COARSE_SECONDS: i64 = 3_600;
 const TOO_MANY: Error = Error::Conflict("There are at most 50 provider keys. Delete one first");
 const TWICE: Error = Error::Conflict("This key is there already, in the same scope");
 
+/// The attributes that a change may change, or remove.
+const CHANGING: [&str; 9] = [
+    "base_url",
+    "name",
+    "status",
+    "expires_at",
+    "masked",
+    "hash",
+    "fingerprint",
+    "sealed",
+    "updated_at",
+];
+
 /// The keys in the `tenants` table.
 #[derive(Debug)]
 pub struct ProviderKeyStore {
@@ -56,21 +69,12 @@ pub struct ProviderKeyStore {
     table: String,
 }
 
-/// What became of making a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Making {
-    /// It is there.
-    Made,
-    /// The same request has made this one before.
-    Before(ProviderKeyId),
-}
-
 impl ProviderKeyStore {
     pub(super) const fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Makes `key`, once per `claim`.
+    /// Makes `key`, once per `claim`: a repetition is told of the first, as it was made.
     ///
     /// # Errors
     ///
@@ -78,13 +82,13 @@ impl ProviderKeyStore {
     /// as it may have.
     pub async fn create(
         &self,
-        key: &ProviderKey,
+        key: ProviderKey,
         claim: Option<&Claim>,
         race: &mut Backoff,
-    ) -> Result<Making, Error> {
+    ) -> Result<Done<ProviderKey>, Error> {
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(to_item(key)))
+            .set_item(Some(to_item(&key)))
             .condition_expression("attribute_not_exists(pk)")
             .return_values_on_condition_check_failure(AllOld)
             .build()
@@ -97,11 +101,7 @@ impl ProviderKeyStore {
             .expression_attribute_values(":none", n(0))
             .expression_attribute_values(":one", n(1))
             .expression_attribute_values(":most", n(MAX_PROVIDER_KEYS));
-        let mut writes = vec![
-            transaction::put(put),
-            self.only(key, key.hash)?,
-            built(count)?,
-        ];
+        let mut writes = vec![transaction::put(put), self.only(&key)?, built(count)?];
         // Where they stand among the writes, if they are there.
         let (mut tenant, mut marker) = (None, None);
         if let Owner::Tenant(id) = key.owner {
@@ -110,20 +110,28 @@ impl ProviderKeyStore {
         }
         if let Some(claim) = claim {
             marker = Some(writes.len());
-            writes.push(claim.write(NewItem::new().s("id", key.id).build())?);
+            let outcome = NewItem::new().s("id", key.id).s("at", key.created_at);
+            writes.push(claim.write(outcome.build())?);
         }
         let refused = match transaction::commit(&self.client, &writes, race).await? {
-            Outcome::Committed => return Ok(Making::Made),
+            Outcome::Committed => return Ok(Done::now(key)),
             Outcome::Refused(refused) => refused,
         };
         if let Some(Some(_)) = refused.first() {
             // An earlier try of ours landed and its answer was lost: nobody else has this id.
-            return Ok(Making::Made);
+            return Ok(Done::now(key));
         }
         let at = |place: Option<usize>| refused.get(place?)?.as_ref();
         if let (Some(claim), Some(marker)) = (claim, at(marker)) {
-            let before = claim.recognise(marker.item.as_ref())?;
-            return before.outcome.parse("id").map(Making::Before);
+            let told = claim.recognise(marker.item.as_ref())?.outcome;
+            let made_at = told.parse("at")?;
+            // The request was the same, and so was what it made.
+            return Ok(Done::before(ProviderKey {
+                id: told.parse("id")?,
+                created_at: made_at,
+                updated_at: made_at,
+                ..key
+            }));
         }
         if at(tenant).is_some() {
             return Err(Error::NotFound("Tenant"));
@@ -177,7 +185,7 @@ impl ProviderKeyStore {
         Ok(self.list(owner, &all).await?.items)
     }
 
-    /// Puts `new` in the place of `old`, which it was made of. `false` if that has changed since it was read.
+    /// Makes `new` of `old`, which it was made of. `false` if that has changed since it was read.
     ///
     /// # Errors
     ///
@@ -188,21 +196,33 @@ impl ProviderKeyStore {
         new: &ProviderKey,
         race: &mut Backoff,
     ) -> Result<bool, Error> {
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(to_item(new)))
-            .condition_expression("#hash = :hash AND updated_at = :at AND #status = :status")
-            .expression_attribute_names("#hash", "hash")
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":hash", s(old.hash.to_hex()))
+        // What a later version added stays, and so does the last use, which others note meanwhile.
+        let mut update = self
+            .update(old.owner, &old.id.to_string())
+            .condition_expression(
+                "#fingerprint = :fingerprint AND #updated_at = :at AND #status = :status",
+            )
+            .expression_attribute_values(":fingerprint", s(old.fingerprint.to_hex()))
             .expression_attribute_values(":at", s(old.updated_at))
-            .expression_attribute_values(":status", s(status(old)))
-            .return_values_on_condition_check_failure(AllOld)
-            .build()
-            .map_err(Error::internal)?;
-        let mut writes = vec![transaction::put(put)];
-        if new.hash != old.hash {
-            writes.push(self.only(new, new.hash)?);
+            .expression_attribute_values(":status", s(status(old)));
+        let mut item = to_item(new);
+        let (mut sets, mut removes) = (Vec::new(), Vec::new());
+        for name in CHANGING {
+            update = update.expression_attribute_names(format!("#{name}"), name);
+            if let Some(value) = item.remove(name) {
+                sets.push(format!("#{name} = :new_{name}"));
+                update = update.expression_attribute_values(format!(":new_{name}"), value);
+            } else {
+                removes.push(format!("#{name}"));
+            }
+        }
+        let mut expression = format!("SET {}", sets.join(", "));
+        if !removes.is_empty() {
+            expression = format!("{expression} REMOVE {}", removes.join(", "));
+        }
+        let mut writes = vec![built(update.update_expression(expression))?];
+        if new.fingerprint != old.fingerprint {
+            writes.push(self.only(new)?);
             writes.push(self.free(old)?);
         }
         let refused = match transaction::commit(&self.client, &writes, race).await? {
@@ -226,9 +246,9 @@ impl ProviderKeyStore {
             .table_name(&self.table)
             .key("pk", s(partition(key.owner)))
             .key("sk", s(key.id))
-            .condition_expression("#hash = :hash")
-            .expression_attribute_names("#hash", "hash")
-            .expression_attribute_values(":hash", s(key.hash.to_hex()))
+            .condition_expression("#fingerprint = :fingerprint")
+            .expression_attribute_names("#fingerprint", "fingerprint")
+            .expression_attribute_values(":fingerprint", s(key.fingerprint.to_hex()))
             .build()
             .map_err(Error::internal)?;
         let count = self
@@ -243,12 +263,12 @@ impl ProviderKeyStore {
         }
     }
 
-    /// Notes that a key with this `hash` is not taken. Nothing, if it was changed or removed.
+    /// Notes that a key with this `fingerprint` is not taken. Nothing, if it was changed or removed.
     pub async fn reject(
         &self,
         owner: Owner,
         id: ProviderKeyId,
-        hash: SecretHash,
+        fingerprint: SecretHash,
         now: Timestamp,
         race: &mut Backoff,
     ) -> Result<(), Error> {
@@ -259,10 +279,10 @@ impl ProviderKeyStore {
             .key("pk", s(partition(owner)))
             .key("sk", s(id))
             .update_expression("SET #status = :invalid, updated_at = :now")
-            .condition_expression("#hash = :hash")
-            .expression_attribute_names("#hash", "hash")
+            .condition_expression("#fingerprint = :fingerprint")
+            .expression_attribute_names("#fingerprint", "fingerprint")
             .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":hash", s(hash.to_hex()))
+            .expression_attribute_values(":fingerprint", s(fingerprint.to_hex()))
             .expression_attribute_values(":invalid", s(INVALID))
             .expression_attribute_values(":now", s(now))
             .return_values_on_condition_check_failure(AllOld);
@@ -305,11 +325,11 @@ impl ProviderKeyStore {
             .return_values_on_condition_check_failure(AllOld)
     }
 
-    /// That `key` is the only one of its scope with this `hash`.
-    fn only(&self, key: &ProviderKey, hash: SecretHash) -> Result<TransactWriteItem, Error> {
+    /// That `key` is the only one of its scope with its fingerprint.
+    fn only(&self, key: &ProviderKey) -> Result<TransactWriteItem, Error> {
         let item = NewItem::new()
             .s("pk", partition(key.owner))
-            .s("sk", once(&key.scope, hash))
+            .s("sk", once(key))
             .s("id", key.id)
             .build();
         let put = Put::builder()
@@ -322,12 +342,12 @@ impl ProviderKeyStore {
         Ok(transaction::put(put))
     }
 
-    /// That the scope of `key` may have another one with its hash.
+    /// That the scope of `key` may have another one with its fingerprint.
     fn free(&self, key: &ProviderKey) -> Result<TransactWriteItem, Error> {
         let delete = Delete::builder()
             .table_name(&self.table)
             .key("pk", s(partition(key.owner)))
-            .key("sk", s(once(&key.scope, key.hash)))
+            .key("sk", s(once(key)))
             .build()
             .map_err(Error::internal)?;
         Ok(transaction::delete(delete))
@@ -359,9 +379,10 @@ fn partition(owner: Owner) -> String {
     }
 }
 
-fn once(scope: &Scope, hash: SecretHash) -> String {
+fn once(key: &ProviderKey) -> String {
+    let (scope, fingerprint) = (&key.scope, key.fingerprint.to_hex());
     let id = scope.id().map_or(String::new(), |id| escape(id.as_str()));
-    format!("once#{}#{id}#{}", scope.kind(), hash.to_hex())
+    format!("once#{}#{id}#{fingerprint}", scope.kind())
 }
 
 const fn status(key: &ProviderKey) -> &'static str {
@@ -382,11 +403,16 @@ fn to_item(key: &ProviderKey) -> Item {
         .s_opt("expires_at", key.expires_at)
         .s("masked", &key.masked)
         .s("hash", key.hash.to_hex())
+        .s("fingerprint", key.fingerprint.to_hex())
         .s("sealed", &key.sealed.0)
         .s("created_at", key.created_at)
         .s("updated_at", key.updated_at)
         .s_opt("last_used_at", key.last_used_at)
         .build()
+}
+
+fn hash(item: &Item, name: &'static str) -> Result<SecretHash, Error> {
+    SecretHash::from_hex(item.text(name)?).ok_or_else(|| malformed(name))
 }
 
 fn from_item(owner: Owner, item: &Item) -> Result<ProviderKey, Error> {
@@ -409,7 +435,8 @@ fn from_item(owner: Owner, item: &Item) -> Result<ProviderKey, Error> {
         created_at: item.parse("created_at")?,
         updated_at: item.parse("updated_at")?,
         last_used_at: item.time_opt("last_used_at")?,
-        hash: SecretHash::from_hex(item.text("hash")?).ok_or_else(|| malformed("hash"))?,
+        hash: hash(item, "hash")?,
+        fingerprint: hash(item, "fingerprint")?,
         sealed: Sealed(item.text("sealed")?.to_owned()),
     })
 }

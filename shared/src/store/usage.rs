@@ -70,6 +70,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Who counts the calls that are made here, if somebody does.
+    pub fn here() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
     /// Does `work`, and counts what it calls.
     pub fn of<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(Arc::clone(self), work)

@@ -78,6 +78,27 @@ async fn errors_can_be_read_by_a_browser_too() {
 }
 
 #[tokio::test]
+async fn a_preflight_is_answered_to_who_has_no_budget_left() {
+    let stranger = browser(world().await.stranger());
+    let preflight = stranger
+        .clone()
+        .with("access-control-request-method", "POST");
+    for _ in 0..100_000 {
+        if stranger.get("/nope").await.status != 429 {
+            continue;
+        }
+        for path in ["/rooms", "/chat"] {
+            for _ in 0..200 {
+                let answer = preflight.send(Method::OPTIONS, path, "").await;
+                assert_eq!(answer.status, 200, "{path}");
+            }
+        }
+        return;
+    }
+    panic!("never limited");
+}
+
+#[tokio::test]
 async fn a_limited_browser_can_read_when_to_come_back() {
     let stranger = browser(world().await.stranger());
     for _ in 0..100_000 {

@@ -6,10 +6,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{Team, team};
+use super::{Team, agent_removal::sweep, deletion::deletions, team};
 use crate::support::{
     Response, World,
-    faults::{Fault, Plan, faulty, script, storm},
+    faults::{Fault, Gate, Plan, faulty, script, storm},
     settings, world,
 };
 
@@ -32,13 +32,13 @@ const FATES: [Fault; 6] = [
     Fault::Throttle,
 ];
 
-async fn made(team: &Team) -> String {
+pub(super) async fn made(team: &Team) -> String {
     let made = team.sk.post("/agent", &json!({ "name": "Ada" })).await;
     assert_eq!(made.status, 200, "{}", made.raw);
     format!("/agent/{}", made.text("id"))
 }
 
-async fn rows(world: &World, pk: String) -> Vec<crate::chatapi::Item> {
+pub(super) async fn rows(world: &World, pk: String) -> Vec<crate::chatapi::Item> {
     let query = world.dynamodb.query().table_name(settings().tables.tenants);
     let query = query.key_condition_expression("pk = :pk");
     let query = query.expression_attribute_values(":pk", AttributeValue::S(pk));
@@ -52,7 +52,7 @@ async fn rows(world: &World, pk: String) -> Vec<crate::chatapi::Item> {
 }
 
 /// The numbers and descriptions of all versions of the agent at `path`.
-async fn versions(team: &Team, path: &str) -> Vec<(u32, String)> {
+pub(super) async fn versions(team: &Team, path: &str) -> Vec<(u32, String)> {
     let id = path.strip_prefix("/agent/").unwrap();
     let rows = rows(&team.tenant.world, format!("{}#agent#{id}", team.id)).await;
     let version = |row: &crate::chatapi::Item| {
@@ -126,46 +126,13 @@ async fn an_agent_is_deleted_once_whatever_becomes_of_the_first_try() {
             let gone = faulty.sk.delete(&path).await;
             assert_eq!(gone.status, 204, "{fate:?}: {}", gone.raw);
             assert_eq!(team.sk.get(&path).await.status, 404);
-            let kept = usize::from(path == "/agent/chat");
-            assert_eq!(versions(&team, &path).await.len(), kept, "{fate:?}");
+            assert_eq!(versions(&team, &path).await.len(), 1, "{fate:?}");
         }
+        // What is built in keeps its versions.
+        assert_eq!(deletions(&team).await.len(), 1, "{fate:?}");
         assert_eq!(counted(&team).await, 1, "{fate:?}");
     }))
     .await;
-}
-
-#[tokio::test]
-async fn nothing_is_left_of_an_agent_with_hundreds_of_versions_that_was_deleted() {
-    let team = team().await;
-    let path = made(&team).await;
-    // As if it had been changed 250 times.
-    let id = path.strip_prefix("/agent/").unwrap();
-    let text = |text: String| AttributeValue::S(text);
-    let number = |number: u32| AttributeValue::N(number.to_string());
-    let world = world().await;
-    let tables = settings().tables;
-    for version in 2..=250 {
-        let item = [
-            ("pk", text(format!("{}#agent#{id}", team.id))),
-            ("sk", text(format!("{version:010}"))),
-            ("description", text(String::new())),
-        ];
-        let item = item.map(|(name, value)| (name.to_owned(), value));
-        let put = world.dynamodb.put_item().table_name(&tables.tenants);
-        put.set_item(Some(item.into())).send().await.unwrap();
-    }
-    let update = world.dynamodb.update_item().table_name(&tables.tenants);
-    update
-        .key("pk", text(format!("{}#agents", team.id)))
-        .key("sk", text(id.to_owned()))
-        .update_expression("SET version = :last")
-        .expression_attribute_values(":last", number(250))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(versions(&team, &path).await.len(), 250);
-    assert_eq!(team.sk.delete(&path).await.status, 204);
-    assert_eq!(versions(&team, &path).await, []);
 }
 
 #[tokio::test]
@@ -215,8 +182,55 @@ async fn of_an_agent_that_is_changed_and_deleted_at_once_nothing_is_left_standin
         }
         assert_eq!(team.sk.get(&path).await.status, 404);
         assert_eq!(counted(&team).await, 0);
+        sweep(&team, &path).await;
         assert_eq!(versions(&team, &path).await, []);
     }
+}
+
+#[tokio::test]
+async fn a_built_in_agent_that_is_deleted_among_its_changes_stays_deleted() {
+    let team = team().await;
+    let path = "/agent/chat";
+    // It has a row from here on, and a deletion leaves the row's version as it is.
+    assert_ok(&team.sk.put(path, &json!({ "description": "new" })).await);
+    let gate = Gate::default();
+    let held = among(&team, fated(Fault::Hold(gate.clone()))).await;
+
+    let body = json!({ "description": "newer" });
+    let deleting = async {
+        gate.reached().await;
+        let gone = team.sk.delete(path).await;
+        gate.open();
+        gone
+    };
+    let (changed, gone) = tokio::join!(held.sk.put(path, &body), deleting);
+
+    assert_eq!(gone.status, 204, "{}", gone.raw);
+    assert_eq!(changed.status, 404, "{}", changed.raw);
+    assert_eq!(team.sk.get(path).await.status, 404);
+    assert_eq!(versions(&team, path).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_built_in_agent_that_is_rolled_back_while_it_is_deleted_is_there_with_the_next_version() {
+    let team = team().await;
+    let path = "/agent/chat";
+    assert_ok(&team.sk.put(path, &json!({ "description": "new" })).await);
+    let gate = Gate::default();
+    let held = among(&team, fated(Fault::Hold(gate.clone()))).await;
+
+    let (path_back, body) = (format!("{path}/rollback"), json!({ "version": 1 }));
+    let deleting = async {
+        gate.reached().await;
+        let gone = team.sk.delete(path).await;
+        gate.open();
+        gone
+    };
+    let (back, gone) = tokio::join!(held.sk.put(&path_back, &body), deleting);
+
+    assert_eq!((gone.status, &back.body["version"]), (204, &json!(3)));
+    let agent = team.sk.get(path).await;
+    assert_eq!((agent.status, &agent.body["version"]), (200, &json!(3)));
 }
 
 #[tokio::test]

@@ -126,6 +126,8 @@ async fn a_field_that_breaks_a_rule_is_named_and_nothing_is_made_or_changed() {
         ("model", json!("../x?key=")),
         ("temperature", json!(2.01)),
         ("temperature", json!(-0.01)),
+        ("temperature", json!(1e-200)),
+        ("temperature", json!(0.000_000_9)),
         ("temperature", json!("hot")),
         ("maxTokens", json!(0)),
         ("maxTokens", json!(32_769)),
@@ -161,6 +163,18 @@ async fn a_field_that_breaks_a_rule_is_named_and_nothing_is_made_or_changed() {
         (&agent.body["name"], &agent.body["version"]),
         (&json!("Ada"), &json!(1))
     );
+}
+
+#[tokio::test]
+async fn a_temperature_is_kept_as_it_was_said() {
+    let team = team().await;
+    let said = [0.0, 0.000_001, 0.1 + 0.2, 2.0];
+    for temperature in said {
+        let body = json!({ "name": "Ada", "temperature": temperature });
+        let path = format!("/agent/{}", made(&team, body).await);
+        let kept = team.sk.get(&path).await.body["temperature"].as_f64();
+        assert_eq!(kept, Some(temperature));
+    }
 }
 
 #[tokio::test]

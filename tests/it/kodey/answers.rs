@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Team, streaming::until, team, team_in};
 use crate::support::{
     Response,
-    provider::{Act, Asked, Provider, Speech, words},
+    provider::{Act, Asked, Provider, Speech, data, words},
     receiver::Receiver,
     world_over,
 };
@@ -162,17 +162,41 @@ async fn a_model_that_calls_forever_is_left() {
 }
 
 #[tokio::test]
-async fn many_calls_at_once_are_eight() {
+async fn what_a_model_may_have_used_before_it_broke_off_is_counted() {
+    let line = line(Speech::OpenAi, &[]).await;
+    line.provider.always(Act::Think("What would they hear?"));
+    let answer = line.ask("Hello?").await;
+    assert_upstream(&answer, "openai failed: its answer broke off", true);
+    let tries = line.provider.asked().len() as u64;
+    let used = line.used().await;
+    assert_eq!(
+        (&used["invocations"], &used["errors"]),
+        (&json!(1), &json!(1))
+    );
+    // A token for four bytes: "Count." and "Hello?", and what was thought.
+    assert_eq!(used["input_tokens"], json!(tries * 3), "{used}");
+    assert_eq!(used["output_tokens"], json!(tries * 6), "{used}");
+}
+
+#[tokio::test]
+async fn of_many_calls_at_once_eight_are_made_and_of_the_rest_the_model_is_told() {
     for speech in Speech::ALL {
         let line = line(speech, &["calculator"]).await;
         let one = ("calculator".to_owned(), r#"{"expression":"1"}"#.to_owned());
-        line.provider.next(Act::Call(vec![one; 20]));
+        line.provider.next(Act::Call(vec![one; 70]));
         line.provider.next(say("One."));
         let answer = line.ask("How much?").await;
         assert_eq!(answer.status, 200, "{speech:?}: {}", answer.raw);
         let meta = &line.log().await[1]["meta"];
         assert_eq!(meta["tools"].as_array().unwrap().len(), 8, "{speech:?}");
-        assert_eq!(meta["toolsPassedOver"], 12, "{speech:?}");
+        assert_eq!(meta["toolsPassedOver"], 62, "{speech:?}");
+        let told = line.last_asked().body.to_string();
+        let limits = told.matches("The limit of 8 calls at once is reached");
+        assert_eq!(limits.count(), 56, "{speech:?}");
+        assert!(
+            told.contains("(6 more calls were not heard.)"),
+            "{speech:?}"
+        );
     }
 }
 
@@ -222,6 +246,184 @@ async fn a_key_of_the_operator_that_is_not_taken_stays_and_is_tried_last() {
     for key in kept.body.as_array().unwrap() {
         assert_eq!(key["status"], "active", "{}", kept.raw);
     }
+}
+
+/// What a provider refuses a question with whose quota is used up.
+fn no_quota() -> Act {
+    let code = "insufficient_quota";
+    Act::Refuse(
+        429,
+        json!({ "error": { "type": code, "code": code } }).to_string(),
+    )
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_or_has_no_quota_is_followed_by_the_next_and_stays() {
+    for act in [
+        Act::Status(402, vec![]),
+        Act::Status(403, vec![]),
+        no_quota(),
+    ] {
+        let line = line(Speech::OpenAi, &[]).await;
+        let keys = format!("/admin/tenants/{}/provider-keys", line.team.id);
+        let body = json!({
+            "provider": "openai", "api_key": "sk-next",
+            "base_url": line.provider.base(Speech::OpenAi),
+        });
+        let server = line.team.tenant.server();
+        assert_eq!(server.post(&keys, &body).await.status, 201);
+        line.provider.to_key("sk-right", act.clone());
+        let answer = line.ask("Hello?").await;
+        assert_eq!(answer.status, 200, "{act:?}: {}", answer.raw);
+        let asked: Vec<_> = line.provider.asked().iter().map(Asked::key).collect();
+        assert_eq!(asked, ["sk-right", "sk-next"], "{act:?}");
+        for key in server.get(&keys).await.body.as_array().unwrap() {
+            assert_eq!(key["status"], "active", "{act:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_not_answered_for_are_tried_after_others_for_a_while() {
+    let line = line(Speech::OpenAi, &[]).await;
+    let keys = format!("/admin/tenants/{}/provider-keys", line.team.id);
+    let server = line.team.tenant.server();
+    let mut names = vec!["sk-right".to_owned()];
+    names.extend((2..=5).map(|n| format!("sk-{n}")));
+    for name in &names[1..] {
+        let base_url = line.provider.base(Speech::OpenAi);
+        let body = json!({ "provider": "openai", "api_key": name, "base_url": base_url });
+        assert_eq!(server.post(&keys, &body).await.status, 201);
+    }
+    for name in &names[..4] {
+        line.provider.to_key(name, Act::Status(403, vec![]));
+    }
+
+    let first = line.ask("Hello?").await;
+    let again = line.ask("Hello?").await;
+
+    let message = "openai took none of the first keys, and there are others. Try again";
+    assert_upstream(&first, message, true);
+    assert_eq!(again.status, 200, "{}", again.raw);
+    let asked: Vec<_> = line.provider.asked().iter().map(Asked::key).collect();
+    assert_eq!(asked, names);
+}
+
+#[tokio::test]
+async fn where_no_key_is_left_it_is_said_what_the_last_one_was_refused_for() {
+    let refused =
+        "openai refused the request with status 403. Check the agent's model and settings";
+    let used_up = "The quota of this openai key is used up";
+    for (act, message, retryable) in [
+        (Act::Status(403, vec![]), refused, false),
+        (no_quota(), used_up, true),
+    ] {
+        let line = line(Speech::OpenAi, &[]).await;
+        line.provider.always(act);
+        assert_upstream(&line.ask("Hello?").await, message, retryable);
+        assert_eq!(line.provider.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_provider_refused_is_left_out_of_what_is_asked_later() {
+    let filter = json!({ "error": { "code": "content_filter" } }).to_string();
+    for act in [Act::Status(400, vec![]), Act::Refuse(400, filter)] {
+        let line = line(Speech::OpenAi, &[]).await;
+        line.provider.to_words("forbidden", act.clone());
+        assert_eq!(line.ask("Hello!").await.status, 200);
+        let refused = line.ask("Something forbidden").await;
+        assert_eq!(refused.status, 502, "{}", refused.raw);
+        assert_eq!(refused.body["retryable"], false, "{}", refused.raw);
+        assert_eq!(line.provider.asked().len(), 2, "{act:?}");
+
+        let answer = line.ask("Anything else?").await;
+
+        assert_eq!(answer.status, 200, "{act:?}: {}", answer.raw);
+        let told = line.last_asked().body.to_string();
+        assert!(
+            told.contains("Hello!") && told.contains("Anything else?"),
+            "{told}"
+        );
+        assert!(!told.contains("forbidden"), "{told}");
+        assert_eq!(line.provider.asked().len(), 4, "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn pieces_of_a_call_with_empty_ids_have_their_tool_called() {
+    let line = line(Speech::OpenAi, &["calculator"]).await;
+    let piece = |id: &str, name: &str, arguments: &str| {
+        let function = json!({ "name": name, "arguments": arguments });
+        let call = json!({ "index": 0, "id": id, "type": "function", "function": function });
+        data(&json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [call] } }] }))
+    };
+    let end = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "tool_calls" }] });
+    line.provider.next(Act::Events(vec![
+        piece("call_abc", "calculator", ""),
+        piece("", "", "{\"expre"),
+        piece("", "", "ssion\":\"6*7\"}"),
+        data(&end),
+    ]));
+    line.provider.next(say("It is 42."));
+    assert_eq!(
+        line.ask("Six times seven?").await.text("content"),
+        "It is 42."
+    );
+    let told = &line.last_asked().body["messages"];
+    let result = told.as_array().unwrap().last().unwrap();
+    assert_eq!(result["tool_call_id"], "call_abc", "{told}");
+    assert_eq!(result["content"], "42", "{told}");
+}
+
+#[tokio::test]
+async fn a_call_without_a_name_is_told_to_be_of_no_tool() {
+    let line = line(Speech::OpenAi, &["calculator"]).await;
+    line.provider.next(call("", "{}"));
+    line.provider.next(say("Sorry."));
+    assert_eq!(line.ask("Six?").await.text("content"), "Sorry.");
+    let result = &line.log().await[1]["meta"]["tools"][0]["result"];
+    assert_eq!(result, "Error: There is no such tool");
+}
+
+#[tokio::test]
+async fn a_failure_that_says_how_long_it_lasts_is_quoted() {
+    let line = line(Speech::OpenAi, &[]).await;
+    let wait = vec![("retry-after", "77".to_owned())];
+    line.provider.always(Act::Status(503, wait));
+    let answer = line.ask("Hello?").await;
+    assert_upstream(&answer, "openai failed: it failed", true);
+    assert_eq!(answer.header("retry-after"), Some("77"));
+}
+
+#[tokio::test]
+async fn what_is_reported_of_an_answer_without_words_is_counted() {
+    for (act, message, retryable) in [
+        (Act::Nothing, "openai gave an empty answer", true),
+        (say(" \n "), "openai gave an empty answer", true),
+        (
+            Act::Cut(Vec::new()),
+            "The model used all its tokens before a word. Raise the agent's maxTokens",
+            false,
+        ),
+    ] {
+        let line = line(Speech::OpenAi, &[]).await;
+        line.provider.always(act.clone());
+        assert_upstream(&line.ask("Hello?").await, message, retryable);
+        let used = line.used().await;
+        let tokens = (&used["input_tokens"], &used["output_tokens"]);
+        assert_eq!(tokens, (&json!(11), &json!(7)), "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_withheld_is_said_to_be() {
+    let line = line(Speech::Google, &[]).await;
+    let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" } });
+    line.provider.always(Act::Events(vec![data(&blocked)]));
+    let answer = line.ask("Hello?").await;
+    assert_upstream(&answer, "google withheld the answer", false);
+    assert_eq!(line.provider.asked().len(), 1);
 }
 
 #[tokio::test]

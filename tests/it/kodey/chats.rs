@@ -189,6 +189,21 @@ async fn what_breaks_a_rule_is_named_and_makes_no_chat() {
 }
 
 #[tokio::test]
+async fn metadata_that_not_every_client_can_read_is_refused_by_its_rule() {
+    let team = team().await;
+    for metadata in [r#"{"x":1e999}"#, r#"{"x":-1e999}"#, r#"{"x":"\ud800"}"#] {
+        let body = format!(r#"{{"agentId":"chat","metadata":{metadata}}}"#);
+        let refused = team.sk.send(Method::POST, "/chat", body).await;
+        let message = "Invalid metadata. It must be a JSON object that every client can read: nested at most 127 levels, its \
+                       numbers no larger than a double, its text without lone surrogates";
+        refused.assert(
+            400,
+            json!({ "error": "Bad Request", "message": message, "field": "metadata" }),
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_chat_that_is_made_again_with_its_key_is_the_same_chat() {
     let team = team().await;
     let once = team.pk.clone().with("idempotency-key", "once-upon-a-time");
@@ -205,6 +220,31 @@ async fn a_chat_that_is_made_again_with_its_key_is_the_same_chat() {
 }
 
 #[tokio::test]
+async fn a_chat_that_was_made_stays_so_when_the_agent_is_gone() {
+    let team = team().await;
+    let made = team.sk.post("/agent", &json!({ "name": "Ada" })).await;
+    let agent = made.text("id");
+    let once = team.sk.clone().with("idempotency-key", "once");
+    let body = json!({ "agentId": agent, "userId": "ann", "metadata": {} });
+    let first = once.post("/chat", &body).await;
+    assert_eq!(first.status, 200, "{}", first.raw);
+    let deleted = team.sk.delete(&format!("/agent/{agent}")).await;
+    assert_eq!(deleted.status, 204, "{}", deleted.raw);
+
+    // One that has never met the agent: who has, remembers it for a minute.
+    let fresh = team.at(&team.tenant.world.another(|client| client));
+    let once = fresh.sk.clone().with("idempotency-key", "once");
+    let second = once.post("/chat", &body).await;
+    let other = once.post("/chat", &json!({ "agentId": agent })).await;
+    let new = fresh.sk.post("/chat", &body).await;
+
+    second.assert(200, first.body);
+    assert_eq!(second.header("idempotent-replayed"), Some("true"));
+    assert_error(&other, 409, "Conflict", None);
+    assert_error(&new, 404, "Not Found", None);
+}
+
+#[tokio::test]
 async fn a_key_that_made_another_chat_makes_none() {
     let team = team().await;
     let once = team.sk.clone().with("idempotency-key", "once");
@@ -216,6 +256,36 @@ async fn a_key_that_made_another_chat_makes_none() {
         409,
         json!({ "error": "Conflict", "message": "This Idempotency-Key was used for another request" }),
     );
+}
+
+/// Another of a team's servers.
+async fn another_server(team: &Team) -> Client {
+    let body = json!({ "kind": "secret", "name": "another server" });
+    team.with_key(body).await
+}
+
+#[tokio::test]
+async fn a_chat_is_made_once_whichever_of_a_teams_servers_repeats_it() {
+    let team = team().await;
+    let other = another_server(&team).await;
+    let [one, other] = [&team.sk, &other].map(|it| it.clone().with("idempotency-key", "once"));
+    let body = json!({ "agentId": "chat" });
+
+    let first = one.post("/chat", &body).await;
+    let second = other.post("/chat", &body).await;
+    let refused = other.post("/chat", &json!({ "agentId": "code" })).await;
+
+    second.assert(200, first.body);
+    assert_eq!(second.header("idempotent-replayed"), Some("true"));
+    assert_error(&refused, 409, "Conflict", None);
+}
+
+#[tokio::test]
+async fn a_server_and_a_browser_with_the_same_key_make_two_chats() {
+    let team = team().await;
+    let key = "once-upon-a-time";
+    let [sk, pk] = [&team.sk, &team.pk].map(|it| it.clone().with("idempotency-key", key));
+    assert_ne!(chat(&sk).await, chat(&pk).await);
 }
 
 #[tokio::test]
@@ -231,25 +301,34 @@ async fn the_same_key_of_two_users_makes_two_chats() {
 
 #[tokio::test]
 async fn the_same_key_of_two_visitors_of_one_page_makes_two_chats() {
-    let team = team().await;
-    let once = team.pk.clone().with("idempotency-key", "once");
-    let mut made = Vec::new();
-    for user in ["ann", "bob", "ann"] {
-        made.push(chat_with(&once, json!({ "agentId": "chat", "userId": user })).await);
+    for team in of_each_scope().await {
+        let once = team.pk.clone().with("idempotency-key", "once");
+        let mut made = Vec::new();
+        for user in ["ann", "bob", "ann"] {
+            made.push(chat_with(&once, json!({ "agentId": "chat", "userId": user })).await);
+        }
+        assert_ne!(made[0], made[1]);
+        assert_eq!(made[0], made[2]);
     }
-    assert_ne!(made[0], made[1]);
-    assert_eq!(made[0], made[2]);
+}
+
+/// Two teams: one whose browsers list the chats of a user, and one whose browsers list all.
+async fn of_each_scope() -> [Team; 2] {
+    let [named, all] = [team().await, team().await];
+    all.set(json!({ "publishable_list_scope": "team" })).await;
+    [named, all]
 }
 
 #[tokio::test]
 async fn a_visitor_without_a_name_needs_a_key_that_no_other_guesses() {
-    let team = team().await;
-    let with = |key: &str| team.pk.clone().with("idempotency-key", key);
-    let body = json!({ "agentId": "chat" });
-    let refused = with("123456789012345").post("/chat", &body).await;
-    assert_error(&refused, 400, "Bad Request", Some("Idempotency-Key"));
-    let long = with("1234567890123456");
-    assert_eq!(chat(&long).await, chat(&long).await);
+    for team in of_each_scope().await {
+        let with = |key: &str| team.pk.clone().with("idempotency-key", key);
+        let body = json!({ "agentId": "chat" });
+        let refused = with("123456789012345").post("/chat", &body).await;
+        assert_error(&refused, 400, "Bad Request", Some("Idempotency-Key"));
+        let long = with("1234567890123456");
+        assert_eq!(chat(&long).await, chat(&long).await);
+    }
 }
 
 /// What each route says of a chat to `client`, as `query` names its user.

@@ -9,6 +9,7 @@ use parlance::{
     app::{App, Means},
     domain::{
         ChatId, Log, LogId, UserId,
+        event::Gone,
         message::{Content, Draft, Role, Seq},
     },
     queue::{Jobs, PoisonQueue, Sweep},
@@ -31,6 +32,7 @@ use tokio::{
 
 use super::{
     Team,
+    agent_faults::{made, versions},
     chats::{chat, chat_with, say},
     team, team_in,
 };
@@ -58,11 +60,11 @@ fn assert_gone(answer: &Response) {
 }
 
 /// A team of a service with queues of its own.
-async fn alone() -> Team {
+pub(super) async fn alone() -> Team {
     team_in(&world_over(|client| client).await).await
 }
 
-fn poison(world: &World) -> PoisonQueue {
+pub(super) fn poison(world: &World) -> PoisonQueue {
     let (client, url) = world.queue("Poison");
     PoisonQueue::new(client, url)
 }
@@ -77,7 +79,7 @@ fn log_of(team: &Team, chat: &str) -> LogId {
 fn sweep_of(team: &Team, chat: &str) -> Sweep {
     Sweep {
         tenant: team.id.parse().unwrap(),
-        chat: chat.parse::<ChatId>().unwrap(),
+        gone: Gone::Chat(chat.parse::<ChatId>().unwrap()),
     }
 }
 
@@ -130,6 +132,29 @@ async fn a_chat_that_was_deleted_is_gone_from_everywhere() {
 }
 
 #[tokio::test]
+async fn nothing_of_a_deleted_chat_stays_beside_where_its_head_was() {
+    let team = team().await;
+    let body = json!({ "agentId": "chat", "userId": "ann", "metadata": { "page": "/prices" } });
+    let chat = chat_with(&team.sk, body).await;
+    let rows = async || {
+        let query = team.tenant.world.dynamodb.query();
+        let found = query
+            .table_name(&settings().tables.rooms)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(
+                ":pk",
+                AttributeValue::S(log_of(&team, &chat).to_string()),
+            );
+        found.send().await.unwrap().count()
+    };
+    assert_eq!(rows().await, 2);
+
+    delete(&team, &chat).await;
+
+    assert_eq!(rows().await, 0);
+}
+
+#[tokio::test]
 async fn of_two_who_delete_a_chat_one_does() {
     let team = team().await;
     let other = team.at(&team.tenant.world.another(|client| client));
@@ -155,7 +180,7 @@ async fn whatever_becomes_of_the_transaction_a_chat_is_deleted() {
     }
 }
 
-/// The events of a team's deleted chats, as Lambda hands them over.
+/// The events of a team's deleted chats and agents, as Lambda hands them over.
 pub async fn deletions(team: &Team) -> Vec<Value> {
     let begin = AttributeValue::S(format!("{}#", team.id));
     let found = team
@@ -164,9 +189,10 @@ pub async fn deletions(team: &Team) -> Vec<Value> {
         .dynamodb
         .scan()
         .table_name(&settings().tables.events)
-        .filter_expression("begins_with(pk, :begin) AND kind = :kind")
+        .filter_expression("begins_with(pk, :begin) AND kind IN (:chat, :agent)")
         .expression_attribute_values(":begin", begin)
-        .expression_attribute_values(":kind", AttributeValue::S("chat.deleted".to_owned()))
+        .expression_attribute_values(":chat", AttributeValue::S("chat.deleted".to_owned()))
+        .expression_attribute_values(":agent", AttributeValue::S("agent.deleted".to_owned()))
         .send()
         .await
         .unwrap();
@@ -198,12 +224,12 @@ pub async fn deletions(team: &Team) -> Vec<Value> {
     found.items().iter().enumerate().map(record).collect()
 }
 
-fn batch(records: &[Value]) -> dynamodb::Event {
+pub(super) fn batch(records: &[Value]) -> dynamodb::Event {
     serde_json::from_value(json!({ "Records": records })).unwrap()
 }
 
 /// How many sweeps there are to be had, and how many later.
-async fn sweeps(world: &World) -> (u32, u32) {
+pub(super) async fn sweeps(world: &World) -> (u32, u32) {
     use QueueAttributeName::{
         All, ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
     };
@@ -258,7 +284,7 @@ async fn a_deletion_whose_sweep_is_not_sent_is_read_again() {
 }
 
 /// Messages as Lambda hands them over.
-fn jobs(bodies: &[String]) -> SqsEvent {
+pub(super) fn jobs(bodies: &[String]) -> SqsEvent {
     let records = bodies.iter().enumerate().map(|(index, body)| {
         json!({ "messageId": index.to_string(), "receiptHandle": "1", "body": body })
     });
@@ -266,7 +292,7 @@ fn jobs(bodies: &[String]) -> SqsEvent {
 }
 
 /// Takes the sweeps that are to be had.
-async fn taken(world: &World) -> Vec<String> {
+pub(super) async fn taken(world: &World) -> Vec<String> {
     let (client, url) = world.queue(SWEEPS);
     let received = client.receive_message().queue_url(&url);
     let received = received.max_number_of_messages(10).send().await.unwrap();
@@ -366,7 +392,7 @@ async fn a_sweep_that_fails_comes_again_alone_and_what_is_none_is_put_aside() {
     let plan = always("BatchWriteItem", refused);
     let world = team.tenant.world.another(|client| faulty(client, plan));
     let unknown = Sweep {
-        chat: format!("chat_{:032x}", 7).parse().unwrap(),
+        gone: Gone::Chat(format!("chat_{:032x}", 7).parse().unwrap()),
         ..sweep_of(&team, &chat)
     };
     let bodies = [
@@ -440,11 +466,18 @@ async fn from_the_deletion_on_everything_happens_by_itself() {
     tasks.spawn(queues::poll(Queue { client, url, stop }, mapping, handler));
     assert_eq!(stored(&team, &chat).await, 2);
 
+    let agent = made(&team).await;
+    assert_eq!(versions(&team, &agent).await.len(), 1);
+
     delete(&team, &chat).await;
+    assert_eq!(team.sk.delete(&agent).await.status, 204);
 
     let end = Instant::now() + LONG;
-    while stored(&team, &chat).await > 0 {
-        assert!(Instant::now() < end, "the log is not removed");
+    while stored(&team, &chat).await + versions(&team, &agent).await.len() > 0 {
+        assert!(
+            Instant::now() < end,
+            "the log and the versions are not removed"
+        );
         sleep(PAUSE).await;
     }
     drop(stopping);

@@ -101,6 +101,35 @@ async fn a_key_that_said_something_else_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_send_is_said_once_whichever_of_a_teams_servers_repeats_it() {
+    let team = team().await;
+    let chat = chat(&team.sk).await;
+    let body = json!({ "kind": "secret", "name": "another server" });
+    let other = once(&team.with_key(body).await);
+
+    let first = say(&once(&team.sk), &chat, "Hello!").await;
+    let second = say(&other, &chat, "Hello!").await;
+    let refused = say(&other, &chat, "Hello?").await;
+
+    second.assert(200, first.body);
+    assert_eq!(second.header("idempotent-replayed"), Some("true"));
+    assert_error(&refused, 409, "Conflict", None);
+    assert_eq!(log(&team.sk, &chat).await.len(), 2);
+}
+
+#[tokio::test]
+async fn two_browsers_with_the_same_key_each_say_it() {
+    let team = team().await;
+    let chat = chat(&team.sk).await;
+    let body = json!({ "kind": "publishable", "name": "another page" });
+    for client in [&team.pk, &team.with_key(body).await, &team.sk] {
+        let answer = say(&once(client), &chat, "Hello!").await;
+        assert_eq!(answer.header("idempotent-replayed"), None);
+    }
+    assert_eq!(log(&team.sk, &chat).await.len(), 6);
+}
+
+#[tokio::test]
 async fn the_same_key_in_two_chats_says_it_in_both() {
     let team = team().await;
     for client in [&team.pk, &team.sk, &team.browser_of("ann").await] {

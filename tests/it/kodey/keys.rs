@@ -328,6 +328,42 @@ async fn a_rotation_without_overlap_ends_the_text_before_it() {
 }
 
 #[tokio::test]
+async fn an_overlap_may_be_in_the_query() {
+    let tenant = tenant().await;
+    let made = make(&tenant, &secret()).await;
+    let rotation = |query: &str| format!("{}/rotate{query}", path(&tenant, &made));
+    let server = tenant.server();
+    let none = server
+        .post(&rotation("?overlap_seconds=0"), &json!({}))
+        .await;
+    assert_eq!(none.status, 201, "{}", none.raw);
+    assert_eq!(none.body["previous_key_expires_at"], json!(null));
+    assert_eq!(status(&tenant, &made.text("api_key")).await, 401);
+    let body = json!({ "overlap_seconds": 60 });
+    let both = server.post(&rotation("?overlap_seconds=60"), &body).await;
+    assert_eq!(both.status, 201, "{}", both.raw);
+    assert_eq!(status(&tenant, &none.text("api_key")).await, 200);
+}
+
+#[tokio::test]
+async fn overlaps_that_do_not_agree_rotate_nothing() {
+    let tenant = tenant().await;
+    let made = make(&tenant, &secret()).await;
+    let body = json!({ "overlap_seconds": 60 });
+    for overlap in ["0", "86400", "-1", "86401", "soon", ""] {
+        let rotation = format!("{}/rotate?overlap_seconds={overlap}", path(&tenant, &made));
+        let refused = tenant.server().post(&rotation, &body).await;
+        refused.assert_error(400, "VALIDATION_ERROR", Some("overlap_seconds"));
+    }
+    assert_eq!(status(&tenant, &made.text("api_key")).await, 200);
+    let listed = tenant.server().get(&keys_of(&tenant)).await;
+    assert_eq!(
+        column(&listed, "masked_key"),
+        [made.body["masked_key"].clone()]
+    );
+}
+
+#[tokio::test]
 async fn a_second_rotation_ends_the_text_before_the_last() {
     let tenant = tenant().await;
     let made = make(&tenant, &secret()).await;

@@ -220,16 +220,28 @@ async fn many(team: &Team, user: &str, kind: &str, from: i64, count: i64) {
             agent: AgentId::BuiltIn(BuiltIn::Chat),
             kind: kind.to_owned(),
             user: Some(UserId::parse("userId", user).unwrap()),
-            metadata: None,
+            has_metadata: false,
             created_at: moment.now,
         };
         let mut race = Backoff::until(moment.deadline, 1);
         let tenant = team.id.parse().unwrap();
         stores
             .chats
-            .create(tenant, chat, None, &mut race)
+            .create(tenant, chat, None, None, &mut race)
             .await
             .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn all_chats_are_listed_to_who_sets_no_limit_up_to_1000() {
+    let team = team().await;
+    many(&team, "ann", "kind", 0, 1_001).await;
+    for query in ["", "?userId=ann", "?agentType=kind"] {
+        let first = team.sk.get(&format!("/chat{query}")).await;
+        assert_eq!(ids(&first).len(), 1_000, "{query}");
+        let (listed, pages) = all(&team.sk, &format!("/chat{query}")).await;
+        assert_eq!((listed.len(), pages), (1_001, 2), "{query}");
     }
 }
 

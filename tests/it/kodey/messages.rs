@@ -1,12 +1,66 @@
 //! What was said in a chat, as it is read.
 
+use std::time::Duration;
+
+use parlance::{
+    domain::{
+        Log, LogId, Timestamp, UserId,
+        message::{Content, Draft, Role, Seq},
+    },
+    store::Stores,
+};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
-    assert_error,
-    chats::{chat, said, say},
+    Team, assert_error,
+    chats::{chat, say},
     team,
 };
+use crate::support::{Client, settings};
+
+/// Has `count` messages said in a new chat: each is its number, and at least `bytes` long.
+pub async fn long_chat(team: &Team, count: u64, bytes: usize) -> String {
+    let chat = chat(&team.sk).await;
+    let stores = Stores::new(&team.tenant.world.dynamodb, &settings().tables, false);
+    let log = LogId {
+        tenant: team.id.parse().unwrap(),
+        of: Log::Chat(chat.parse().unwrap()),
+    };
+    for n in 1..=count {
+        let draft = Draft {
+            log,
+            author: UserId::parse("userId", "ann").unwrap(),
+            role: Some(Role::User),
+            in_reply_to: None,
+            content: Content::parse(format!("{n:0bytes$}")).unwrap(),
+            meta: None,
+            created_at: Timestamp::from_micros(0),
+            seed: u128::from(n),
+        };
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let tail = Seq::new(n - 1);
+        let sent = stores.messages.append(&draft, tail, deadline).await;
+        assert_eq!(sent.unwrap().seq, Seq::new(n));
+    }
+    chat
+}
+
+/// The numbers of the messages of each page from `path` on.
+async fn pages(client: &Client, path: &str) -> Vec<Vec<u64>> {
+    let (mut pages, mut next) = (Vec::new(), Some(path.to_owned()));
+    while let Some(path) = next {
+        let page = client.get(&path).await;
+        assert_eq!(page.status, 200, "{}", page.raw);
+        let messages = page.body["messages"].as_array().unwrap().iter();
+        let number = |message: &Value| message["content"].as_str().unwrap().parse().unwrap();
+        pages.push(messages.map(number).collect());
+        next = page.next();
+        let linked = next.as_ref().and_then(|link| link.split("cursor=").nth(1));
+        assert_eq!(page.body["nextCursor"].as_str(), linked);
+    }
+    pages
+}
 
 #[tokio::test]
 async fn messages_are_listed_in_their_order_as_the_seed_shows_them() {
@@ -90,24 +144,76 @@ async fn pages_lead_through_a_log_from_its_first_message() {
 }
 
 #[tokio::test]
-async fn a_chat_of_more_than_100_messages_leads_to_the_rest() {
+async fn all_of_a_log_is_shown_to_who_sets_no_limit() {
     let team = team().await;
-    let chat = chat(&team.sk).await;
-    for n in 0..51 {
-        say(&team.sk, &chat, &format!("{n}")).await;
+    let chat = long_chat(&team, 120, 1).await;
+    let all: Vec<_> = (1..=120).collect();
+    for path in [format!("/chat/{chat}"), format!("/chat/{chat}/message")] {
+        assert_eq!(pages(&team.pk, &path).await, std::slice::from_ref(&all));
     }
+}
 
-    let shown = team.sk.get(&format!("/chat/{chat}")).await;
+#[tokio::test]
+async fn a_log_of_more_than_1000_messages_leads_to_the_rest() {
+    let team = team().await;
+    let chat = long_chat(&team, 1_002, 1).await;
+    let first: Vec<_> = (1..=1_000).collect();
+    for path in [format!("/chat/{chat}"), format!("/chat/{chat}/message")] {
+        let read = pages(&team.sk, &path).await;
+        assert_eq!(read, [first.clone(), vec![1_001, 1_002]], "{path}");
+    }
+    let newest: Vec<_> = (3..=1_002).rev().collect();
+    let read = pages(&team.sk, &format!("/chat/{chat}/message?order=desc")).await;
+    assert_eq!(read, [newest, vec![2, 1]]);
+}
 
-    assert_eq!(shown.body["messages"].as_array().unwrap().len(), 100);
-    let cursor = shown.text("nextCursor");
-    let rest = team
-        .sk
-        .get(&format!("/chat/{chat}/message?cursor={cursor}"))
-        .await;
-    let rest = rest.body["messages"].as_array().unwrap().clone();
-    assert_eq!((rest.len(), &rest[0]["content"]), (2, &json!("50")));
-    assert_eq!(said(&team.sk, &chat).await.len(), 102);
+#[tokio::test]
+async fn a_log_that_is_too_heavy_for_one_answer_leads_to_the_rest() {
+    let team = team().await;
+    let chat = long_chat(&team, 150, 32_000).await;
+    for path in [format!("/chat/{chat}"), format!("/chat/{chat}/message")] {
+        let read = pages(&team.sk, &path).await;
+        assert!(read.len() == 2 && read[0].len() > 100, "{}", read[0].len());
+        assert_eq!(read.concat(), (1..=150).collect::<Vec<_>>());
+    }
+    let read = pages(&team.sk, &format!("/chat/{chat}/message?order=desc")).await;
+    assert!(read.len() == 2 && read[0].len() > 100, "{}", read[0].len());
+    assert_eq!(read.concat(), (1..=150).rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_newest_messages_come_first_to_who_wants_them() {
+    let team = team().await;
+    let chat = long_chat(&team, 7, 1).await;
+    let path = format!("/chat/{chat}/message");
+    for (query, wanted) in [
+        ("order=desc", vec![vec![7, 6, 5, 4, 3, 2, 1]]),
+        (
+            "order=desc&limit=3",
+            vec![vec![7, 6, 5], vec![4, 3, 2], vec![1]],
+        ),
+        ("order=desc&limit=7", vec![vec![7, 6, 5, 4, 3, 2, 1]]),
+        (
+            "order=asc&limit=3",
+            vec![vec![1, 2, 3], vec![4, 5, 6], vec![7]],
+        ),
+    ] {
+        let read = pages(&team.sk, &format!("{path}?{query}")).await;
+        assert_eq!(read, wanted, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_is_a_place_from_which_a_log_is_read_either_way() {
+    let team = team().await;
+    let chat = long_chat(&team, 7, 1).await;
+    let path = format!("/chat/{chat}/message");
+    let newest = team.sk.get(&format!("{path}?order=desc&limit=3")).await;
+    let cursor = newest.text("nextCursor");
+    for (order, wanted) in [("asc", vec![6, 7]), ("desc", vec![4, 3, 2, 1])] {
+        let read = pages(&team.sk, &format!("{path}?order={order}&cursor={cursor}")).await;
+        assert_eq!(read, [wanted]);
+    }
 }
 
 #[tokio::test]
@@ -119,6 +225,8 @@ async fn parameters_of_a_log_that_break_a_rule_are_named() {
         ("limit=101", "limit"),
         ("cursor=!", "cursor"),
         ("cursor=YWJj", "cursor"),
+        ("order=", "order"),
+        ("order=newest", "order"),
         ("include=", "include"),
     ] {
         let refused = team.sk.get(&format!("/chat/{chat}/message?{query}")).await;

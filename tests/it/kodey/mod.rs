@@ -1,9 +1,10 @@
 //! The Kodey dialect: keys, chats and agents, as browsers and servers use them.
 
 mod agent_faults;
+mod agent_removal;
 mod agents;
 mod answers;
-mod chats;
+pub mod chats;
 mod cors;
 mod credentials;
 pub mod deletion;
@@ -12,7 +13,7 @@ mod keys;
 mod limits;
 mod lists;
 mod messages;
-mod models;
+pub mod models;
 mod origins;
 mod sends;
 pub mod streaming;

@@ -9,9 +9,15 @@ use tokio::task::JoinSet;
 use super::{
     Team, assert_error,
     chats::{chat, chat_with, said, say},
-    team,
+    models::chat_at,
+    team, team_in,
 };
-use crate::support::{Client, Response};
+use crate::support::{
+    Client, Response,
+    faults::Meter,
+    provider::{Act, Provider, Speech},
+    world,
+};
 
 /// How many messages a model is told at most.
 const WINDOW: usize = 20;
@@ -99,6 +105,7 @@ async fn what_breaks_a_rule_is_named_and_not_said() {
     for (body, field) in [
         (json!({ "role": "user" }), "content"),
         (json!({ "content": "", "role": "user" }), "content"),
+        (json!({ "content": " \r\n\t\u{2003}" }), "content"),
         (json!({ "content": "a\u{0}b" }), "content"),
         (json!({ "content": "x".repeat(32 * 1024 + 1) }), "content"),
         (json!({ "content": ["Hi"] }), "content"),
@@ -136,10 +143,16 @@ async fn what_is_said_is_stored_and_answered_byte_for_byte() {
 /// What the model of these tests answers to `/history` if it is told `log`.
 fn history(log: &[Value]) -> String {
     let first = log.len().saturating_sub(WINDOW);
-    let mut told = &log[first..];
-    while told[0]["role"] == "assistant" {
-        told = &told[1..];
-    }
+    let log = &log[first..];
+    // Each question with its answer, as far as it is there.
+    let questions = log.iter().filter(|message| message["role"] == "user");
+    let told: Vec<_> = questions
+        .flat_map(|question| {
+            let answer = log.iter().find(|it| it["inReplyTo"] == question["id"]);
+            [Some(question), answer]
+        })
+        .flatten()
+        .collect();
     let turns = told.iter().map(|message| {
         let content = message["content"].as_str().unwrap();
         let cut = &content[..content.floor_char_boundary(TOLD)];
@@ -174,6 +187,34 @@ async fn a_model_is_told_the_last_messages_up_to_the_question() {
             .unwrap()
             .starts_with("[echo] 19 turns")
     );
+}
+
+#[tokio::test]
+async fn of_long_messages_no_more_is_read_than_one_page() {
+    let (meter, provider) = (Meter::default(), Provider::new());
+    let world = world().await.another(|client| meter.meter(client));
+    let team = team_in(&world).await;
+    let chat = chat_at(&team, &provider, Speech::OpenAi).await;
+    // An answer is 128 KB at most.
+    provider.always(Act::Say(vec!["y".repeat(128 * 1024)]));
+    for _ in 0..11 {
+        assert_eq!(say(&team.sk, &chat, "Go on").await.status, 200);
+    }
+    meter.take();
+
+    let answer = say(&team.sk, &chat, "Go on").await;
+
+    assert_eq!(answer.status, 200, "{}", answer.raw);
+    let cost = meter.take();
+    let queries = cost.operations.iter().filter(|it| *it == "Query");
+    assert_eq!((queries.count(), cost.round_trips), (1, 3), "{cost:?}");
+    // 1 MB are 256 units; the head is one more.
+    assert!(cost.read_units <= 257.0, "{cost:?}");
+    // The last answer alone is more than a model is told.
+    let asked = provider.asked().pop().unwrap().body;
+    let messages = asked["messages"].as_array().unwrap();
+    let of_user = messages.iter().filter(|it| it["role"] == "user");
+    assert_eq!(of_user.count(), 1, "{asked}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -130,6 +130,11 @@ async fn who_accepts_something_else_is_shown_the_whole() {
         "application/json",
         "*/*",
         "text/html, application/xml;q=0.9",
+        "text/event-stream;q=0, application/json",
+        "application/json, text/event-stream; Q=0.000",
+        "text/event-stream ; q=0, application/json",
+        "text/event-streams",
+        &",".repeat(60_000),
     ] {
         let client = team.pk.clone().with("accept", accept);
         let answer = client.post(&path, &json!({ "content": "Hi" })).await;
@@ -137,7 +142,10 @@ async fn who_accepts_something_else_is_shown_the_whole() {
     }
     for accept in [
         "text/event-stream;q=0.9",
+        "text/event-stream; q=0.001",
+        "application/json, text/event-stream ;q=1",
         "application/json, Text/Event-Stream",
+        "*/*;q=0,, what is this, text/event-stream;charset=\"utf-8\";q=1",
     ] {
         let client = team.pk.clone().with("accept", accept);
         let answer = client.post(&path, &json!({ "content": "Hi" })).await;

@@ -380,7 +380,14 @@ async fn found(desk: &Desk, log: LogId, before: u64, query: &str) -> Vec<String>
         .text
         .strip_prefix("[echo] The tool says: ")
         .unwrap();
-    let hits: Vec<Value> = serde_json::from_str(told).unwrap_or_default();
+    let told: Value = serde_json::from_str(told).unwrap();
+    let hits = told["messages"].as_array().unwrap();
+    if hits.len() < 10 {
+        assert_eq!(told["looked_at"], before - 1, "{told}");
+        assert_eq!(told["earlier_not_looked_at"], false, "{told}");
+    } else {
+        assert_eq!(told["earlier_not_looked_at"], true, "{told}");
+    }
     let texts = hits
         .iter()
         .map(|hit| hit["text"].as_str().unwrap().to_owned());
@@ -399,6 +406,7 @@ async fn what_was_said_before_the_question_is_found_newest_first() {
         found(&desk, log, 4, "cat").await,
         ["A cat again", "My CAT is Tom"]
     );
+    assert_eq!(found(&desk, log, 4, "tom\t\n cAt").await, ["My CAT is Tom"]);
     assert_eq!(found(&desk, log, 1, "cat").await, Vec::<String>::new());
     assert_eq!(found(&desk, log, 4, "dog").await, Vec::<String>::new());
 }
@@ -408,6 +416,23 @@ async fn of_many_that_are_found_ten_are_shown() {
     let desk = desk().await;
     let log = chat(&desk, &["cat"; 25]).await;
     assert_eq!(found(&desk, log, 26, "cat").await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_search_for_more_than_sixteen_words_is_told_that_they_are_too_many() {
+    let desk = desk().await;
+    let log = chat(&desk, &["cat"]).await;
+    let past = Some(Past {
+        log,
+        before: Seq::new(2),
+    });
+    let words: Vec<_> = (0..17).map(|n| n.to_string()).collect();
+    let query = json!({ "query": words.join(" ") });
+    let order = format!("/any search_messages {query}");
+    let searching = agent(&[Tool::SearchMessages]);
+    let answered = desk.ask_with(&searching, &order, past, &now()).await;
+    let told = "[echo] The tool says: Error: too many words: at most 16";
+    assert_eq!(answered.unwrap().text, told);
 }
 
 #[tokio::test]

@@ -1,10 +1,19 @@
 //! What models were used for: counted once for each answer, capped by month.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{Team, team};
-use crate::support::Response;
+use super::{Team, team, team_in};
+use crate::support::{
+    Response,
+    faults::{Fault, Gate, Plan, faulty, script},
+    world,
+};
 
 /// A chat of `team` with `agent`, and where its messages are.
 async fn chat(team: &Team, agent: &str) -> String {
@@ -122,6 +131,74 @@ async fn what_was_used_up_in_vain_is_counted_too() {
         (&json!(1), &json!(1))
     );
     assert!(used[0]["input_tokens"].as_u64() > Some(0));
+}
+
+/// A team in a process whose calls of `operation` meet these fates in turn, once that is armed; and a chat of it.
+async fn armed(operation: &'static str, fates: Vec<Fault>) -> (Team, String, Arc<AtomicBool>) {
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let (heeds, script) = (Arc::clone(&is_armed), script(operation, fates));
+    let plan: Plan = Arc::new(move |name, number| {
+        if heeds.load(Ordering::Relaxed) {
+            script(name, number)
+        } else {
+            Fault::Pass
+        }
+    });
+    let world = world().await.another(|client| faulty(client, plan));
+    let team = team_in(&world).await;
+    let chat = chat(&team, "chat").await;
+    assert_eq!(say(&team, &chat, "hello").await.status, 200);
+    (team, chat, is_armed)
+}
+
+#[tokio::test]
+async fn a_failure_is_counted_although_answers_are_in_the_way() {
+    let fates = [
+        vec![Fault::Conflict; 3],
+        vec![Fault::Pass],
+        vec![Fault::Conflict; 3],
+    ];
+    let (team, chat, is_armed) = armed("UpdateItem", fates.concat()).await;
+    is_armed.store(true, Ordering::Relaxed);
+    let failed = say(&team, &chat, r#"/loop calculator {"expression":"1"}"#).await;
+    assert_eq!(failed.status, 502, "{}", failed.raw);
+    is_armed.store(false, Ordering::Relaxed);
+    let used = used(&team).await;
+    assert_eq!(
+        (&used[0]["invocations"], &used[0]["errors"]),
+        (&json!(2), &json!(1))
+    );
+}
+
+/// What came of a send whose answer meets these fates, and how much more is counted then.
+async fn kept_by(fates: Vec<Fault>) -> (Response, u64, u64) {
+    let fates = [vec![Fault::Pass], fates].concat();
+    let (team, chat, is_armed) = armed("TransactWriteItems", fates).await;
+    let before = used(&team).await;
+    is_armed.store(true, Ordering::Relaxed);
+    let answer = say(&team, &chat, "hello").await;
+    is_armed.store(false, Ordering::Relaxed);
+    let after = used(&team).await;
+    let more = |of: &str| after[0][of].as_u64().unwrap() - before[0][of].as_u64().unwrap();
+    (answer, more("errors"), more("output_tokens"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_used_for_an_answer_that_could_not_be_kept_is_counted() {
+    let hung = Fault::Hold(Gate::default());
+    for fates in [vec![Fault::Throttle; 100_000], vec![hung; 100]] {
+        let (answer, errors, tokens) = kept_by(fates).await;
+        assert_eq!((answer.status, errors), (503, 1), "{}", answer.raw);
+        assert!(tokens > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_kept_without_a_word_of_it_is_shown_and_counted_once() {
+    let fates = [vec![Fault::LoseAnswer], vec![Fault::Throttle; 100_000]];
+    let (answer, errors, tokens) = kept_by(fates.concat()).await;
+    assert_eq!((answer.status, errors), (200, 0), "{}", answer.raw);
+    assert!(tokens > 0);
 }
 
 #[tokio::test]

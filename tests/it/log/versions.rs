@@ -82,6 +82,31 @@ async fn what_a_later_version_wrote_is_read_as_far_as_it_is_known() {
 }
 
 #[tokio::test]
+async fn what_a_later_version_added_to_an_agent_survives_a_change_by_this_one() {
+    let team = crate::kodey::team().await;
+    let (tenant, sk) = (&team.tenant, &team.sk);
+    let body =
+        json!({ "name": "Ada", "temperature": 1, "model": "gpt-4o", "tools": ["calculator"] });
+    let own = format!("/agent/{}", sk.post("/agent", &body).await.text("id"));
+    sk.put("/agent/chat", &json!({ "name": "Eve" })).await;
+    modernise(tenant, "TENANTS_TABLE").await;
+    let before = still_new(tenant, "TENANTS_TABLE").await;
+
+    let first = json!({ "version": 1 });
+    let unset = json!({ "name": "Eve", "temperature": null, "tools": [] });
+    for changed in [
+        sk.put(&own, &unset).await,
+        sk.put(&format!("{own}/rollback"), &first).await,
+        sk.put("/agent/chat", &json!({ "model": "gpt-4o" })).await,
+        sk.delete("/agent/chat").await,
+        sk.put("/agent/chat/rollback", &first).await,
+    ] {
+        assert!(changed.status < 300, "{}", changed.raw);
+    }
+    assert_eq!(still_new(tenant, "TENANTS_TABLE").await, before);
+}
+
+#[tokio::test]
 async fn what_a_later_version_added_survives_a_change_by_this_one() {
     let tenant = tenant().await;
     let room = tenant.group(&["alice", "bob"]).await;
@@ -106,4 +131,26 @@ async fn what_a_later_version_added_survives_a_change_by_this_one() {
     }
     assert_eq!(still_new(&tenant, "ROOMS_TABLE").await, 3);
     assert_eq!(still_new(&tenant, "MESSAGES_TABLE").await, 1);
+}
+
+#[tokio::test]
+async fn what_a_later_version_added_to_a_provider_key_survives_a_change_by_this_one() {
+    let tenant = tenant().await;
+    let (server, keys) = (
+        tenant.server(),
+        format!("/admin/tenants/{}/provider-keys", tenant.id),
+    );
+    let made = json!({ "provider": "openai", "api_key": "sk-1", "base_url": "https://a.example/" });
+    let made = server.post(&keys, &made).await;
+    modernise(&tenant, "TENANTS_TABLE").await;
+    let before = still_new(&tenant, "TENANTS_TABLE").await;
+    let one = format!("{keys}/{}", made.text("key_id"));
+    for change in [
+        json!({ "name": "Other", "status": "invalid" }),
+        json!({ "expires_at": "2100-01-01T00:00:00Z" }),
+    ] {
+        let changed = server.put(&one, &change).await;
+        assert_eq!(changed.status, 200, "{}", changed.raw);
+    }
+    assert_eq!(still_new(&tenant, "TENANTS_TABLE").await, before);
 }

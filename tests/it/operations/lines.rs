@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -13,15 +14,21 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
 };
 use axum::http::Method;
+use parlance::{domain::address::Targets, http::telemetry::OURS, store::usage::metered};
+use parlance_local::functions;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tracing::level_filters::LevelFilter;
 
 use super::{FUNCTION, Log, MASTER_KEY, function};
-use crate::support::{
-    Client, Tenant,
-    faults::{Fault, faulty, script},
-    tenant, tenant_of, world, world_over,
+use crate::{
+    kodey::{Team, chats::chat, models::chat_at, streaming::streaming, team},
+    support::{
+        Client, Tenant, app,
+        faults::{Fault, faulty, script},
+        provider::{Act, Provider, Speech, words},
+        tenant, tenant_of, world, world_over,
+    },
 };
 
 /// A user of `tenant` at a function that logs.
@@ -38,6 +45,28 @@ fn names(line: &Value) -> Vec<&str> {
         .keys()
         .map(String::as_str)
         .collect()
+}
+
+#[test]
+fn who_is_heard_below_info_is_every_crate_of_ours() {
+    let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../functions");
+    let folders = std::fs::read_dir(functions).unwrap();
+    let mut ours: BTreeSet<_> = folders
+        .map(|folder| folder.unwrap().file_name().into_string().unwrap())
+        .collect();
+    ours.extend(["parlance", "parlance_lambda", "parlance_local"].map(str::to_owned));
+    assert_eq!(BTreeSet::from(OURS.map(str::to_owned)), ours);
+}
+
+#[tokio::test]
+async fn the_line_of_a_request_does_not_name_the_chat_it_made() {
+    let team = team().await;
+    let log = Log::begin();
+    let made = team.sk.post("/chat", &json!({ "agentId": "chat" })).await;
+    let id = made.text("id");
+    let lines = log.raw().concat();
+    assert!(lines.contains(made.header("x-request-id").unwrap()));
+    assert!(!lines.contains(id.strip_prefix("chat_").unwrap()));
 }
 
 #[tokio::test]
@@ -394,4 +423,70 @@ async fn only_faults_are_lines_above_the_level_of_requests() {
         .filter(|name| name.contains("units") || name.contains("calls"))
         .collect();
     assert_eq!(counted, Vec::<&str>::new(), "nothing was counted");
+}
+
+/// A server of `team` at a function that logs and has served before.
+async fn server(team: &Team, chat: &str) -> Client {
+    let dynamodb = &world().await.dynamodb;
+    let app = app(&metered(dynamodb, true), Targets::Any);
+    let server = Client::new(functions::router(&app)).with("x-api-key", &team.secret);
+    let warm = server
+        .post(&format!("/chat/{chat}/message"), &hello())
+        .await;
+    assert_eq!(warm.status, 200, "{}", warm.raw);
+    server
+}
+
+fn hello() -> Value {
+    json!({ "content": "Hello", "role": "user" })
+}
+
+#[tokio::test]
+async fn a_streamed_answer_is_one_line_that_counts_what_came_after_its_head() {
+    let team = team().await;
+    let chat = chat(&team.sk).await;
+    let server = server(&team, &chat).await;
+    let path = format!("/chat/{chat}/message");
+    let log = Log::begin();
+    server.post(&path, &hello()).await;
+    let whole = log.one();
+
+    let stream = streaming(&server).post(&path, &hello()).await;
+
+    let line = log.one();
+    assert_eq!(
+        line["request_id"].as_str(),
+        stream.header("x-request-id"),
+        "{line}"
+    );
+    assert_eq!(line["status"], 200);
+    for cost in ["dynamodb_calls", "read_units", "write_units"] {
+        assert_eq!(line[cost], whole[cost], "{cost}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_fails_after_the_head_is_counted_in_the_line() {
+    let team = team().await;
+    let provider = Provider::new();
+    let chat = chat_at(&team, &provider, Speech::OpenAi).await;
+    provider.next(Act::Say(words("Warm.")));
+    let server = server(&team, &chat).await;
+    provider.next(Act::Drop(words("One two ")));
+    let log = Log::begin();
+
+    let path = format!("/chat/{chat}/message");
+    let stream = streaming(&server).post(&path, &hello()).await;
+
+    assert_eq!(stream.status, 200);
+    let lines = log.take();
+    let lines = lines.iter().filter(|line| line.get("route").is_some());
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    let line = lines[0];
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["upstream_errors"], 1);
+    assert_eq!(line["late_errors"], 1);
+    assert_eq!(line["server_errors"], 0);
+    assert_eq!(line["level"], "WARN");
 }

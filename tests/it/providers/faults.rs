@@ -1,18 +1,19 @@
 //! Providers that fail in every way there is.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use parlance::{
     domain::{
-        model::{Finish, ModelFailure},
+        model::{Finish, ModelFailure, ModelReply, Tokens, ToolCall, Unanswered},
         webhook::Targets,
     },
     providers::models::{DefaultModel, Models},
 };
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Question, ask_at, models};
-use crate::support::provider::{Act, Provider, Speech, words};
+use crate::support::provider::{Act, Provider, Speech, data, words};
 
 const ALL: [Speech; 3] = Speech::ALL;
 
@@ -24,9 +25,26 @@ async fn failure(speech: Speech, act: Act) -> (ModelFailure, usize) {
     (reply.unwrap_err(), provider.asked().len())
 }
 
+/// The same, with what was used of its time.
+async fn in_vain(speech: Speech, act: Act) -> (ModelFailure, Tokens, usize) {
+    let provider = Provider::new();
+    provider.always(act);
+    let (reply, _) = Question::new(speech)
+        .asked(&provider, |_| ControlFlow::Continue(()))
+        .await;
+    let Unanswered { why, used } = reply.unwrap_err();
+    (why, used, provider.asked().len())
+}
+
 fn failed(what: &'static str) -> ModelFailure {
     ModelFailure::Failed { what }
 }
+
+/// What providers say was used.
+const USED: Tokens = Tokens {
+    input: 11,
+    output: 7,
+};
 
 fn after(name: &'static str, value: &str) -> Vec<(&'static str, String)> {
     vec![(name, value.to_owned())]
@@ -140,19 +158,149 @@ async fn a_provider_that_breaks_off_before_its_first_word_is_asked_again() {
     }
 }
 
+/// What is estimated that one try read: a token for four bytes of "How are you?".
+const READ: u64 = 3;
+
+/// What a provider may have used for nothing that acts so in turn, and then fails.
+async fn used_in_vain(speech: Speech, acts: Vec<Act>) -> Tokens {
+    let provider = Provider::new();
+    provider.always(Act::Status(500, Vec::new()));
+    for act in acts {
+        provider.next(act);
+    }
+    let (reply, _) = Question::new(speech)
+        .asked(&provider, |_| ControlFlow::Continue(()))
+        .await;
+    reply.unwrap_err().used
+}
+
+#[tokio::test]
+async fn each_try_that_had_begun_to_be_answered_may_have_been_used() {
+    let used = |tries, output| Tokens {
+        input: tries * READ,
+        output,
+    };
+    for speech in ALL {
+        for act in [Act::Drop(Vec::new()), Act::Fail(Vec::new())] {
+            let nothing = used_in_vain(speech, Vec::new()).await;
+            assert_eq!(nothing, used(0, 0), "{speech:?}");
+            for tries in 1..=3_u64 {
+                let acts = vec![act.clone(); usize::try_from(tries).unwrap()];
+                let in_vain = used_in_vain(speech, acts).await;
+                assert_eq!(in_vain, used(tries, 0), "{speech:?} {act:?}");
+            }
+        }
+        let cut = used_in_vain(speech, vec![Act::Cut(Vec::new())]).await;
+        assert_eq!(cut, USED, "{speech:?}");
+        let broken = used_in_vain(speech, vec![Act::Drop(words("I am here"))]).await;
+        assert_eq!(broken, used(1, 3), "{speech:?}");
+    }
+    let thought = vec![Act::Think("What would they hear?"); 2];
+    assert_eq!(used_in_vain(Speech::OpenAi, thought).await, used(2, 12));
+}
+
+#[tokio::test]
+async fn what_was_broken_off_is_used_by_the_answer_that_came_after_it() {
+    let provider = Provider::new();
+    provider.next(Act::Drop(Vec::new()));
+    provider.next(Act::Say(words("here I am")));
+    let (reply, _) = Question::new(Speech::OpenAi).ask(&provider).await;
+    let used = Tokens {
+        input: 11 + READ,
+        output: 7,
+    };
+    assert_eq!(reply.unwrap().tokens, used);
+}
+
 #[tokio::test]
 async fn an_answer_without_a_word_is_none() {
     for speech in ALL {
-        let failure = failure(speech, Act::Nothing).await;
-        assert_eq!(failure, (ModelFailure::Empty, 1), "{speech:?}");
+        let in_vain = in_vain(speech, Act::Nothing).await;
+        // The provider asks for money all the same.
+        assert_eq!(in_vain, (ModelFailure::Empty, USED, 1), "{speech:?}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_of_space_is_none() {
+    for speech in ALL {
+        let in_vain = in_vain(speech, Act::Say(words(" \n \t"))).await;
+        assert_eq!(in_vain, (ModelFailure::Empty, USED, 1), "{speech:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_withheld_is_not_asked_for_again() {
+    let refusal = delta(&json!({ "refusal": "I cannot do that" }), None);
+    let usage = data(&json!({
+        "choices": [], "usage": { "prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18 },
+    }));
+    let done = "data: [DONE]\n\n".to_owned();
+    let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" } });
+    let stopped = json!({ "candidates": [{ "finishReason": "PROHIBITED_CONTENT", "index": 0 }] });
+    let anthropic = |event: Value| {
+        format!(
+            "event: {}\ndata: {event}\n\n",
+            event["type"].as_str().unwrap()
+        )
+    };
+    let refused = vec![
+        anthropic(
+            json!({ "type": "message_start", "message": { "usage": { "input_tokens": 11 } } }),
+        ),
+        anthropic(json!({
+            "type": "message_delta", "delta": { "stop_reason": "refusal" },
+            "usage": { "input_tokens": 11, "output_tokens": 7 },
+        })),
+        anthropic(json!({ "type": "message_stop" })),
+    ];
+    let filtered = delta(&json!({}), Some("content_filter"));
+    let stop = delta(&json!({}), Some("stop"));
+    let estimated = Tokens {
+        input: READ,
+        output: 0,
+    };
+    for (speech, events, used) in [
+        (
+            Speech::OpenAi,
+            vec![refusal, stop, usage.clone(), done.clone()],
+            USED,
+        ),
+        (Speech::OpenAi, vec![filtered, usage, done], USED),
+        (Speech::Google, vec![data(&blocked)], estimated),
+        (Speech::Google, vec![data(&stopped)], estimated),
+        (Speech::Anthropic, refused, USED),
+    ] {
+        let in_vain = in_vain(speech, Act::Events(events.clone())).await;
+        assert_eq!(in_vain, (ModelFailure::Withheld, used, 1), "{events:?}");
+    }
+    let filter = json!({ "error": { "code": "content_filter", "message": "SAID-BY-PROVIDER" } });
+    let in_vain = in_vain(Speech::OpenAi, Act::Refuse(400, filter.to_string())).await;
+    // No model was told.
+    assert_eq!(in_vain, (ModelFailure::Withheld, Tokens::default(), 1));
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_not_waited_for() {
+    let quota = json!({ "error": { "type": "insufficient_quota", "code": "insufficient_quota" } });
+    let failure = failure(Speech::OpenAi, Act::Refuse(429, quota.to_string())).await;
+    assert_eq!(failure, (ModelFailure::NoQuota { retry_after: None }, 1));
+}
+
+#[tokio::test]
+async fn a_failure_that_says_how_long_it_lasts_is_quoted() {
+    let act = Act::Status(503, after("retry-after", "60"));
+    let resting = ModelFailure::Resting {
+        retry_after: Duration::from_mins(1),
+    };
+    assert_eq!(failure(Speech::OpenAi, act).await, (resting, 1));
 }
 
 #[tokio::test]
 async fn tokens_that_are_used_up_before_the_first_word_are_said_to_be() {
     for speech in ALL {
-        let failure = failure(speech, Act::Cut(Vec::new())).await;
-        assert_eq!(failure, (ModelFailure::UsedUp, 1), "{speech:?}");
+        let in_vain = in_vain(speech, Act::Cut(Vec::new())).await;
+        assert_eq!(in_vain, (ModelFailure::UsedUp, USED, 1), "{speech:?}");
     }
 }
 
@@ -205,6 +353,127 @@ async fn a_call_that_nothing_has_room_for_takes_none() {
     let (reply, _) = Question::new(Speech::OpenAi).ask(&provider).await;
     let calls = reply.unwrap().calls;
     assert_eq!(calls.len(), 1);
+}
+
+/// An event of almost `OpenAI` with `delta`.
+fn delta(delta: &Value, finish: Option<&str>) -> String {
+    data(&json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] }))
+}
+
+/// What is heard of `events`, after which the connection breaks.
+async fn heard_of(speech: Speech, events: Vec<String>) -> Result<ModelReply, ModelFailure> {
+    let provider = Provider::new();
+    provider.next(Act::Events(events));
+    Question::new(speech).ask(&provider).await.0
+}
+
+#[tokio::test]
+async fn pieces_of_calls_with_empty_ids_and_names_are_one_call() {
+    let piece = |id: &str, name: &str, arguments: &str| {
+        let function = json!({ "name": name, "arguments": arguments });
+        let call = json!({ "index": 1, "id": id, "type": "function", "function": function });
+        delta(&json!({ "tool_calls": [call] }), None)
+    };
+    let events = vec![
+        piece("call_abc", "calculator", ""),
+        piece("", "", "{\"expre"),
+        piece("", "", "ssion\":\"1\"}"),
+        delta(&json!({}), Some("tool_calls")),
+    ];
+    let calls = heard_of(Speech::OpenAi, events).await.unwrap().calls;
+    let whole = ToolCall {
+        id: "call_abc".to_owned(),
+        name: "calculator".to_owned(),
+        arguments: r#"{"expression":"1"}"#.to_owned(),
+        signatures: Vec::new(),
+    };
+    assert_eq!(calls, [whole]);
+}
+
+#[tokio::test]
+async fn a_call_without_a_place_and_with_an_object_is_one() {
+    let function = json!({ "name": "calculator", "arguments": { "expression": "1" } });
+    let call = json!({ "id": "a", "function": function });
+    let nameless = json!({ "index": 5, "id": "b", "function": {} });
+    let events = vec![
+        delta(&json!({ "tool_calls": [call, nameless] }), None),
+        delta(&json!({}), Some("tool_calls")),
+    ];
+    let calls = heard_of(Speech::OpenAi, events).await.unwrap().calls;
+    let calls: Vec<_> = calls
+        .iter()
+        .map(|call| (call.name.as_str(), call.arguments.as_str()))
+        .collect();
+    assert_eq!(calls, [("calculator", r#"{"expression":"1"}"#), ("", "{}")]);
+}
+
+#[tokio::test]
+async fn an_answer_that_said_why_it_ended_is_whole_whatever_follows() {
+    let events = vec![
+        delta(&json!({ "content": "I am " }), None),
+        delta(&json!({ "content": "here" }), Some("stop")),
+    ];
+    let reply = heard_of(Speech::OpenAi, events).await.unwrap();
+    assert_eq!(
+        (reply.text.as_str(), reply.finish),
+        ("I am here", Finish::Stop)
+    );
+}
+
+#[tokio::test]
+async fn what_is_torn_after_an_answer_said_why_it_ended_is_not_missed() {
+    for torn in [
+        "data: {\"choices\":[],\"usa",
+        "data: [DON",
+        "data:",
+        "da",
+        ": pi",
+    ] {
+        let events = vec![
+            delta(&json!({ "content": "here" }), Some("stop")),
+            torn.to_owned(),
+        ];
+        let reply = heard_of(Speech::OpenAi, events.clone()).await.unwrap();
+        assert_eq!(reply.text, "here", "{torn}");
+        // The same if the connection ends as it should.
+        let provider = Provider::new();
+        provider.next(Act::Ended(events));
+        let (reply, _) = Question::new(Speech::OpenAi).ask(&provider).await;
+        assert_eq!(reply.unwrap().text, "here", "{torn}");
+    }
+}
+
+#[tokio::test]
+async fn a_last_event_without_an_end_is_heard_if_it_is_whole() {
+    let usage = data(&json!({
+        "choices": [], "usage": { "prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18 },
+    }));
+    let events = vec![
+        delta(&json!({ "content": "here" }), Some("stop")),
+        usage.trim_end().to_owned(),
+    ];
+    for act in [Act::Ended(events.clone()), Act::Events(events)] {
+        let provider = Provider::new();
+        provider.next(act);
+        let (reply, _) = Question::new(Speech::OpenAi).ask(&provider).await;
+        assert_eq!(reply.unwrap().tokens, USED);
+    }
+}
+
+#[tokio::test]
+async fn a_character_in_two_halves_is_one() {
+    let half = |text: &str, finish: &str| {
+        format!(
+            r#"data: {{"choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":{finish}}}]}}"#
+        ) + "\n\n"
+    };
+    let events = vec![
+        half(r"fine \ud83d", "null"),
+        half(r"\ude00!", "null"),
+        half("", "\"stop\""),
+    ];
+    let reply = heard_of(Speech::OpenAi, events).await;
+    assert_eq!(reply.unwrap().text, "fine \u{1f600}!");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use crate::{
     kodey::{Team, team, team_in},
     support::{
         Response, Tenant,
+        faults::{Fault, Gate, faulty, script},
         provider::{Asked, Provider, Speech},
         tenant, world_over,
     },
@@ -109,6 +110,33 @@ async fn a_key_is_once_in_a_scope() {
     assert_eq!(tenant.server().delete(&one).await.status, 204);
     assert_eq!(tenant.server().delete(&one).await.status, 404);
     assert_eq!(kept(&tenant, openai("sk-another-one")).await.status, 201);
+}
+
+#[tokio::test]
+async fn one_text_may_be_a_key_of_several_providers_and_at_several_places() {
+    let tenant = tenant().await;
+    let at = |base: Value| json!({ "provider": "openai", "api_key": KEY, "base_url": base });
+    let first = kept(&tenant, openai(KEY)).await;
+    let one = format!("{}/{}", path(&tenant), first.text("key_id"));
+    for body in [
+        json!({ "provider": "google", "api_key": KEY }),
+        at(json!("https://a.example/v1/")),
+        at(json!("https://b.example/v1/")),
+    ] {
+        assert_eq!(kept(&tenant, body.clone()).await.status, 201, "{body}");
+        let again = kept(&tenant, body).await;
+        again.assert_error(409, "CONFLICT", None);
+    }
+    // It moves to where there is none, and leaves its place.
+    let to = |base: Value| json!({ "api_key": KEY, "base_url": base });
+    let server = tenant.server();
+    let taken = server.put(&one, &to(json!("https://a.example/v1/"))).await;
+    taken.assert_error(409, "CONFLICT", None);
+    let moved = server.put(&one, &to(json!("https://c.example/v1/"))).await;
+    assert_eq!(moved.status, 200, "{}", moved.raw);
+    let there = kept(&tenant, at(json!("https://c.example/v1/"))).await;
+    there.assert_error(409, "CONFLICT", None);
+    assert_eq!(kept(&tenant, openai(KEY)).await.status, 201);
 }
 
 #[tokio::test]
@@ -226,6 +254,81 @@ async fn what_is_left_out_of_a_change_stays() {
 }
 
 #[tokio::test]
+async fn what_a_key_was_made_for_cannot_be_changed() {
+    let tenant = tenant().await;
+    let made = kept(&tenant, openai(KEY)).await;
+    let one = format!("{}/{}", path(&tenant), made.text("key_id"));
+    for (field, value) in [
+        ("provider", json!("google")),
+        ("provider", json!("openai")),
+        ("scope_type", json!("bot")),
+        ("scope_id", json!("b")),
+        ("scope_id", json!(null)),
+        ("key_type", json!("global")),
+    ] {
+        let change = json!({ "name": "Other", field: value });
+        let refused = tenant.server().put(&one, &change).await;
+        refused.assert_error(400, "VALIDATION_ERROR", Some(field));
+    }
+    let listed = tenant.server().get(&path(&tenant)).await;
+    listed.assert(200, json!([made.body]));
+}
+
+#[tokio::test]
+async fn a_use_that_is_noted_during_a_change_stays() {
+    let tenant = tenant().await;
+    let made = kept(&tenant, openai(KEY)).await;
+    let one = format!("{}/{}", path(&tenant), made.text("key_id"));
+    let gate = Gate::default();
+    let plan = script("TransactWriteItems", [Fault::Hold(gate.clone())]);
+    let slow = tenant.at(&tenant.world.another(|client| faulty(client, plan)));
+    let noting = async {
+        gate.reached().await;
+        let id = made.text("key_id");
+        set(&tenant, &id, "last_used_at", "2026-01-01T00:00:00.000000Z").await;
+        gate.open();
+    };
+    let name = json!({ "name": "Other" });
+    let server = slow.server();
+    let (changed, ()) = tokio::join!(server.put(&one, &name), noting);
+    assert_eq!(changed.status, 200, "{}", changed.raw);
+    let listed = tenant.server().get(&path(&tenant)).await;
+    assert_eq!(
+        (&listed.body[0]["name"], &listed.body[0]["last_used_at"]),
+        (&json!("Other"), &json!("2026-01-01T00:00:00.000000Z"))
+    );
+}
+
+/// The text is the same: what is deleted is the key at the place where it is now.
+#[tokio::test]
+async fn a_key_that_is_moved_during_its_deletion_can_be_made_anew() {
+    let tenant = tenant().await;
+    let made = kept(&tenant, openai(KEY)).await;
+    let one = format!("{}/{}", path(&tenant), made.text("key_id"));
+    let gate = Gate::default();
+    let plan = script("TransactWriteItems", [Fault::Hold(gate.clone())]);
+    let slow = tenant.at(&tenant.world.another(|client| faulty(client, plan)));
+    let elsewhere = json!({
+        "provider": "openai", "api_key": KEY, "base_url": "https://models.example/v1/",
+    });
+    let moving = async {
+        gate.reached().await;
+        let mut change = elsewhere.clone();
+        change.as_object_mut().unwrap().remove("provider");
+        let moved = tenant.server().put(&one, &change).await;
+        assert_eq!(moved.status, 200, "{}", moved.raw);
+        gate.open();
+    };
+    let server = slow.server();
+    let (deleted, ()) = tokio::join!(server.delete(&one), moving);
+    assert_eq!(deleted.status, 204, "{}", deleted.raw);
+    for body in [openai(KEY), elsewhere.clone()] {
+        let anew = kept(&tenant, body).await;
+        assert_eq!(anew.status, 201, "{}", anew.raw);
+    }
+}
+
+#[tokio::test]
 async fn a_stored_key_is_never_sent_where_it_was_not_stored_to_go() {
     let tenant = tenant().await;
     let made = kept(&tenant, openai(KEY)).await;
@@ -316,8 +419,26 @@ async fn a_repeated_request_keeps_one_key() {
     other.assert_error(409, "CONFLICT", None);
 }
 
+#[tokio::test]
+async fn a_repeated_request_is_told_what_it_made_though_that_is_gone() {
+    let tenant = tenant().await;
+    let server = tenant.server().with("idempotency-key", "once");
+    let first = server.post(&path(&tenant), &openai(KEY)).await;
+    let one = format!("{}/{}", path(&tenant), first.text("key_id"));
+    let named = tenant.server().put(&one, &json!({ "name": "Other" })).await;
+    assert_eq!(named.status, 200, "{}", named.raw);
+    let again = server.post(&path(&tenant), &openai(KEY)).await;
+    again.assert(201, first.body.clone());
+    assert_eq!(tenant.server().delete(&one).await.status, 204);
+    let again = server.post(&path(&tenant), &openai(KEY)).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    again.assert(201, first.body);
+    let none = tenant.server().get(&path(&tenant)).await;
+    none.assert(200, json!([]));
+}
+
 /// A team, and an agent of its that `openai` answers for.
-async fn answered(team: &Team) -> String {
+pub(super) async fn answered(team: &Team) -> String {
     let body = json!({ "name": "Agent", "provider": "openai", "model": "some-model" });
     let made = team.sk.post("/agent", &body).await;
     assert_eq!(made.status, 200, "{}", made.raw);
@@ -325,13 +446,13 @@ async fn answered(team: &Team) -> String {
 }
 
 /// What `agent` answers to `text` in a fresh chat.
-async fn ask(team: &Team, agent: &str, text: &str) -> Response {
+pub(super) async fn ask(team: &Team, agent: &str, text: &str) -> Response {
     let chat = team.sk.post("/chat", &json!({ "agentId": agent })).await;
     let path = format!("/chat/{}/message", chat.text("id"));
     team.sk.post(&path, &json!({ "content": text })).await
 }
 
-async fn with_base(tenant: &Tenant, provider: &Provider, key: &str) -> Response {
+pub(super) async fn with_base(tenant: &Tenant, provider: &Provider, key: &str) -> Response {
     let mut body = openai(key);
     body["base_url"] = json!(provider.base(Speech::OpenAi));
     let made = kept(tenant, body).await;
@@ -381,6 +502,82 @@ async fn a_key_that_the_provider_does_not_take_turns_invalid_and_the_next_answer
         .map(|key| &key["status"])
         .collect();
     assert_eq!(statuses, ["invalid", "active"]);
+}
+
+#[tokio::test]
+async fn who_has_more_keys_than_are_tried_at_once_is_told_to_try_again() {
+    let (team, provider) = (team().await, Provider::new());
+    for revoked in ["sk-1", "sk-2", "sk-3", "sk-4"] {
+        provider.reject(revoked);
+        with_base(&team.tenant, &provider, revoked).await;
+    }
+    with_base(&team.tenant, &provider, "sk-good").await;
+    let agent = answered(&team).await;
+    let refused = ask(&team, &agent, "hello").await;
+    assert_eq!(
+        (refused.status, &refused.body["retryable"]),
+        (502, &json!(true)),
+        "{}",
+        refused.raw
+    );
+    assert_eq!(ask(&team, &agent, "hello").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_has_no_key_that_is_taken_is_not_told_to_try_again() {
+    let (team, provider) = (team().await, Provider::new());
+    let revoked = ["sk-1", "sk-2", "sk-3", "sk-4"];
+    for revoked in revoked {
+        provider.reject(revoked);
+        with_base(&team.tenant, &provider, revoked).await;
+    }
+    let agent = answered(&team).await;
+    let refused = ask(&team, &agent, "hello").await;
+    assert_eq!(
+        (refused.status, &refused.body["retryable"]),
+        (502, &json!(false)),
+        "{}",
+        refused.raw
+    );
+}
+
+#[tokio::test]
+async fn keys_that_do_not_open_are_in_nobodys_way() {
+    let (team, provider) = (team().await, Provider::new());
+    for n in 0..5 {
+        let made = with_base(&team.tenant, &provider, &format!("sk-{n}")).await;
+        if n < 4 {
+            // As one that another key has sealed.
+            set(&team.tenant, &made.text("key_id"), "sealed", "k1.AAAA").await;
+        }
+    }
+    // Another process: this one remembers them as they were.
+    let team = team.at(&team.tenant.world.another(|client| client));
+    let agent = answered(&team).await;
+    for _ in 0..2 {
+        let answer = ask(&team, &agent, "hello").await;
+        assert_eq!(answer.status, 200, "{}", answer.raw);
+    }
+    let keys: Vec<_> = provider.asked().iter().map(Asked::key).collect();
+    assert_eq!(keys, ["sk-4", "sk-4"]);
+}
+
+/// Gives a stored key another `attribute`, as nobody can who asks.
+async fn set(tenant: &Tenant, id: &str, attribute: &str, value: &str) {
+    let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
+    tenant
+        .world
+        .dynamodb
+        .update_item()
+        .table_name(tables().tenants)
+        .key("pk", text(&format!("{}#provider_keys", tenant.id)))
+        .key("sk", text(id))
+        .update_expression("SET #attribute = :value")
+        .expression_attribute_names("#attribute", attribute)
+        .expression_attribute_values(":value", text(value))
+        .send()
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -458,7 +655,10 @@ async fn a_bots_key_comes_before_its_groups_and_that_before_the_tenants() {
         .unwrap();
     let expected = ["sk-bot", "sk-group", "sk-tenant"].map(super::key);
     assert_eq!(
-        keys.into_iter().map(|key| key.key).collect::<Vec<_>>(),
+        keys.opened
+            .into_iter()
+            .map(|key| key.key)
+            .collect::<Vec<_>>(),
         expected
     );
 }
@@ -475,7 +675,7 @@ async fn keys_in_order_cost_two_reads_a_minute_and_no_more() {
     for calls in [2, 2, 2] {
         let scopes = Scopes::default();
         let keys = app.model_keys(id, provider, &scopes, &now);
-        assert_eq!(usage.of(keys).await.unwrap().len(), 1);
+        assert_eq!(usage.of(keys).await.unwrap().opened.len(), 1);
         assert_eq!(usage.calls(), calls);
     }
 }

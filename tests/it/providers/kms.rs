@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 /// A small AWS KMS: `Encrypt` and `Decrypt` over awsJson1.1, as the API reference words them.
 #[derive(Clone, Debug, Default)]
-struct Kms(Arc<Mutex<State>>);
+pub(super) struct Kms(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl Kms {
-    fn vault(&self, key: &str) -> Vault {
+    pub(super) fn vault(&self, key: &str) -> Vault {
         let kms = self.clone();
         let http: SharedHttpClient =
             http_client_fn(move |_, _| SharedHttpConnector::new(kms.clone()));

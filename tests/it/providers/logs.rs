@@ -1,29 +1,76 @@
 //! What is asked, answered and used as a key stays out of logs, at any level.
 
-use std::sync::{Arc, Mutex};
-
-use parlance::{
-    domain::model::{ModelFailure, Turn},
-    http::telemetry::Lines,
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
 };
-use tracing::level_filters::LevelFilter;
 
-use super::{Question, key};
-use crate::support::provider::{Act, Provider, Speech, words};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use parlance::{
+    domain::{
+        ProviderKeyId,
+        model::{ModelFailure, Turn},
+        provider_key::Owner,
+    },
+    http::{moment, telemetry::Lines},
+};
+use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
+
+use super::{
+    Question, key,
+    keys::{answered, ask, with_base},
+    kms::Kms,
+};
+use crate::{
+    kodey::team,
+    support::provider::{Act, Provider, Speech, words},
+};
 
 const ASKED: &str = "what-is-asked";
 const ANSWERED: &str = "what-is-answered";
 const KEY: &str = "sk-what-opens";
 
-#[tokio::test]
-async fn no_log_holds_what_is_asked_or_answered_or_a_key() {
+/// What is logged on this thread from now on, at any level.
+fn log() -> (Arc<Mutex<String>>, DefaultGuard) {
     let lines = Arc::new(Mutex::new(String::new()));
     let mine = Arc::clone(&lines);
     let log = Lines::new(LevelFilter::TRACE, move |line| {
         let line = String::from_utf8_lossy(line);
         mine.lock().unwrap().push_str(&line);
     });
-    let _log = tracing::subscriber::set_default(log);
+    (lines, tracing::subscriber::set_default(log))
+}
+
+#[tokio::test]
+async fn no_log_holds_what_is_sent_to_aws() {
+    let team = team().await;
+    let (lines, _log) = log();
+    let provider = Provider::new();
+    provider.always(Act::Say(words(ANSWERED)));
+    with_base(&team.tenant, &provider, KEY).await;
+    let agent = answered(&team).await;
+    let answer = ask(&team, &agent, ASKED).await;
+    assert_eq!(
+        (answer.status, answer.text("content").as_str()),
+        (200, ANSWERED)
+    );
+    let vault = Kms::default().vault("alias/parlance");
+    let now = moment(Duration::from_secs(5)).unwrap();
+    let (owner, id) = (Owner::Operator, ProviderKeyId::at(&now));
+    let sealed = vault.seal(&key(KEY), owner, id, &now).await.unwrap();
+    vault.open(&sealed, owner, id).await.unwrap();
+    let lines = lines.lock().unwrap();
+    // The requests themselves are told of.
+    assert_eq!(lines.matches("\"message\":\"request\"").count(), 4);
+    let in_base64 = STANDARD.encode(KEY);
+    for secret in [ASKED, ANSWERED, KEY, &in_base64] {
+        assert!(!lines.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn no_log_holds_what_is_asked_or_answered_or_a_key() {
+    let (lines, _log) = log();
     let answers = words(ANSWERED);
     let failed = Act::Status(400, Vec::new());
     let acts = [

@@ -11,9 +11,11 @@ use std::{ops::ControlFlow, time::Duration};
 
 use parlance::{
     domain::{
-        model::{ModelFailure, ModelReply, Provider as Kind, ToolSpec, Turn},
+        Timestamp,
+        model::{ModelFailure, ModelReply, Provider as Kind, ToolSpec, Turn, Unanswered},
         webhook::Targets,
     },
+    http::moment,
     providers::models::{Ask, DefaultModel, ModelKey, Models},
 };
 use tokio::time::Instant;
@@ -42,6 +44,10 @@ fn key(text: &str) -> ModelKey {
 
 fn user(text: &str) -> Turn {
     Turn::User(text.to_owned())
+}
+
+fn now() -> Timestamp {
+    moment(Duration::ZERO).unwrap().now
 }
 
 /// Models of any provider, as where tests run.
@@ -73,8 +79,18 @@ impl Question {
     async fn ask_until(
         &self,
         provider: &Provider,
-        mut listens: impl FnMut(&str) -> ControlFlow<()>,
+        listens: impl FnMut(&str) -> ControlFlow<()>,
     ) -> (Result<ModelReply, ModelFailure>, Vec<String>) {
+        let (reply, pieces) = self.asked(provider, listens).await;
+        (reply.map_err(|unanswered| unanswered.why), pieces)
+    }
+
+    /// The same, with what was used in vain.
+    async fn asked(
+        &self,
+        provider: &Provider,
+        mut listens: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> (Result<ModelReply, Unanswered>, Vec<String>) {
         let base = provider.base(self.speech);
         let ask = Ask {
             provider: kind(self.speech),
@@ -86,6 +102,7 @@ impl Question {
             tools: &self.tools,
             temperature: self.temperature,
             max_tokens: 100,
+            now: now(),
             seed: uuid::Uuid::new_v4().as_u128(),
         };
         let mut pieces = Vec::new();
@@ -115,9 +132,11 @@ async fn ask_at(models: &Models, base: &str) -> Result<ModelReply, ModelFailure>
         tools: &[],
         temperature: None,
         max_tokens: 10,
+        now: now(),
         seed: uuid::Uuid::new_v4().as_u128(),
     };
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut heard = |_: &str| ControlFlow::Continue(());
-    models.ask(&ask, deadline, &mut heard).await
+    let reply = models.ask(&ask, deadline, &mut heard).await;
+    reply.map_err(|unanswered| unanswered.why)
 }

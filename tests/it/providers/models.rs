@@ -32,6 +32,7 @@ async fn an_answer_is_heard_piece_by_piece_and_is_what_was_heard() {
         let expected = ModelReply {
             text: "I am fine, thänk you".to_owned(),
             calls: Vec::new(),
+            dropped: 0,
             tokens: Tokens {
                 input: 11,
                 output: 7,

@@ -39,6 +39,8 @@ struct State {
     next: VecDeque<Act>,
     always: Option<Act>,
     rejected: BTreeSet<String>,
+    to_keys: BTreeMap<String, Act>,
+    to_words: BTreeMap<String, Act>,
     asked: Vec<Asked>,
     left: usize,
 }
@@ -88,6 +90,8 @@ pub enum Act {
     Pause(Vec<String>),
     /// Says these words and hangs up.
     Drop(Vec<String>),
+    /// Thinks this, as `OpenAI`'s kind does, and hangs up before its first word.
+    Think(&'static str),
     /// Says these words and then that something went wrong.
     Fail(Vec<String>),
     /// Answers with this status and these headers, and says why in words that are nobody's business.
@@ -116,6 +120,10 @@ pub enum Act {
     LongFailure,
     /// A call in a place of its list that nothing has room for.
     FarCall,
+    /// Exactly these events, and what becomes of the connection then is a failure.
+    Events(Vec<String>),
+    /// Exactly these events, and the end.
+    Ended(Vec<String>),
 }
 
 /// A question as it came.
@@ -184,6 +192,18 @@ impl Provider {
         state.rejected.insert(key.to_owned());
     }
 
+    /// Answers whoever comes with `key` with `act` from now on.
+    pub fn to_key(&self, key: &str, act: Act) {
+        let mut state = self.state.lock().unwrap();
+        state.to_keys.insert(key.to_owned(), act);
+    }
+
+    /// Answers whoever says `words` with `act` from now on.
+    pub fn to_words(&self, words: &str, act: Act) {
+        let mut state = self.state.lock().unwrap();
+        state.to_words.insert(words.to_owned(), act);
+    }
+
     /// What it was asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.lock().unwrap().asked.clone()
@@ -212,13 +232,26 @@ async fn answer(
             .collect(),
         body: serde_json::from_slice(body).unwrap(),
     };
-    let (act, is_rejected) = {
+    let (act, is_rejected, special) = {
         let mut state = state.lock().unwrap();
         state.asked.push(asked.clone());
         let is_rejected = state.rejected.contains(&asked.key());
-        let planned = (!is_rejected).then(|| state.next.pop_front()).flatten();
-        (planned.or_else(|| state.always.clone()), is_rejected)
+        let body = asked.body.to_string();
+        let mut to_words = state.to_words.iter();
+        let special = to_words.find_map(|(words, act)| body.contains(words).then_some(act));
+        let special = special.or_else(|| state.to_keys.get(&asked.key())).cloned();
+        let planned = (!is_rejected && special.is_none())
+            .then(|| state.next.pop_front())
+            .flatten();
+        (
+            planned.or_else(|| state.always.clone()),
+            is_rejected,
+            special,
+        )
     };
+    if let Some(act) = special {
+        return perform(act, speech, state).await;
+    }
     if is_rejected {
         return match speech {
             Speech::OpenAi | Speech::Anthropic => refusal(401, &[]),
@@ -251,14 +284,14 @@ async fn perform(act: Act, speech: Speech, state: &Arc<Mutex<State>>) -> Respons
             });
             streamed(Body::from_stream(said.chain(silence)))
         }
-        Act::Drop(words) => {
-            let said = stream::iter(speech.words(&words).into_iter().map(Ok::<_, io::Error>));
-            // What was said is on its way before that.
-            let end = stream::once(async {
-                tokio::task::yield_now().await;
-                Err(io::Error::other("hangs up"))
-            });
-            streamed(Body::from_stream(said.chain(end)))
+        Act::Drop(words) => hung_up(speech.words(&words)),
+        Act::Think(thought) => {
+            let delta = json!({ "reasoning_content": thought });
+            let mut said = speech.beginning();
+            said.push(data(
+                &json!({ "choices": [{ "index": 0, "delta": delta }] }),
+            ));
+            hung_up(said)
         }
         Act::Fail(words) => {
             let mut said = speech.words(&words);
@@ -310,6 +343,15 @@ async fn perform(act: Act, speech: Speech, state: &Arc<Mutex<State>>) -> Respons
             events(speech.whole(&vec![piece; LONG / 1_024], "stop", true))
         }
         Act::LongFailure => (StatusCode::INTERNAL_SERVER_ERROR, "z".repeat(LONG)).into_response(),
+        Act::Events(said) => {
+            let said = stream::iter(said.into_iter().map(Ok::<_, io::Error>));
+            let end = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::other("hangs up"))
+            });
+            streamed(Body::from_stream(said.chain(end)))
+        }
+        Act::Ended(said) => events(said),
         Act::FarCall => {
             let function = json!({ "name": "clock", "arguments": "{}" });
             let call = json!({ "index": u32::MAX - 1, "id": "a", "function": function });
@@ -318,6 +360,17 @@ async fn perform(act: Act, speech: Speech, state: &Arc<Mutex<State>>) -> Respons
             events(vec![data(&chunk), "data: [DONE]\n\n".to_owned()])
         }
     }
+}
+
+/// Says this and hangs up.
+fn hung_up(said: Vec<String>) -> Response {
+    let said = stream::iter(said.into_iter().map(Ok::<_, io::Error>));
+    // What was said is on its way before that.
+    let end = stream::once(async {
+        tokio::task::yield_now().await;
+        Err(io::Error::other("hangs up"))
+    });
+    streamed(Body::from_stream(said.chain(end)))
 }
 
 /// Notes that somebody left, when it is dropped.
@@ -349,7 +402,8 @@ fn refusal(status: u16, headers: &[(&'static str, String)]) -> Response {
     response
 }
 
-fn data(event: &Value) -> String {
+/// An event of it.
+pub fn data(event: &Value) -> String {
     format!("data: {event}\n\n")
 }
 

@@ -113,6 +113,19 @@ fn models_that_fail_are_watched_apart_from_our_own_failures() {
     assert_eq!(watched("upstream_errors"), BTreeSet::from(both));
 }
 
+#[test]
+fn streamed_answers_are_watched_for_failures_of_ours() {
+    let streams = BTreeSet::from(["ChatStreamFunction".to_owned()]);
+    assert_eq!(watched("server_errors"), streams);
+}
+
+/// Else they would hide as many failures of ours, from which those of models are told apart.
+#[test]
+fn what_fails_after_its_head_is_no_failure_of_the_gateways() {
+    let chats = BTreeSet::from(["ChatsFunction".to_owned()]);
+    assert_eq!(watched("late_errors"), chats);
+}
+
 /// A parameter that is handed the wrong function would watch that one twice.
 #[test]
 fn each_parameter_is_handed_what_it_is_named_for() {

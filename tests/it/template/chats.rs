@@ -9,7 +9,7 @@ use parlance::{
 use serde_json::json;
 
 use super::{
-    grants::Grant,
+    grants::{Grant, limited},
     guard::Guard,
     permissions::{assert_done, mounted, once},
 };
@@ -181,6 +181,14 @@ async fn sweep_may_do_what_it_does() {
     fill(&plain, id, 501).await;
     assert_done(&plain.sk.delete(&chat).await);
     let job = json!({ "v": 1, "tenant": plain.id, "chat": id }).to_string();
+    let agent = plain
+        .sk
+        .post("/agent", &json!({ "name": "Guide" }))
+        .await
+        .text("id");
+    let deleted = plain.sk.delete(&format!("/agent/{agent}")).await;
+    assert_done(&deleted);
+    let of_agent = json!({ "v": 1, "tenant": plain.id, "agent": agent }).to_string();
     let record = |body: &str| {
         json!({
             "messageId": "1",
@@ -190,7 +198,7 @@ async fn sweep_may_do_what_it_does() {
             "messageAttributes": {},
         })
     };
-    let records = [record(&job), record("?")];
+    let records = [record(&job), record(&of_agent), record("?")];
     let event = serde_json::from_value(json!({ "Records": records })).unwrap();
     let poison = PoisonQueue::new(
         world.sqs(|client| guard.guard(client)),
@@ -203,5 +211,19 @@ async fn sweep_may_do_what_it_does() {
     let log = format!("{}#{id}", plain.id);
     let left = partition(&plain.tenant.world, "Messages", log).await;
     assert_eq!(left.len(), 1);
+    let versions = format!("{}#agent#{agent}", plain.id);
+    let left = partition(&plain.tenant.world, "Tenants", versions.clone()).await;
+    assert_eq!(left.len(), 0);
+    // What the guard does not see: of the table it may touch such partitions alone.
+    let begun = versions.split_once("agent#").unwrap().0;
+    let may = |partition: &str| {
+        let keys = limited("sweep", "dynamodb:BatchWriteItem");
+        keys.iter()
+            .any(|key| partition.contains(key.trim_matches('*')))
+    };
+    assert!(may(&versions));
+    for other in ["agents", "provider_keys", "api_keys"] {
+        assert!(!may(&format!("{begun}{other}")), "{other}");
+    }
     guard.assert_exact();
 }

@@ -69,6 +69,26 @@ fn role(binary: &str) -> BTreeSet<Grant> {
     grants
 }
 
+/// The partitions to which a statement of the function's role confines `action`, as patterns.
+pub(super) fn limited(binary: &str, action: &str) -> Vec<String> {
+    let name = function(binary)["Properties"]["Role"].clone();
+    let name = tagged(&name, "GetAtt").and_then(|role| role.strip_suffix(".Arn"));
+    let roles = resources(TEMPLATE, "AWS::IAM::Role").into_iter();
+    let mut patterns = Vec::new();
+    for (_, role) in roles.filter(|(it, _)| Some(it.as_str()) == name) {
+        for policy in each(&role["Properties"]["Policies"]) {
+            for statement in each(&policy["PolicyDocument"]["Statement"]) {
+                let keys =
+                    &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+                if each(&statement["Action"]).iter().any(|it| it == action) {
+                    patterns.extend(each(keys).iter().map(|it| it.as_str().unwrap().to_owned()));
+                }
+            }
+        }
+    }
+    patterns
+}
+
 /// What the code of the function whose binary is `binary` may do.
 pub(super) fn granted(binary: &str) -> BTreeSet<Grant> {
     let mut grants = role(binary);
@@ -98,9 +118,12 @@ fn thing(resource: &Value) -> String {
         if let Value::Tagged(choice) = resource
             && choice.tag == "If"
         {
-            return tagged(&choice.value[1], "Ref").map(ToOwned::to_owned);
+            // What is made here, or what there is already.
+            return Some(thing(&choice.value[1]));
         }
-        resource.as_str().map(ToOwned::to_owned)
+        tagged(resource, "Ref")
+            .or_else(|| resource.as_str())
+            .map(ToOwned::to_owned)
     };
     read().unwrap_or_else(|| panic!("{resource:?} is not a resource that this test understands"))
 }

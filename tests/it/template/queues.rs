@@ -1,11 +1,17 @@
 //! What is kept: queues and tables.
 
-use super::{TEMPLATE, events, function, functions, resources, tagged};
+use yaml_serde::Value;
+
+use super::{
+    TEMPLATE, binary_of, events, function, functions,
+    grants::{Grant, granted},
+    resources, tagged,
+};
 
 #[test]
 fn every_queue_has_a_dead_letter_queue_or_is_one() {
     let queues = resources(TEMPLATE, "AWS::SQS::Queue");
-    let dead_letters = |queue: &yaml_serde::Value| {
+    let dead_letters = |queue: &Value| {
         let target = &queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"];
         Some(tagged(target, "GetAtt")?.strip_suffix(".Arn")?.to_owned())
     };
@@ -47,9 +53,31 @@ fn a_message_is_kept_from_others_for_six_times_what_its_function_may_take() {
 fn no_more_is_received_from_a_queue_than_may_run_at_once() {
     for (name, function) in functions() {
         for event in events(&function, "SQS") {
-            let most = tagged(&event["ScalingConfig"]["MaximumConcurrency"], "Ref");
-            assert_eq!(most, Some("QueueConcurrency"), "{name}");
+            let most = &event["ScalingConfig"]["MaximumConcurrency"];
+            let capped = &function["Properties"]["ReservedConcurrentExecutions"];
+            let fits = match capped {
+                Value::Tagged(capped) => capped.tag == "If" && capped.value[1] == *most,
+                _ => tagged(most, "Ref") == Some("QueueConcurrency"),
+            };
+            assert!(fits, "{name}");
         }
+    }
+}
+
+/// Lambda ends a chain of calls after 16 of them: <https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html>.
+#[test]
+fn a_function_that_feeds_itself_may_do_so_for_as_long_as_it_takes() {
+    for (name, function) in functions() {
+        let granted = granted(binary_of(&function));
+        let feeds_itself = events(&function, "SQS").iter().any(|event| {
+            let queue = tagged(&event["Queue"], "GetAtt").unwrap();
+            let queue = queue.strip_suffix(".Arn").unwrap();
+            granted.contains(&Grant::new("sqs:SendMessage", queue))
+        });
+        let allowed = function["Properties"]["RecursiveLoop"] == "Allow";
+        assert_eq!(feeds_itself, allowed, "{name}");
+        let known = ["DeliverFunction", "LiveFunction", "SweepFunction"];
+        assert_eq!(feeds_itself, known.contains(&name.as_str()), "{name}");
     }
 }
 

@@ -42,7 +42,7 @@ fn every_route_is_deployed_on_its_function_and_no_other_is() {
     assert_eq!(deployed("keys"), described(&keys::Doc::openapi()));
     assert_eq!(deployed("health"), described(&health::Doc::openapi()));
     assert_eq!(deployed("ws-token"), described(&sockets::Doc::openapi()));
-    let own = ["GET /docs", "GET /openapi.json"].map(str::to_owned);
+    let own = ["GET /docs", "GET /openapi.json", "OPTIONS /{proxy+}"].map(str::to_owned);
     assert_eq!(deployed("edge"), BTreeSet::from(own));
 }
 

@@ -9,7 +9,7 @@ use parlance::domain::{
     },
     webhook::{Description, EndpointUrl},
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
 
 /// A key to keep.
@@ -82,7 +82,8 @@ fn name(text: String) -> Result<Description, Error> {
     Description::parse_as("name", text)
 }
 
-/// What to change of a key. What is left out stays.
+/// What to change of a key. What is left out stays; `provider`, `scope_type`, `scope_id` and `key_type` cannot be changed, and
+/// are refused.
 #[derive(Deserialize, ToSchema)]
 #[expect(
     clippy::option_option,
@@ -106,6 +107,25 @@ pub(crate) struct ProviderKeyPatchIn {
     /// `active` to use it again, `invalid` not to.
     #[schema(example = "active")]
     status: Option<String>,
+    #[serde(default, deserialize_with = "named")]
+    #[schema(ignore)]
+    provider: Option<Named>,
+    #[serde(default, deserialize_with = "named")]
+    #[schema(ignore)]
+    scope_type: Option<Named>,
+    #[serde(default, deserialize_with = "named")]
+    #[schema(ignore)]
+    scope_id: Option<Named>,
+    #[serde(default, deserialize_with = "named")]
+    #[schema(ignore)]
+    key_type: Option<Named>,
+}
+
+/// Something that is there, whatever it is.
+struct Named;
+
+fn named<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Named>, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| Some(Named))
 }
 
 /// Tells `null` from absent.
@@ -120,6 +140,16 @@ fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, 
 impl ProviderKeyPatchIn {
     /// The same in domain words, for providers at `targets`, as it is `now`.
     pub(crate) fn parse(self, targets: Targets, now: Timestamp) -> Result<ProviderKeyPatch, Error> {
+        let fixed = [
+            ("provider", self.provider),
+            ("scope_type", self.scope_type),
+            ("scope_id", self.scope_id),
+            ("key_type", self.key_type),
+        ];
+        if let Some((field, _)) = fixed.into_iter().find(|(_, named)| named.is_some()) {
+            let reason = format!("Invalid {field}. It cannot be changed: create another key");
+            return Err(Error::invalid(field, reason));
+        }
         let is_valid = match self.status.as_deref() {
             None => None,
             Some("active") => Some(true),

@@ -15,6 +15,9 @@ use crate::{
     store::{Backoff, agents::Next},
 };
 
+/// How many versions of an agent one sweep removes: an agent with more takes several.
+const SWEPT_AT_ONCE: usize = 500;
+
 impl App {
     /// The agent that answers, as it stood within the last minute. A change is seen at once in this process, and within a
     /// minute in others.
@@ -157,8 +160,8 @@ impl App {
         agent
     }
 
-    /// Deletes an agent. Its chats stay and are answered no more; within a minute everywhere. What a tenant has made goes with
-    /// all its versions.
+    /// Deletes an agent. Its chats stay and are answered no more; within a minute everywhere. What a tenant has made goes, and
+    /// its versions are removed soon after.
     pub async fn delete_agent(
         &self,
         holder: &SecretHolder,
@@ -168,18 +171,24 @@ impl App {
         let (tenant, agents) = (holder.tenant(), &self.stores().agents);
         let deleted = agents.delete(tenant, id, moment).await;
         self.0.agents.forget(tenant, id);
-        let last = deleted?.ok_or(NO_AGENT)?;
-        match id {
-            AgentId::BuiltIn(_) => {}
-            AgentId::Own(_) => {
-                let mut race = Backoff::until(moment.deadline, moment.seed);
-                let removed = agents.remove_versions(tenant, id, last, &mut race).await;
-                // Nobody can find them any more.
-                if let Err(error) = removed {
-                    tracing::warn!(error = error.why(), "versions of a deleted agent are left");
-                }
-            }
-        }
-        Ok(())
+        if deleted? { Ok(()) } else { Err(NO_AGENT) }
+    }
+
+    /// Removes versions of a deleted agent. Harmless at any time: of an agent that is there nothing is removed. Whether there
+    /// may be more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] and the like: it is to be done again.
+    pub(super) async fn sweep_versions(
+        &self,
+        tenant: TenantId,
+        id: OwnAgentId,
+        moment: &Moment,
+    ) -> Result<bool, Error> {
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let agents = &self.stores().agents;
+        let removed = agents.remove_versions(tenant, id, SWEPT_AT_ONCE, &mut race);
+        removed.await
     }
 }

@@ -19,18 +19,19 @@ use self::{
     rounds::{Rounds, Step, Wanted},
     voice::Voice,
 };
-use super::{App, tools::Place};
+use super::{App, provider_keys::ModelKeys, tools::Place};
 use crate::{
     domain::{
         Error, LogId, Moment, TenantId,
         agent::{Agent, Profile, Version},
         message::{Json, Seq},
-        model::{Finish, ModelFailure, ModelReply, Provider, Tokens, ToolSpec, Turn},
+        model::{Finish, ModelFailure, ModelReply, Provider, Tokens, ToolSpec, Turn, Unanswered},
         model_usage::Use,
-        provider_key::{OpenedKey, Scopes},
+        provider_key::Scopes,
         webhook::EndpointUrl,
     },
     providers::models::{Ask, DefaultModel},
+    store::Backoff,
 };
 
 /// How long counting a failure may take: nobody is to wait for it.
@@ -65,7 +66,7 @@ pub struct Question<'a> {
 /// An answer that is not kept yet.
 #[derive(Debug, Clone)]
 pub struct Answered {
-    /// Its words: exactly those that were passed on while they came, at most 128 KB. Not empty unless
+    /// Its words: exactly those that were passed on while they came, at most 128 KB. Not blank unless
     /// [`Finish::Cancelled`].
     pub text: String,
     /// How it came about, for the message's meta: at most [`Json::MAX_META`] bytes.
@@ -79,7 +80,10 @@ pub struct Answered {
 /// Why there is no answer.
 enum Silence {
     /// No key of the provider can be used.
-    NoKey,
+    NoKey {
+        /// Whether there are others, which the same question would be asked with.
+        has_more: bool,
+    },
     /// The model failed.
     Failed(ModelFailure),
     /// It called tools until it was not asked any more.
@@ -100,9 +104,13 @@ struct Speaker<'a> {
     model: String,
     profile: &'a Profile,
     tools: Vec<ToolSpec>,
-    keys: Vec<OpenedKey>,
+    keys: ModelKeys,
     /// Which key is tried next: those before it were not taken.
     key: usize,
+    /// Why the last of these was not, if that may be more than the key.
+    refused: Option<ModelFailure>,
+    /// When all this began.
+    begun: Instant,
 }
 
 impl App {
@@ -162,7 +170,7 @@ impl App {
             Some(Err(silence)) => silence,
         };
         let error = match silence {
-            Silence::NoKey => no_key(provider),
+            Silence::NoKey { has_more } => no_key(provider, has_more),
             Silence::Failed(failure) => failed(provider, failure),
             Silence::Endless => upstream("The model kept calling tools and gave no answer", true),
             Silence::Ours(error) => error,
@@ -189,7 +197,7 @@ impl App {
             let keys = timeout_at(moment.deadline, keys).await;
             keys.map_err(|late| Error::Unavailable(Box::new(late)))??
         } else {
-            Vec::new()
+            ModelKeys::default()
         };
         let mut speaker = Speaker {
             provider,
@@ -198,6 +206,8 @@ impl App {
             tools: profile.tools.iter().map(|tool| tool.spec()).collect(),
             keys,
             key: 0,
+            refused: None,
+            begun: talk.begun,
         };
         let Talk { rounds, voice, .. } = talk;
         loop {
@@ -207,13 +217,17 @@ impl App {
                 Err(Silence::Failed(ModelFailure::Empty)) if !voice.is_silent() => {
                     return Ok(Finish::Stop);
                 }
-                Err(Silence::Failed(ModelFailure::UsedUp)) => {
-                    let most = profile.max_tokens.unwrap_or(Profile::DEFAULT_MAX_TOKENS);
-                    rounds.thought(most.into());
-                    if voice.is_silent() {
-                        return Err(Silence::Failed(ModelFailure::UsedUp));
-                    }
+                Err(Silence::Failed(ModelFailure::UsedUp)) if !voice.is_silent() => {
                     return Ok(Finish::Length);
+                }
+                Err(Silence::Failed(ModelFailure::Withheld)) if !voice.is_silent() => {
+                    return Ok(Finish::Filtered);
+                }
+                // What nobody answered may be what is refused, and would be with each question after it.
+                Err(Silence::Failed(failure))
+                    if failure.may_be_of_words() && rounds.forget_unanswered() =>
+                {
+                    continue;
                 }
                 Err(silence) => return Err(silence),
             };
@@ -265,13 +279,18 @@ impl App {
     ) -> Result<ModelReply, Silence> {
         let models = self.models()?;
         loop {
-            let key = speaker.keys.get(speaker.key);
+            let key = speaker.keys.opened.get(speaker.key);
             if key.is_none() && speaker.provider.needs_key() {
-                return Err(Silence::NoKey);
+                let has_more = speaker.keys.has_more;
+                return Err(match speaker.refused {
+                    Some(failure) if !has_more => Silence::Failed(failure),
+                    Some(_) | None => Silence::NoKey { has_more },
+                });
             }
             let Profile { system_prompt, .. } = speaker.profile;
             rounds.open(system_prompt, &speaker.tools, voice.len());
             let base_url = key.and_then(|key| key.base_url.as_ref());
+            let since = i64::try_from(speaker.begun.elapsed().as_micros()).unwrap_or_default();
             let ask = Ask {
                 provider: speaker.provider,
                 model: &speaker.model,
@@ -285,17 +304,25 @@ impl App {
                     .profile
                     .max_tokens
                     .unwrap_or(Profile::DEFAULT_MAX_TOKENS),
+                now: moment.now.plus_micros(since),
                 seed: moment.seed,
             };
             let reply = models
                 .ask(&ask, moment.deadline, &mut |delta: &str| voice.say(delta))
                 .await;
-            if matches!(reply, Err(failure) if !may_have_been_used(failure)) {
-                rounds.close();
-            }
+            let reply = reply.map_err(|Unanswered { why, used }| {
+                rounds.close(used);
+                why
+            });
             match (reply, key) {
                 (Err(ModelFailure::KeyRejected), Some(key)) => {
                     self.reject_model_key(key, moment).await;
+                    speaker.refused = None;
+                    speaker.key += 1;
+                }
+                (Err(failure), Some(key)) if failure.may_be_of_key() => {
+                    self.pass_over_model_key(key);
+                    speaker.refused = Some(failure);
                     speaker.key += 1;
                 }
                 (reply, key) => {
@@ -311,7 +338,8 @@ impl App {
     /// Counts what was used for an answer that nobody has: that it could not be counted is not what the client is to
     /// hear.
     pub(super) async fn count_in_vain(&self, used: &Use) {
-        let counting = self.stores().model_usage.add_error(used);
+        let mut race = Backoff::until(Instant::now() + COUNTING, used.seed);
+        let counting = self.stores().model_usage.add_error(used, &mut race);
         match timeout(COUNTING, counting).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => tracing::warn!(error = fault.why(), "a failure was not counted"),
@@ -368,20 +396,6 @@ impl<H: FnMut(&str) -> ControlFlow<()>> Drop for Talk<'_, H> {
     }
 }
 
-/// Whether a provider may ask for money although nothing came of it.
-const fn may_have_been_used(failure: ModelFailure) -> bool {
-    match failure {
-        ModelFailure::TimedOut
-        | ModelFailure::Empty
-        | ModelFailure::UsedUp
-        | ModelFailure::BrokeOff => true,
-        ModelFailure::KeyRejected
-        | ModelFailure::Limited { .. }
-        | ModelFailure::Refused { .. }
-        | ModelFailure::Failed { .. } => false,
-    }
-}
-
 /// Who runs the model of `profile`, and which it is.
 fn spoken_by<'a>(profile: &'a Profile, default: &'a DefaultModel) -> (Provider, &'a str) {
     let provider = profile.runs_on().unwrap_or(default.provider);
@@ -397,7 +411,12 @@ fn upstream(reason: impl Into<std::borrow::Cow<'static, str>>, retryable: bool) 
     }
 }
 
-fn no_key(provider: Provider) -> Error {
+fn no_key(provider: Provider, has_more: bool) -> Error {
+    if has_more {
+        let reason =
+            format!("{provider} took none of the first keys, and there are others. Try again");
+        return upstream(reason, true);
+    }
     let reason =
         format!("There is no active {provider} key. Add one, or give the agent another model");
     upstream(reason, false)
@@ -406,7 +425,7 @@ fn no_key(provider: Provider) -> Error {
 /// What is said of a failure: nothing that the provider said.
 fn failed(provider: Provider, failure: ModelFailure) -> Error {
     match failure {
-        ModelFailure::KeyRejected => no_key(provider),
+        ModelFailure::KeyRejected => no_key(provider, false),
         ModelFailure::Limited { retry_after } => Error::Upstream {
             reason: format!("{provider} takes no more requests with this key for now").into(),
             retryable: true,
@@ -418,7 +437,19 @@ fn failed(provider: Provider, failure: ModelFailure) -> Error {
             ),
             false,
         ),
+        // Some servers say so of a minute's quota.
+        ModelFailure::NoQuota { retry_after } => Error::Upstream {
+            reason: format!("The quota of this {provider} key is used up").into(),
+            retryable: true,
+            retry_after: retry_after.map(whole_seconds),
+        },
         ModelFailure::Failed { what } => upstream(format!("{provider} failed: {what}"), true),
+        ModelFailure::Resting { retry_after } => Error::Upstream {
+            reason: format!("{provider} failed: it failed").into(),
+            retryable: true,
+            retry_after: Some(whole_seconds(retry_after)),
+        },
+        ModelFailure::Withheld => upstream(format!("{provider} withheld the answer"), false),
         ModelFailure::TimedOut => upstream(format!("{provider} did not answer in time"), true),
         ModelFailure::Empty => upstream(format!("{provider} gave an empty answer"), true),
         ModelFailure::UsedUp => upstream(

@@ -1,8 +1,9 @@
 //! What a model was told and what it wanted called, round by round.
 //!
 //! **Invariant:** however a model behaves, an answer takes at most [`MAX_ROUNDS`] rounds of calls and one more question,
-//! each round at most [`MAX_CALLS`] calls, all of them at most [`MAX_MADE`] that are made, and each call adds at most [`MAX_ARGUMENTS`] and [`MAX_RESULT`] bytes to what is
-//! told. No tool is called that the agent was not given.
+//! each round at most [`MAX_CALLS`] calls, all of them at most [`MAX_MADE`] that are made, and each call adds at most
+//! [`MAX_ARGUMENTS`] and [`MAX_RESULT`] bytes to what is told; of one that is beyond them it is told that the limit is reached.
+//! How many a reply holds is bounded where it is heard. No tool is called that the agent was not given.
 
 use crate::domain::{
     model::{Finish, ModelReply, Tokens, ToolCall, ToolSpec, Turn},
@@ -11,8 +12,10 @@ use crate::domain::{
 
 /// How often tools are called before a model has to answer.
 pub(super) const MAX_ROUNDS: usize = 5;
-/// How many calls of one round are heard; more are passed over.
+/// How many calls of one round are made; of more a model is told that they are too many.
 pub(super) const MAX_CALLS: usize = 8;
+/// The longest arguments of a call that is told again without being made, in bytes.
+const MAX_PASSED_OVER: usize = 1_024;
 /// How many calls are made for one answer: what is called beyond is told so.
 pub(super) const MAX_MADE: usize = 16;
 /// How many of these search the conversation: each reads much of it.
@@ -34,6 +37,9 @@ const NO_NAME: &str = "no_such_tool";
 const NO_MORE: &str =
     "\n(No more tools can be called for this answer. Answer with what you know now.)";
 const CUT: &str = "\n(The rest was cut.)";
+/// Why a call is not made.
+const LIMIT: &str = "The limit of calls for this answer is reached";
+const AT_ONCE: &str = "The limit of 8 calls at once is reached. Call again for this one";
 
 /// A call that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +85,19 @@ pub(super) struct Rounds<'a> {
     granted: Vec<Tool>,
     called: Vec<Called>,
     passed_over: usize,
+    /// What the model is told besides the results of this round.
+    rest: Rest,
     tokens: Tokens,
     open: Option<Open>,
+}
+
+/// The calls of a round that are not made, since there are too many at once.
+#[derive(Debug, Default)]
+struct Rest {
+    /// What the model knows those by of which it is told.
+    ids: Vec<String>,
+    /// How many there were beside these.
+    dropped: usize,
 }
 
 /// A round in which a model was asked, and of which nobody has said yet what it used.
@@ -102,6 +119,7 @@ impl<'a> Rounds<'a> {
             granted: Vec::new(),
             called: Vec::new(),
             passed_over: 0,
+            rest: Rest::default(),
             tokens: Tokens::default(),
             open: None,
         }
@@ -131,17 +149,29 @@ impl<'a> Rounds<'a> {
         self.open = Some(Open { told, said });
     }
 
-    /// Nothing was used by the round that was opened, or it is known what.
-    pub(super) fn close(&mut self) {
+    /// The round that was opened used `tokens`, as it is known now.
+    pub(super) fn close(&mut self, tokens: Tokens) {
         self.open = None;
+        self.tokens += tokens;
     }
 
-    /// The model wrote `tokens` that it did not say.
-    pub(super) fn thought(&mut self, tokens: u64) {
-        self.tokens += Tokens {
-            input: 0,
-            output: tokens,
-        };
+    /// Leaves out what somebody said and nobody answered, but for the last of it. Whether there was any, and nothing was
+    /// called yet.
+    pub(super) fn forget_unanswered(&mut self) -> bool {
+        if self.made > 0 {
+            return false;
+        }
+        let before = self.turns.len();
+        let mut left = Vec::with_capacity(before);
+        let mut turns = std::mem::take(&mut self.turns).into_iter().peekable();
+        while let Some(turn) = turns.next() {
+            let is_answered = !matches!(turns.peek(), Some(Turn::User(_)));
+            if is_answered || !matches!(turn, Turn::User(_)) {
+                left.push(turn);
+            }
+        }
+        self.turns = left;
+        self.turns.len() < before
     }
 
     /// What all rounds have used, with `said` bytes said in all. Of an open one that is an estimate: four bytes are taken
@@ -163,15 +193,14 @@ impl<'a> Rounds<'a> {
         &self.called
     }
 
-    /// How many calls were not heard, since there were too many at once.
+    /// How many calls were not made, since there were too many at once.
     pub(super) const fn passed_over(&self) -> usize {
         self.passed_over
     }
 
     /// Hears what the model replied.
     pub(super) fn hear(&mut self, reply: ModelReply) -> Step {
-        self.close();
-        self.tokens += reply.tokens;
+        self.close(reply.tokens);
         match reply.finish {
             Finish::Stop | Finish::ToolCalls if !reply.calls.is_empty() => {}
             // What was broken off may have been broken off within a call.
@@ -185,11 +214,21 @@ impl<'a> Rounds<'a> {
             return Step::Endless;
         }
         let mut calls = reply.calls;
-        self.passed_over += calls.len().saturating_sub(MAX_CALLS);
-        calls.truncate(MAX_CALLS);
+        let dropped = reply.dropped;
+        let passed_over = calls.len().saturating_sub(MAX_CALLS);
+        self.passed_over += passed_over.saturating_add(dropped);
         let mut wanted = Vec::new();
-        for call in &mut calls {
-            wanted.push(self.judged(call));
+        self.rest = Rest {
+            ids: Vec::new(),
+            dropped,
+        };
+        for (place, call) in calls.iter_mut().enumerate() {
+            if place < MAX_CALLS {
+                wanted.push(self.judged(call));
+            } else {
+                tidy(call, MAX_PASSED_OVER);
+                self.rest.ids.push(call.id.clone());
+            }
         }
         self.turns.push(Turn::Assistant {
             text: reply.text,
@@ -205,15 +244,9 @@ impl<'a> Rounds<'a> {
         let mut tool = tool.ok_or("There is no such tool");
         if call.arguments.len() > MAX_ARGUMENTS {
             tool = Err("The arguments are too long");
-            "{}".clone_into(&mut call.arguments);
         }
         let tool = tool.and_then(|tool| self.grant(tool));
-        cut(&mut call.name, MAX_NAME);
-        cut(&mut call.id, MAX_NAME);
-        let name = call.name.clone();
-        if !can_be_told(&name) {
-            NO_NAME.clone_into(&mut call.name);
-        }
+        let name = tidy(call, MAX_ARGUMENTS);
         Wanted {
             id: call.id.clone(),
             name,
@@ -226,7 +259,7 @@ impl<'a> Rounds<'a> {
     fn grant(&mut self, tool: Tool) -> Result<Tool, &'static str> {
         let calls = self.granted.iter().filter(|granted| **granted == tool);
         if self.granted.len() >= MAX_MADE || calls.count() >= most(tool) {
-            return Err("The limit of calls for this answer is reached");
+            return Err(LIMIT);
         }
         self.granted.push(tool);
         Ok(tool)
@@ -235,9 +268,7 @@ impl<'a> Rounds<'a> {
     /// Tells what came of each call of the last round, in their order.
     pub(super) fn tell(&mut self, results: Vec<(Wanted, String)>) {
         self.made += 1;
-        let is_last = self.made == MAX_ROUNDS;
-        let last = results.len().saturating_sub(1);
-        for (place, (wanted, mut result)) in results.into_iter().enumerate() {
+        for (wanted, mut result) in results {
             if result.len() > MAX_RESULT {
                 cut(&mut result, MAX_RESULT - CUT.len());
                 result.push_str(CUT);
@@ -247,13 +278,31 @@ impl<'a> Rounds<'a> {
                 arguments: wanted.arguments,
                 result: result.clone(),
             });
-            if is_last && place == last {
-                result.push_str(NO_MORE);
-            }
             self.turns.push(Turn::Tool {
                 call: wanted.id,
                 result,
             });
+        }
+        let Rest { ids, dropped } = std::mem::take(&mut self.rest);
+        // After the last round nothing can be called again.
+        let why = if self.made < MAX_ROUNDS {
+            AT_ONCE
+        } else {
+            LIMIT
+        };
+        self.turns.extend(ids.into_iter().map(|call| Turn::Tool {
+            call,
+            result: format!("Error: {why}"),
+        }));
+        if let Some(Turn::Tool { result, .. }) = self.turns.last_mut() {
+            if dropped > 0 {
+                result.push_str("\n(");
+                result.push_str(&dropped.to_string());
+                result.push_str(" more calls were not heard.)");
+            }
+            if self.made == MAX_ROUNDS {
+                result.push_str(NO_MORE);
+            }
         }
     }
 }
@@ -265,6 +314,21 @@ const fn most(tool: Tool) -> usize {
         Tool::HttpFetch => MAX_FETCHES,
         Tool::Calculator | Tool::CurrentTime | Tool::WebSearch | Tool::GenerateImage => MAX_MADE,
     }
+}
+
+/// Takes out of `call` what is too long, and what providers do not take, since the model is told it again. The name that it
+/// said.
+fn tidy(call: &mut ToolCall, longest: usize) -> String {
+    if call.arguments.len() > longest {
+        "{}".clone_into(&mut call.arguments);
+    }
+    cut(&mut call.name, MAX_NAME);
+    cut(&mut call.id, MAX_NAME);
+    let name = call.name.clone();
+    if !can_be_told(&name) {
+        NO_NAME.clone_into(&mut call.name);
+    }
+    name
 }
 
 /// Whether all providers take `name` as one of a tool that was called. `OpenAI` and Anthropic refuse others.
@@ -299,6 +363,7 @@ mod tests {
                 input: 10,
                 output: 1,
             },
+            dropped: 0,
             finish,
         }
     }
@@ -367,14 +432,50 @@ mod tests {
     }
 
     #[test]
-    fn calls_beyond_eight_at_once_are_passed_over() {
+    fn calls_beyond_eight_at_once_are_told_to_be_too_many_and_how_many_were_not_heard() {
         let mut rounds = Rounds::new(&[], &Tool::ALL);
-        let calls = vec![call("calculator", "{}"); 1_000];
-        let step = rounds.hear(reply(calls, Finish::ToolCalls));
+        let mut calls = vec![call("calculator", "{}"); 64];
+        calls[9].arguments = "x".repeat(MAX_PASSED_OVER + 1);
+        let mut reply = reply(calls, Finish::ToolCalls);
+        reply.dropped = 11;
+        let step = rounds.hear(reply);
         tell(&mut rounds, step, "4");
-        assert_eq!((rounds.called().len(), rounds.passed_over()), (8, 992));
-        let told = &rounds.turns()[0];
-        assert!(matches!(told, Turn::Assistant { calls, .. } if calls.len() == 8));
+        assert_eq!((rounds.called().len(), rounds.passed_over()), (8, 67));
+        let (told, results) = rounds.turns().split_first().unwrap();
+        let Turn::Assistant { calls, .. } = told else {
+            panic!("{told:?}");
+        };
+        assert_eq!((calls.len(), calls[9].arguments.as_str()), (64, "{}"));
+        let results: Vec<_> = results
+            .iter()
+            .map(|turn| match turn {
+                Turn::Tool { result, .. } => result.as_str(),
+                Turn::User(_) | Turn::Assistant { .. } => panic!("{turn:?}"),
+            })
+            .collect();
+        assert_eq!(results.len(), 64);
+        assert!(results[..8].iter().all(|result| *result == "4"));
+        let at_once = format!("Error: {AT_ONCE}");
+        assert!(results[8..63].iter().all(|result| *result == at_once));
+        assert_eq!(
+            results[63],
+            format!("{at_once}\n(11 more calls were not heard.)")
+        );
+    }
+
+    #[test]
+    fn who_calls_for_the_last_time_is_not_told_to_call_again() {
+        let mut rounds = Rounds::new(&[], &Tool::ALL);
+        for round in 1..=MAX_ROUNDS {
+            let calls = vec![call("calculator", "{}"); MAX_CALLS + 1];
+            let step = rounds.hear(reply(calls, Finish::ToolCalls));
+            tell(&mut rounds, step, "4");
+            let why = if round < MAX_ROUNDS { AT_ONCE } else { LIMIT };
+            let Some(Turn::Tool { result, .. }) = rounds.turns().last() else {
+                panic!("{:?}", rounds.turns());
+            };
+            assert!(result.starts_with(&format!("Error: {why}")), "{result}");
+        }
     }
 
     /// How often `tool` was granted of so many calls of it in each of five rounds.
@@ -471,8 +572,26 @@ mod tests {
         // Its words and its call, and what came of that.
         let second = (200 + schema + "hm".len() + "calculator{}".len() + 1).div_ceil(4);
         assert_eq!(rounds.tokens(16), used(10 + second, 3));
-        rounds.close();
+        rounds.close(Tokens::default());
         assert_eq!(rounds.tokens(16), used(10, 1));
+    }
+
+    #[test]
+    fn what_nobody_answered_can_be_left_out_before_anything_is_called() {
+        let user = |text: &str| Turn::User(text.to_owned());
+        let answer = Turn::Assistant {
+            text: "hm".to_owned(),
+            calls: Vec::new(),
+        };
+        let turns = [user("a"), user("b"), answer.clone(), user("c"), user("d")];
+        let mut rounds = Rounds::new(&turns, &Tool::ALL);
+        assert!(rounds.forget_unanswered());
+        assert_eq!(rounds.turns(), [user("b"), answer, user("d")]);
+        assert!(!rounds.forget_unanswered());
+        let mut rounds = Rounds::new(&turns, &Tool::ALL);
+        let step = rounds.hear(reply(vec![call("calculator", "{}")], Finish::ToolCalls));
+        tell(&mut rounds, step, "4");
+        assert!(!rounds.forget_unanswered());
     }
 
     #[test]

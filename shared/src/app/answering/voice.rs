@@ -79,9 +79,9 @@ impl<'a, H: FnMut(&str) -> ControlFlow<()>> Voice<'a, H> {
         self.full
     }
 
-    /// Whether nothing was said yet.
-    pub(super) const fn is_silent(&self) -> bool {
-        self.said.is_empty()
+    /// Whether nothing was said yet but space.
+    pub(super) fn is_silent(&self) -> bool {
+        self.said.trim().is_empty()
     }
 
     /// How many bytes were passed on.

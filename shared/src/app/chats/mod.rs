@@ -7,11 +7,11 @@ use crate::{
     domain::{
         AgentId, ChatId, Cursor, Done, Error, EventId, KeyHolder, Log, LogId, Moment, Once, Page,
         Sees, TenantId, UserId,
+        api_key::Kind,
         chat::{Chat, Filter, Listed, NO_CHAT},
         event::{Event, EventKind},
-        message::{Json, Range, Seq, Stretch},
+        message::{Json, Range, Stretch},
     },
-    queue::Sweep,
     store::{Backoff, guards::Claim},
 };
 
@@ -49,18 +49,32 @@ impl App {
         let making = Doing::Making(user.as_ref());
         let claim = once.map(|once| self.claim_of(holder, making, once, moment));
         let claim = claim.transpose()?;
-        let agent = self.agent(tenant, new.agent).await?;
+        let chats = &self.stores().chats;
+        let has_metadata = new.metadata.is_some();
+        let agent = match self.agent(tenant, new.agent).await {
+            Ok(agent) => agent,
+            // What was made before stays so.
+            Err(error) => {
+                let Some(claim) = claim else {
+                    return Err(error);
+                };
+                let guards = &self.stores().guards;
+                let before = chats.created_before(guards, &claim, user, has_metadata);
+                return before.await?.map(Done::before).ok_or(error);
+            }
+        };
         let chat = Chat {
             id: ChatId::at(moment),
             agent: agent.id,
             kind: agent.profile.kind.clone(),
             user,
-            metadata: new.metadata,
+            has_metadata,
             created_at: moment.now,
         };
         let mut race = Backoff::until(moment.deadline, moment.seed);
-        let chats = &self.stores().chats;
-        chats.create(tenant, chat, claim.as_ref(), &mut race).await
+        let attached = new.metadata.as_ref();
+        let made = chats.create(tenant, chat, attached, claim.as_ref(), &mut race);
+        made.await
     }
 
     /// A chat that the caller may see. `user` is whose the caller says that it is.
@@ -78,7 +92,7 @@ impl App {
         visible(holder.sees(), chat, user)
     }
 
-    /// A chat and messages of it, ascending. One round trip.
+    /// A chat and the messages of it within `range`, ascending. One round trip, a few where they are heavy.
     ///
     /// # Errors
     ///
@@ -88,17 +102,35 @@ impl App {
         holder: &KeyHolder,
         id: ChatId,
         user: Option<&UserId>,
-        after: Seq,
-        limit: usize,
+        range: Range,
     ) -> Result<(Chat, Stretch), Error> {
-        let range = Range {
-            after: Some(after),
-            before: None,
-            limit,
-        };
-        let log = log(holder.tenant(), id);
-        let messages = self.stores().messages.range(log, range);
+        let messages = self.said(holder, id, range);
         tokio::try_join!(self.chat(holder, id, user), messages)
+    }
+
+    /// As [`App::chat_log`], with what the team attached to the chat.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::chat`].
+    pub async fn whole_chat_log(
+        &self,
+        holder: &KeyHolder,
+        id: ChatId,
+        user: Option<&UserId>,
+        range: Range,
+    ) -> Result<(Chat, Option<Json>, Stretch), Error> {
+        let chats = &self.stores().chats;
+        let messages = self.said(holder, id, range);
+        let (found, messages) = tokio::try_join!(chats.get_whole(holder.tenant(), id), messages)?;
+        let (chat, attached) = found.unzip();
+        let chat = visible(holder.sees(), chat, user)?;
+        Ok((chat, attached.flatten(), messages))
+    }
+
+    async fn said(&self, holder: &KeyHolder, id: ChatId, range: Range) -> Result<Stretch, Error> {
+        let messages = &self.stores().messages;
+        messages.range(log(holder.tenant(), id), range).await
     }
 
     /// Chats that the caller may list, newest first. One round trip, few more where a user has many chats of other
@@ -154,19 +186,25 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Unavailable`] and the like: it is to be done again.
-    pub async fn sweep_log(&self, job: &Sweep, moment: &Moment) -> Result<bool, Error> {
+    pub(super) async fn sweep_log(
+        &self,
+        tenant: TenantId,
+        chat: ChatId,
+        moment: &Moment,
+    ) -> Result<bool, Error> {
         let stores = self.stores();
-        if stores.chats.get(job.tenant, job.chat).await?.is_some() {
+        if stores.chats.get(tenant, chat).await?.is_some() {
             return Ok(false);
         }
         let mut race = Backoff::until(moment.deadline, moment.seed);
-        let log = log(job.tenant, job.chat);
+        let log = log(tenant, chat);
         let messages = &stores.messages;
         messages.remove_first(log, SWEPT_AT_ONCE, &mut race).await
     }
 
-    /// A claim of `once` by the caller. Who was made for one user is that user; whoever else holds the key is the key. What
-    /// many visitors share is told apart by what they do: one of them is never shown what another one made.
+    /// A claim of `once` by the caller. All of a team's secret keys are the team; who was made for one user is that user.
+    /// What many visitors share is told apart by what they do, whatever it may list: one of them is never shown what
+    /// another one made.
     ///
     /// # Errors
     ///
@@ -178,20 +216,32 @@ impl App {
         once: &Once,
         moment: &Moment,
     ) -> Result<Claim, Error> {
-        let key = holder.key();
-        // No key's id begins as a user's does here, and no part of these has a space.
-        let caller = match (holder.sees(), doing) {
-            (Sees::Only(user), Doing::Making(_)) => format!("user {user}"),
-            (Sees::Only(user), Doing::Saying(chat)) => format!("user {user} {chat}"),
-            (Sees::Named, Doing::Making(Some(user))) => format!("{key} {user}"),
-            (Sees::Named, Doing::Making(None)) if once.key().len() < UNGUESSABLE => {
-                return Err(Error::invalid("Idempotency-Key", GUESSABLE));
-            }
-            (Sees::Team, Doing::Making(_)) | (Sees::Named, Doing::Making(None)) => key.to_string(),
-            (Sees::Team | Sees::Named, Doing::Saying(chat)) => format!("{key} {chat}"),
-        };
-        let (tenant, caller) = (holder.tenant(), UserId::stored(caller));
+        let (tenant, key) = (holder.tenant(), holder.key());
         let guards = &self.stores().guards;
+        // A key's id begins as none of the others does, and no part of these has a space.
+        let caller = match (holder.kind(), holder.sees(), doing) {
+            (Kind::Secret, _, Doing::Making(_)) => {
+                return Ok(guards.tenant_claim(tenant, doing.name(), once, moment.now));
+            }
+            (Kind::Secret, _, Doing::Saying(chat)) => chat.to_string(),
+            (Kind::Publishable, Sees::Only(user), Doing::Making(_)) => format!("user {user}"),
+            (Kind::Publishable, Sees::Only(user), Doing::Saying(chat)) => {
+                format!("user {user} {chat}")
+            }
+            (Kind::Publishable, Sees::Team | Sees::Named, Doing::Making(Some(user))) => {
+                format!("{key} {user}")
+            }
+            (Kind::Publishable, Sees::Team | Sees::Named, Doing::Making(None)) => {
+                if once.key().len() < UNGUESSABLE {
+                    return Err(Error::invalid("Idempotency-Key", GUESSABLE));
+                }
+                key.to_string()
+            }
+            (Kind::Publishable, Sees::Team | Sees::Named, Doing::Saying(chat)) => {
+                format!("{key} {chat}")
+            }
+        };
+        let caller = UserId::stored(caller);
         Ok(guards.claim(tenant, doing.name(), &caller, once, moment.now))
     }
 }

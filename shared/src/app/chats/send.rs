@@ -23,8 +23,9 @@ use crate::{
         ChatId, Done, Error, KeyHolder, LogId, MessageId, Moment, Once, UserId,
         agent::Agent,
         chat::{Chat, NO_CHAT, WINDOW_MESSAGES, window},
-        message::{Content, Draft, Message, Range, Role, Seq},
+        message::{Content, Draft, Message, Role, Seq},
         model::Finish,
+        model_usage::Use,
         provider_key::Scopes,
     },
     store::{
@@ -38,8 +39,13 @@ use crate::{
 const LEASE_SECONDS: i64 = 30;
 /// How much of a request's time is kept for storing the answer.
 const STORING: Duration = Duration::from_secs(3);
-/// How long after its deadline a request is given up, whatever it waits for: a store that is slow, above all.
-const LATE: Duration = Duration::from_secs(1);
+/// How long after its deadline a request is given up, whatever it waits for: a store that is slow, above all. That is after an
+/// answer that is not kept was looked for and counted ([`KEEPING_LATE`], [`LOOKING`], and a second).
+const LATE: Duration = Duration::from_millis(1_600);
+/// How long after its deadline an answer may still be kept: then what was used for it is counted as used in vain.
+const KEEPING_LATE: Duration = Duration::from_millis(300);
+/// How long is looked whether it is.
+const LOOKING: Duration = Duration::from_millis(200);
 /// How long it is tried to end a lease early. Where that fails, it ends by itself. With [`LATE`] well under the five
 /// seconds that a function lives on after a request's deadline.
 const RELEASING: Duration = Duration::from_millis(1_500);
@@ -162,7 +168,7 @@ impl App {
         let log = log(tenant, say.chat);
         let (chat, known, may) = tokio::join!(
             stores.chats.get(tenant, say.chat),
-            stores.messages.range(log, until(Seq::MAX)),
+            self.told_before(log, Seq::MAX),
             self.check_token_cap(tenant, holder.token_cap(), moment),
         );
         let chat = visible(holder.sees(), chat?, say.user.as_ref())?;
@@ -182,7 +188,7 @@ impl App {
             }
         };
         let draft = question(holder, &chat, log, say.content, moment);
-        let mut known = known?.messages;
+        let mut known = known?;
         let tail = known.last().map_or(Seq::ZERO, |last| last.seq);
         // From here on the lease may be ours, whether or not we hear of it.
         let once = leased.as_mut().map(|leased| {
@@ -264,7 +270,7 @@ impl App {
                 answered.text.truncate(taken);
             }
         }
-        if answered.text.is_empty() {
+        if answered.text.trim().is_empty() {
             self.count_in_vain(&answered.used).await;
             return Err(Error::Upstream {
                 reason: "The client left before the answer began".into(),
@@ -298,10 +304,16 @@ impl App {
             tail,
             moment.deadline,
         );
-        let first = match kept.await? {
-            Kept::Now(sent) => return Ok(Done::now(draft.stored_at(sent.seq))),
-            Kept::Before(first) => Some(first),
-            Kept::Gone => None,
+        let kept = timeout_at(moment.deadline + KEEPING_LATE, kept).await;
+        let first = match kept {
+            Ok(Ok(Kept::Now(sent))) => return Ok(Done::now(draft.stored_at(sent.seq))),
+            Ok(Ok(Kept::Before(first))) => Some(first),
+            Ok(Ok(Kept::Gone)) => None,
+            Ok(Err(error)) => return self.unsure(open, draft, &answered.used, error).await,
+            Err(_) => {
+                let error = Error::Unavailable(TOO_SLOW.into());
+                return self.unsure(open, draft, &answered.used, error).await;
+            }
         };
         self.count_in_vain(&answered.used).await;
         match first {
@@ -311,6 +323,26 @@ impl App {
             }
             None => Err(NO_CHAT),
         }
+    }
+
+    /// Shows the answer `draft` if it is kept, of which nothing was heard but `error`. Else what was used for it is counted.
+    async fn unsure(
+        &self,
+        open: &Open,
+        draft: Draft,
+        used: &Use,
+        error: Error,
+    ) -> Result<Done<Message>, Error> {
+        let question = self.stores().messages.get(open.log, open.question);
+        // A store that does not even tell this keeps nothing.
+        if let Ok(Ok(Some(question))) = timeout(LOOKING, question).await
+            && let Some(answer) = question.answer
+            && answer == draft.id_at(answer.seq())
+        {
+            return Ok(Done::now(draft.stored_at(answer.seq())));
+        }
+        self.count_in_vain(used).await;
+        Err(error)
     }
 
     /// What an earlier request with `claim` was answered, if it was.
@@ -372,14 +404,21 @@ impl App {
         }
     }
 
+    /// The last messages of a log before `before`: as many as a model is told, at least. Where one page of the store does not
+    /// hold 20 of them, it is 1 MB, of which what is attached to them is a third at most: the rest is far more than a model's
+    /// window.
+    async fn told_before(&self, log: LogId, before: Seq) -> Result<Vec<Message>, Error> {
+        let messages = &self.stores().messages;
+        messages.last(log, before, WINDOW_MESSAGES).await
+    }
+
     /// The last messages of a log up to `question`, which is the last of them.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] if the log is gone.
     async fn until_question(&self, log: LogId, question: MessageId) -> Result<Vec<Message>, Error> {
-        let range = until(question.seq().next());
-        let known = self.stores().messages.range(log, range).await?.messages;
+        let known = self.told_before(log, question.seq().next()).await?;
         match known.last() {
             Some(last) if last.id == question => Ok(known),
             Some(_) | None => Err(NO_CHAT),
@@ -445,15 +484,6 @@ impl Drop for Leased {
 fn hold(leased: Option<&mut Leased>, hold: Hold) {
     if let Some(leased) = leased {
         leased.hold = hold;
-    }
-}
-
-/// The last messages before `before`, as many as a model is told.
-const fn until(before: Seq) -> Range {
-    Range {
-        after: None,
-        before: Some(before),
-        limit: WINDOW_MESSAGES,
     }
 }
 

@@ -12,11 +12,12 @@ use crate::domain::{
     ProviderKeyId,
     provider_key::{ModelKey, Owner, ProviderKey},
     secret::SecretHash,
+    webhook::Sealed,
 };
 
 /// How long what was read is taken as it is. A change elsewhere is seen after that.
 const REMEMBERED: Duration = Duration::from_mins(1);
-/// How long an opened key stays in memory.
+/// How long an opened key stays in memory, and that another one does not open.
 const OPEN: Duration = Duration::from_mins(5);
 /// Of how many owners keys are remembered, and how many opened ones.
 const CAPACITY: usize = 1_000;
@@ -33,6 +34,8 @@ pub(in crate::app) struct KnownKeys(Mutex<State>);
 struct State {
     owners: HashMap<Owner, (Instant, Arc<[ProviderKey]>)>,
     opened: HashMap<(ProviderKeyId, SecretHash), (Instant, ModelKey)>,
+    /// What did not open, and never will as it is.
+    closed: HashMap<ProviderKeyId, (Instant, Sealed)>,
     /// When providers did not take keys that stay as they are.
     rejected: HashMap<(ProviderKeyId, SecretHash), Instant>,
     /// When a use was last noted, in seconds since 1970.
@@ -101,19 +104,37 @@ impl KnownKeys {
         state.opened.insert((key.id, key.hash), opened);
     }
 
-    /// Remembers that the key `id` with this `hash` was not taken now. Whether that is news.
-    pub(super) fn reject(&self, id: ProviderKeyId, hash: SecretHash) -> bool {
+    /// Remembers that `key` does not open.
+    pub(super) fn close(&self, key: &ProviderKey) {
+        let closed = &mut self.state().closed;
+        closed.retain(|_, (at, _)| at.elapsed() < OPEN);
+        if closed.len() >= CAPACITY {
+            closed.clear();
+        }
+        closed.insert(key.id, (Instant::now(), key.sealed.clone()));
+    }
+
+    /// Whether `key`, sealed as it is, is known not to open.
+    pub(super) fn is_closed(&self, key: &ProviderKey) -> bool {
+        let state = self.state();
+        let closed = state.closed.get(&key.id);
+        closed.is_some_and(|(at, sealed)| at.elapsed() < OPEN && *sealed == key.sealed)
+    }
+
+    /// Remembers that the key `id` with this `fingerprint` was not taken now. Whether that is news.
+    pub(super) fn reject(&self, id: ProviderKeyId, fingerprint: SecretHash) -> bool {
         let rejected = &mut self.state().rejected;
         rejected.retain(|_, at| at.elapsed() < REJECTED);
         if rejected.len() >= CAPACITY {
             rejected.clear();
         }
-        rejected.insert((id, hash), Instant::now()).is_none()
+        rejected.insert((id, fingerprint), Instant::now()).is_none()
     }
 
-    /// Whether the key `id` with this `hash` was not taken within the last minute.
-    pub(super) fn was_rejected(&self, id: ProviderKeyId, hash: SecretHash) -> bool {
-        let at = self.state().rejected.get(&(id, hash)).copied();
+    /// Whether `key`, as it is, was not taken within the last minute.
+    pub(super) fn was_rejected(&self, key: &ProviderKey) -> bool {
+        let of = (key.id, key.fingerprint);
+        let at = self.state().rejected.get(&of).copied();
         at.is_some_and(|at| at.elapsed() < REJECTED)
     }
 
@@ -140,7 +161,7 @@ mod tests {
         Moment, TenantId, Timestamp,
         model::Provider,
         provider_key::{KeyType, Scope},
-        webhook::{Description, Sealed},
+        webhook::Description,
     };
 
     fn key() -> ProviderKey {
@@ -164,6 +185,7 @@ mod tests {
             updated_at: moment.now,
             last_used_at: None,
             hash: SecretHash::of(b"sk"),
+            fingerprint: SecretHash::of(b"sk"),
             sealed: Sealed(String::new()),
         }
     }
@@ -192,15 +214,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rejection_is_news_once_a_minute_and_is_of_that_key_alone() {
         let (known, key) = (KnownKeys::default(), key());
-        assert!(!known.was_rejected(key.id, key.hash));
-        assert!(known.reject(key.id, key.hash));
-        assert!(!known.reject(key.id, key.hash));
-        assert!(!known.was_rejected(key.id, SecretHash::of(b"other")));
+        assert!(!known.was_rejected(&key));
+        assert!(known.reject(key.id, key.fingerprint));
+        assert!(!known.reject(key.id, key.fingerprint));
+        let elsewhere = ProviderKey {
+            fingerprint: SecretHash::of(b"other"),
+            ..key.clone()
+        };
+        assert!(!known.was_rejected(&elsewhere));
         advance(Duration::from_secs(59)).await;
-        assert!(known.was_rejected(key.id, key.hash));
+        assert!(known.was_rejected(&key));
         advance(Duration::from_secs(1)).await;
-        assert!(!known.was_rejected(key.id, key.hash));
-        assert!(known.reject(key.id, key.hash));
+        assert!(!known.was_rejected(&key));
+        assert!(known.reject(key.id, key.fingerprint));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_open_is_tried_again_after_five_minutes_or_sealed_anew() {
+        let (known, key) = (KnownKeys::default(), key());
+        assert!(!known.is_closed(&key));
+        known.close(&key);
+        let anew = ProviderKey {
+            sealed: Sealed("anew".to_owned()),
+            ..key.clone()
+        };
+        assert!(!known.is_closed(&anew));
+        advance(Duration::from_secs(299)).await;
+        assert!(known.is_closed(&key));
+        advance(Duration::from_secs(1)).await;
+        assert!(!known.is_closed(&key));
     }
 
     #[test]

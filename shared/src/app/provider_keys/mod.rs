@@ -20,12 +20,12 @@ use crate::{
         },
     },
     providers::{models::Models, vault::Vault},
-    store::{Backoff, provider_keys::Making},
+    store::Backoff,
 };
 
 const NO_KEY: Error = Error::NotFound("Provider key");
 const NOT_YOURS: Error = Error::Forbidden("Only the operator may write keys of type global");
-/// How many keys are opened for one answer: who comes after so many that the provider does not take waits for the next
+/// How many opened keys there are for one answer: who comes after so many that the provider does not take waits for the next
 /// question, when those are known to be invalid.
 const TRIED: usize = 4;
 /// How long an answer waits at most for a note about its key.
@@ -43,6 +43,15 @@ impl ProviderKeys {
     pub const fn new(vault: Vault, targets: Targets) -> Self {
         Self { vault, targets }
     }
+}
+
+/// What a model can be asked with.
+#[derive(Debug, Default)]
+pub struct ModelKeys {
+    /// The keys, in the order in which they are to be tried.
+    pub opened: Vec<OpenedKey>,
+    /// Whether others come after them: who asks again once these are known not to be taken gets those.
+    pub has_more: bool,
 }
 
 /// Refuses `owner` unless `keeper` may keep its keys.
@@ -81,7 +90,8 @@ impl App {
         Ok(self.provider_keys_means()?.targets)
     }
 
-    /// Makes a key of `owner`. This process uses it at once, others within a minute.
+    /// Makes a key of `owner`. This process uses it at once, others within a minute. A repetition gives what the first made, as
+    /// it was made, whatever became of it.
     ///
     /// # Errors
     ///
@@ -99,7 +109,9 @@ impl App {
         may_write(keeper, new.key_type)?;
         let id = ProviderKeyId::at(moment);
         let vault = &self.provider_keys_means()?.vault;
+        let (hash, base_url) = (new.key.hash(), new.base_url.as_ref());
         let key = ProviderKey {
+            fingerprint: ProviderKey::fingerprint_of(new.provider, base_url, hash),
             id,
             owner,
             scope: new.scope,
@@ -113,7 +125,7 @@ impl App {
             created_at: moment.now,
             updated_at: moment.now,
             last_used_at: None,
-            hash: new.key.hash(),
+            hash,
             sealed: vault.seal(&new.key, owner, id, moment).await?,
         };
         let stores = self.stores();
@@ -130,22 +142,10 @@ impl App {
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let made = stores
             .provider_keys
-            .create(&key, claim.as_ref(), &mut race)
+            .create(key, claim.as_ref(), &mut race)
             .await;
         self.0.provider_keys.forget(owner);
-        match made? {
-            Making::Made => Ok(Done {
-                value: key,
-                replayed: false,
-            }),
-            Making::Before(id) => {
-                let first = stores.provider_keys.get(owner, id).await?;
-                Ok(Done {
-                    value: first.ok_or(NO_KEY)?,
-                    replayed: true,
-                })
-            }
-        }
+        made
     }
 
     /// The keys of `owner`, oldest first.
@@ -199,14 +199,16 @@ impl App {
             let old = self.provider_key(keeper, owner, id).await?;
             let mut new = old.clone();
             new.updated_at = moment.now;
+            if let Some(base_url) = &patch.base_url {
+                new.base_url.clone_from(base_url);
+            }
             if let (Some(key), Some(sealed)) = (&patch.key, &sealed) {
                 new.hash = key.hash();
+                let base_url = new.base_url.as_ref();
+                new.fingerprint = ProviderKey::fingerprint_of(new.provider, base_url, new.hash);
                 new.masked = key.masked();
                 new.sealed = sealed.clone();
                 new.is_valid = true;
-            }
-            if let Some(base_url) = &patch.base_url {
-                new.base_url.clone_from(base_url);
             }
             if let Some(name) = &patch.name {
                 new.name = name.clone();
@@ -271,7 +273,7 @@ impl App {
 
     /// The keys of `provider` that `tenant` may use now, in the order in which they are to be tried: at most four, and none
     /// behind one that cannot be opened now, since they may be for another address, where the conversation is not to go.
-    /// None for a provider that needs none.
+    /// One that never opens takes nobody's place. None for a provider that needs none.
     ///
     /// # Errors
     ///
@@ -282,19 +284,21 @@ impl App {
         provider: Provider,
         scopes: &Scopes<'_>,
         moment: &Moment,
-    ) -> Result<Vec<OpenedKey>, Error> {
+    ) -> Result<ModelKeys, Error> {
         if !provider.needs_key() {
-            return Ok(Vec::new());
+            return Ok(ModelKeys::default());
         }
         let own = self.keys_of(Owner::Tenant(tenant));
         let (own, global) = try_join(own, self.keys_of(Owner::Operator)).await?;
         let mut keys = scopes.order(own.iter().chain(global.iter()), provider, moment.now);
         let known = &self.0.provider_keys;
-        keys.sort_by_key(|key| known.was_rejected(key.id, key.hash));
-        let opening = keys.into_iter().take(TRIED).map(|key| self.open(key));
-        before_a_closed_one(join_all(opening).await, |error| {
-            let cause = error.why();
-            tracing::error!(%tenant, %provider, cause, "a provider key is passed over");
+        keys.retain(|key| !known.is_closed(key));
+        keys.sort_by_key(|key| known.was_rejected(key));
+        let (opened, left) = before_a_closed_one(&keys, |key| self.open(key)).await?;
+        let is_hopeful = |key: &&ProviderKey| !known.was_rejected(key);
+        Ok(ModelKeys {
+            opened,
+            has_more: left.iter().any(is_hopeful),
         })
     }
 
@@ -316,7 +320,13 @@ impl App {
             opened
         } else {
             let vault = &self.provider_keys_means()?.vault;
-            let opened = vault.open(&key.sealed, key.owner, key.id).await?;
+            let opened = vault.open(&key.sealed, key.owner, key.id).await;
+            if let Err(error @ Error::Internal(_)) = &opened {
+                known.close(key);
+                let (owner, id, cause) = (key.owner, key.id, error.why());
+                tracing::error!(%owner, %id, cause, "a provider key is passed over");
+            }
+            let opened = opened?;
             known.open(key, opened.clone());
             opened
         };
@@ -326,6 +336,7 @@ impl App {
             provider: key.provider,
             base_url: key.base_url.clone(),
             key: opened,
+            fingerprint: key.fingerprint,
         })
     }
 
@@ -336,11 +347,20 @@ impl App {
         match key.owner {
             Owner::Tenant(_) => self.invalidate(key, moment).await,
             Owner::Operator => {
-                if self.0.provider_keys.reject(key.id, key.key.hash()) {
+                if self.0.provider_keys.reject(key.id, key.fingerprint) {
                     let (id, provider) = (key.id, key.provider);
                     tracing::error!(%id, %provider, "a provider does not take a key of the operator");
                 }
             }
+        }
+    }
+
+    /// Notes that the provider takes `key`, but not for this: what others are asked for it may do. This process tries it last
+    /// for a minute.
+    pub fn pass_over_model_key(&self, key: &OpenedKey) {
+        if self.0.provider_keys.reject(key.id, key.fingerprint) {
+            let (owner, id, provider) = (key.owner, key.id, key.provider);
+            tracing::warn!(%owner, %id, %provider, "a provider does not answer for a key");
         }
     }
 
@@ -349,8 +369,7 @@ impl App {
         let end = moment.deadline.min(Instant::now() + NOTE_PATIENCE);
         let mut race = Backoff::until(end, moment.seed);
         let keys = &self.stores().provider_keys;
-        let hash = key.key.hash();
-        let note = keys.reject(key.owner, key.id, hash, moment.now, &mut race);
+        let note = keys.reject(key.owner, key.id, key.fingerprint, moment.now, &mut race);
         let noted = timeout_at(end, note).await;
         self.0.provider_keys.forget(key.owner);
         let (owner, id) = (key.owner, key.id);
@@ -386,44 +405,79 @@ impl App {
     }
 }
 
-/// Those of `opened` that come before the first that cannot be opened now. One that never can is passed over, and `lost` is
-/// told of it.
+/// The first [`TRIED`] of `keys` that `open` opens, before the first that cannot be opened now; and those behind them. One
+/// that never opens is passed over.
 ///
 /// # Errors
 ///
 /// [`Error::Unavailable`] if there are none before it.
-fn before_a_closed_one<K>(
-    opened: Vec<Result<K, Error>>,
-    mut lost: impl FnMut(Error),
-) -> Result<Vec<K>, Error> {
-    let mut keys = Vec::new();
-    for key in opened {
-        match key {
-            Ok(key) => keys.push(key),
-            Err(error @ Error::Unavailable(_)) if keys.is_empty() => return Err(error),
-            Err(Error::Unavailable(_)) => break,
-            Err(error) => lost(error),
+async fn before_a_closed_one<K: Copy, O, F: Future<Output = Result<O, Error>>>(
+    keys: &[K],
+    open: impl Fn(K) -> F,
+) -> Result<(Vec<O>, &[K]), Error> {
+    let (mut opened, mut left) = (Vec::new(), keys);
+    while opened.len() < TRIED && !left.is_empty() {
+        // Together: to wait for one after the other is to let the client wait.
+        let (next, rest) = left.split_at(left.len().min(TRIED - opened.len()));
+        let outcomes = join_all(next.iter().copied().map(&open)).await;
+        for (place, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Ok(key) => opened.push(key),
+                Err(error @ Error::Unavailable(_)) if opened.is_empty() => return Err(error),
+                Err(Error::Unavailable(_)) => return Ok((opened, &left[place..])),
+                Err(_) => {}
+            }
         }
+        left = rest;
     }
-    Ok(keys)
+    Ok((opened, left))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
-    #[test]
-    fn no_key_is_tried_behind_one_that_cannot_be_opened_now() {
-        let closed = || Err(Error::Unavailable("closed".into()));
-        let mut lost = 0;
-        let mut tried = |keys| before_a_closed_one::<u8>(keys, |_| lost += 1);
-        assert_eq!(tried(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
-        assert_eq!(tried(vec![Ok(1), closed(), Ok(3)]).unwrap(), [1]);
-        for keys in [vec![closed(), Ok(2)], vec![closed(), closed()]] {
-            assert!(matches!(tried(keys), Err(Error::Unavailable(_))));
+    /// What opens of keys: `o` opens, `n` not now, `-` never. Which do, how many are behind them and how many were asked for.
+    async fn tried(keys: &str) -> Option<(Vec<usize>, usize, usize)> {
+        let keys: Vec<_> = keys.chars().enumerate().collect();
+        let asked = std::cell::Cell::new(0);
+        let open = |(place, key)| {
+            asked.set(asked.get() + 1);
+            ready(match key {
+                'o' => Ok(place),
+                'n' => Err(Error::Unavailable("closed".into())),
+                _ => Err(Error::internal("it never opens")),
+            })
+        };
+        match before_a_closed_one(&keys, open).await {
+            Ok((opened, left)) => Some((opened, left.len(), asked.get())),
+            Err(Error::Unavailable(_)) => None,
+            Err(error) => panic!("{error:?}"),
         }
-        let broken = Err(Error::internal("it never opens"));
-        assert_eq!(tried(vec![broken, Ok(2)]).unwrap(), [2]);
-        assert_eq!(lost, 1);
+    }
+
+    #[tokio::test]
+    async fn no_key_is_tried_behind_one_that_cannot_be_opened_now() {
+        assert_eq!(tried("oo").await, Some((vec![0, 1], 0, 2)));
+        assert_eq!(tried("ono").await, Some((vec![0], 2, 3)));
+        assert_eq!(tried("-ono").await, Some((vec![1], 2, 4)));
+        for closed in ["no", "nn", "-no", "----no"] {
+            assert_eq!(tried(closed).await, None, "{closed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_never_opens_takes_nobodys_place() {
+        assert_eq!(tried("-o").await, Some((vec![1], 0, 2)));
+        assert_eq!(tried("----o").await, Some((vec![4], 0, 5)));
+        assert_eq!(tried("-oo-oooo").await, Some((vec![1, 2, 4, 5], 2, 6)));
+        assert_eq!(tried("-----").await, Some((vec![], 0, 5)));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_four_are_opened() {
+        assert_eq!(tried("ooooooo").await, Some((vec![0, 1, 2, 3], 3, 4)));
     }
 }

@@ -43,7 +43,8 @@ impl fmt::Display for Unworkable {
     }
 }
 
-/// The value of `expression`, as it is written down.
+/// The value of `expression`, as it is written down: whole numbers exactly as long as an `i128` holds them and all before
+/// them, and what is not exact says so.
 ///
 /// # Errors
 ///
@@ -59,25 +60,155 @@ pub fn calculate(expression: &str) -> Result<String, Unworkable> {
     };
     let value = reader.sum()?;
     match reader.peek() {
-        None if value.is_finite() => Ok(written(value)),
-        None => Err(Unworkable::NotFinite),
+        None => value.written(),
         Some(_) => Err(Unworkable::Unexpected(reader.at + 1)),
     }
 }
 
-/// 15 digits, as many as a float is sure of: 0.1 + 0.2 is 0.3. Of whole numbers all, as long as it is sure of them.
-fn written(value: f64) -> String {
-    const SURE: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() <= SURE {
-        // There is no negative zero to people.
-        return format!("{:.0}", value + 0.0);
+/// The whole numbers below this are all floats.
+const SURE: f64 = 9_007_199_254_740_992.0;
+/// How many digits a float is sure of.
+const DIGITS: usize = 15;
+/// What follows a number that is not exact.
+const ROUNDED: &str = " (rounded)";
+
+/// A number.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    /// A whole one, exactly.
+    Whole(i128),
+    /// Any, or about: whether more was lost of it than its last digits.
+    Float(f64, bool),
+}
+
+impl Number {
+    /// As a float, and whether something was lost of it, now or before.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "what does not fit is said to be rounded"
+    )]
+    const fn float(self) -> (f64, bool) {
+        match self {
+            Self::Whole(value) => (value as f64, !fits(value)),
+            Self::Float(value, is_rounded) => (value, is_rounded),
+        }
     }
-    let rounded = format!("{value:.14e}").parse().unwrap_or(value);
-    let size: f64 = rounded.abs();
-    if (1e-9..1e21).contains(&size) {
-        format!("{rounded}")
-    } else {
-        format!("{rounded:e}")
+
+    /// What `float`, which gives whole numbers, makes of this.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what does not fit stays as it is"
+    )]
+    fn whole(self, float: fn(f64) -> f64) -> Self {
+        let (value, is_rounded) = match self {
+            Self::Whole(_) => return self,
+            Self::Float(value, is_rounded) => (float(value), is_rounded),
+        };
+        if value.abs() < SURE && !is_rounded {
+            Self::Whole(value as i128)
+        } else {
+            Self::Float(value, true)
+        }
+    }
+
+    /// What `float` makes of this.
+    fn apply(self, float: fn(f64) -> f64) -> Self {
+        let (value, is_rounded) = self.float();
+        Self::Float(float(value), is_rounded)
+    }
+
+    /// What comes of two whole numbers, if that is one, or of two floats.
+    fn with(
+        self,
+        other: Self,
+        whole: fn(i128, i128) -> Option<i128>,
+        float: fn(f64, f64) -> f64,
+    ) -> Self {
+        if let (Self::Whole(one), Self::Whole(other)) = (self, other)
+            && let Some(value) = whole(one, other)
+        {
+            return Self::Whole(value);
+        }
+        let ((one, one_is_rounded), (other, other_is_rounded)) = (self.float(), other.float());
+        Self::Float(float(one, other), one_is_rounded || other_is_rounded)
+    }
+
+    /// The same of a sum or a remainder, in which what large numbers have lost may be all that is left.
+    fn sum(
+        self,
+        other: Self,
+        whole: fn(i128, i128) -> Option<i128>,
+        float: fn(f64, f64) -> f64,
+    ) -> Self {
+        match self.with(other, whole, float) {
+            Self::Float(value, is_rounded) => {
+                let all = [self.float().0, other.float().0, value];
+                let is_sure = all.iter().all(|value| value.abs() < SURE);
+                Self::Float(value, is_rounded || !is_sure)
+            }
+            whole @ Self::Whole(_) => whole,
+        }
+    }
+
+    fn power(self, exponent: Self) -> Self {
+        let whole = |base: i128, exponent: i128| base.checked_pow(exponent.try_into().ok()?);
+        self.with(exponent, whole, f64::powf)
+    }
+
+    fn abs(self) -> Self {
+        let whole = match self {
+            Self::Whole(value) => value.checked_abs(),
+            Self::Float(..) => None,
+        };
+        whole.map_or_else(|| self.apply(f64::abs), Self::Whole)
+    }
+
+    fn root(self) -> Self {
+        match self {
+            Self::Whole(value) => match root(value) {
+                Some(root) => Self::Whole(root),
+                // The root of a whole number is whole or goes on for ever.
+                None => Self::Float(self.float().0.sqrt(), true),
+            },
+            Self::Float(..) => self.apply(f64::sqrt),
+        }
+    }
+
+    /// As people write it: 15 digits, as many as a float is sure of, so that 0.1 + 0.2 is 0.3.
+    fn written(self) -> Result<String, Unworkable> {
+        let (value, is_rounded) = match self {
+            Self::Whole(value) => return Ok(value.to_string()),
+            Self::Float(value, is_rounded) if value.is_finite() => (value, is_rounded),
+            Self::Float(..) => return Err(Unworkable::NotFinite),
+        };
+        let is_whole = value.fract() == 0.0;
+        if is_whole && value.abs() < SURE {
+            // There is no negative zero to people.
+            let written = format!("{:.0}", value + 0.0);
+            return Ok(if is_rounded {
+                written + ROUNDED
+            } else {
+                written
+            });
+        }
+        let digits = format!("{value:.*e}", DIGITS - 1);
+        let rounded: f64 = digits.parse().unwrap_or(value);
+        let size = rounded.abs();
+        // One that needs fewer digits, but for what floats cannot help.
+        let is_short = digits
+            .split_once('e')
+            .is_some_and(|(digits, _)| digits.ends_with('0'))
+            && (rounded - value).abs() <= 4.0 * f64::EPSILON * size;
+        let written = if (1e-9..1e21).contains(&size) {
+            format!("{rounded}")
+        } else {
+            format!("{rounded:e}")
+        };
+        Ok(if is_short && !is_whole && !is_rounded {
+            written
+        } else {
+            written + ROUNDED
+        })
     }
 }
 
@@ -111,28 +242,28 @@ impl Reader<'_> {
         })
     }
 
-    fn sum(&mut self) -> Result<f64, Unworkable> {
+    fn sum(&mut self) -> Result<Number, Unworkable> {
         let mut value = self.product()?;
         loop {
             if self.take(b'+') {
-                value += self.product()?;
+                value = value.sum(self.product()?, i128::checked_add, |a, b| a + b);
             } else if self.take(b'-') {
-                value -= self.product()?;
+                value = value.sum(self.product()?, i128::checked_sub, |a, b| a - b);
             } else {
                 return Ok(value);
             }
         }
     }
 
-    fn product(&mut self) -> Result<f64, Unworkable> {
+    fn product(&mut self) -> Result<Number, Unworkable> {
         let mut value = self.signed()?;
         loop {
             if self.take(b'*') {
-                value *= self.signed()?;
+                value = value.with(self.signed()?, i128::checked_mul, |a, b| a * b);
             } else if self.take(b'/') {
-                value /= self.signed()?;
+                value = value.with(self.signed()?, divided, |a, b| a / b);
             } else if self.take(b'%') {
-                value %= self.signed()?;
+                value = value.sum(self.signed()?, i128::checked_rem, |a, b| a % b);
             } else {
                 return Ok(value);
             }
@@ -140,13 +271,13 @@ impl Reader<'_> {
     }
 
     /// A sign binds less than a power: -2^2 is -4.
-    fn signed(&mut self) -> Result<f64, Unworkable> {
+    fn signed(&mut self) -> Result<Number, Unworkable> {
         if self.depth >= DEEPEST {
             return Err(Unworkable::TooDeep);
         }
         self.depth += 1;
         let value = if self.take(b'-') {
-            self.signed().map(|value| -value)
+            self.signed().map(negated)
         } else if self.take(b'+') {
             self.signed()
         } else {
@@ -157,21 +288,21 @@ impl Reader<'_> {
     }
 
     /// From the right: 2^3^2 is 2^9.
-    fn power(&mut self) -> Result<f64, Unworkable> {
+    fn power(&mut self) -> Result<Number, Unworkable> {
         let base = self.atom()?;
         let is_doubled = |rest: &[u8]| rest.starts_with(b"**");
         if self.take(b'^') {
-            return Ok(base.powf(self.signed()?));
+            return Ok(base.power(self.signed()?));
         }
         self.peek();
         if is_doubled(&self.text[self.at..]) {
             self.at += 2;
-            return Ok(base.powf(self.signed()?));
+            return Ok(base.power(self.signed()?));
         }
         Ok(base)
     }
 
-    fn atom(&mut self) -> Result<f64, Unworkable> {
+    fn atom(&mut self) -> Result<Number, Unworkable> {
         match self.peek() {
             Some(b'(') => {
                 self.at += 1;
@@ -188,7 +319,7 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&mut self) -> Result<f64, Unworkable> {
+    fn number(&mut self) -> Result<Number, Unworkable> {
         let begin = self.at;
         let digits = |reader: &mut Self| {
             while reader.text.get(reader.at).is_some_and(u8::is_ascii_digit) {
@@ -208,13 +339,17 @@ impl Reader<'_> {
                 digits(self);
             }
         }
-        let text = std::str::from_utf8(&self.text[begin..self.at]);
-        text.ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or(Unworkable::Unexpected(begin + 1))
+        let text = std::str::from_utf8(&self.text[begin..self.at]).unwrap_or_default();
+        if let Ok(whole) = text.parse() {
+            return Ok(Number::Whole(whole));
+        }
+        let value = text
+            .parse()
+            .map_err(|_| Unworkable::Unexpected(begin + 1))?;
+        Ok(Number::Float(value, digits_of(text) > DIGITS))
     }
 
-    fn named(&mut self) -> Result<f64, Unworkable> {
+    fn named(&mut self) -> Result<Number, Unworkable> {
         let begin = self.at;
         while self
             .text
@@ -226,8 +361,8 @@ impl Reader<'_> {
         let name = String::from_utf8_lossy(&self.text[begin..self.at]).to_ascii_lowercase();
         if !self.take(b'(') {
             return match name.as_str() {
-                "pi" => Ok(consts::PI),
-                "e" => Ok(consts::E),
+                "pi" => Ok(Number::Float(consts::PI, false)),
+                "e" => Ok(Number::Float(consts::E, false)),
                 _ => Err(Unworkable::Unknown(name)),
             };
         }
@@ -242,25 +377,67 @@ impl Reader<'_> {
     }
 }
 
-fn apply(name: String, arguments: &[f64]) -> Result<f64, Unworkable> {
-    let of_one: fn(f64) -> f64 = match name.as_str() {
-        "min" => return Ok(arguments.iter().copied().fold(f64::INFINITY, f64::min)),
-        "max" => return Ok(arguments.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
-        "sqrt" => f64::sqrt,
-        "abs" => f64::abs,
-        "round" => f64::round,
-        "floor" => f64::floor,
-        "ceil" => f64::ceil,
-        "ln" => f64::ln,
-        "log" | "log10" => f64::log10,
-        "exp" => f64::exp,
-        "sin" => f64::sin,
-        "cos" => f64::cos,
-        "tan" => f64::tan,
+/// Whether a float holds `value` exactly.
+const fn fits(value: i128) -> bool {
+    let value = value.unsigned_abs();
+    value.leading_zeros() + value.trailing_zeros() >= u128::BITS - f64::MANTISSA_DIGITS
+}
+
+/// How many digits the number `text` has, without the zeros that it begins and ends with.
+fn digits_of(text: &str) -> usize {
+    let digits = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits = digits.replace('.', "");
+    digits.trim_matches('0').len()
+}
+
+/// `one` by `other`, if that is whole.
+const fn divided(one: i128, other: i128) -> Option<i128> {
+    match one.checked_rem(other) {
+        Some(0) => one.checked_div(other),
+        Some(_) | None => None,
+    }
+}
+
+fn negated(value: Number) -> Number {
+    Number::Whole(0).with(value, i128::checked_sub, |_, value| -value)
+}
+
+fn smaller(one: Number, other: Number) -> Number {
+    one.with(other, |a, b| Some(a.min(b)), f64::min)
+}
+
+fn larger(one: Number, other: Number) -> Number {
+    one.with(other, |a, b| Some(a.max(b)), f64::max)
+}
+
+/// The root of `value`, if that is whole.
+fn root(value: i128) -> Option<i128> {
+    let root = value.checked_isqrt()?;
+    (root.checked_mul(root)? == value).then_some(root)
+}
+
+fn apply(name: String, arguments: &[Number]) -> Result<Number, Unworkable> {
+    let of_one: fn(f64) -> f64 = match (name.as_str(), arguments) {
+        ("min", [first, rest @ ..]) => return Ok(rest.iter().copied().fold(*first, smaller)),
+        ("max", [first, rest @ ..]) => return Ok(rest.iter().copied().fold(*first, larger)),
+        ("round", [one]) => return Ok(one.whole(f64::round)),
+        ("floor", [one]) => return Ok(one.whole(f64::floor)),
+        ("ceil", [one]) => return Ok(one.whole(f64::ceil)),
+        ("abs", [one]) => return Ok(one.abs()),
+        ("sqrt", [one]) => return Ok(one.root()),
+        ("round" | "floor" | "ceil" | "abs" | "sqrt", _) => {
+            return Err(Unworkable::Arguments(name));
+        }
+        ("ln", _) => f64::ln,
+        ("log" | "log10", _) => f64::log10,
+        ("exp", _) => f64::exp,
+        ("sin", _) => f64::sin,
+        ("cos", _) => f64::cos,
+        ("tan", _) => f64::tan,
         _ => return Err(Unworkable::Unknown(name)),
     };
     match arguments {
-        [one] => Ok(of_one(*one)),
+        [one] => Ok(one.apply(of_one)),
         _ => Err(Unworkable::Arguments(name)),
     }
 }
@@ -288,9 +465,66 @@ mod tests {
             ("cos(pi)", "-1"),
             ("1.5e3 * .5", "750"),
             ("9007199254740991", "9007199254740991"),
-            ("2^100", "1.26765060022823e30"),
-            ("1/3e10", "3.33333333333333e-11"),
+            ("2^100", "1267650600228229401496703205376"),
+            ("1/3e10", "3.33333333333333e-11 (rounded)"),
             ("0 * -1", "0"),
+            ("-0.0", "0"),
+            ("-0", "0"),
+        ] {
+            assert_eq!(calculate(expression).unwrap(), value, "{expression}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_exact_while_they_fit_and_what_is_not_says_so() {
+        for (expression, value) in [
+            ("123456789 * 987654321", "121932631112635269"),
+            ("123456789 * 987654321 * 0 + 2^64", "18446744073709551616"),
+            ("9007199254740993", "9007199254740993"),
+            ("9007199254740993 + 2", "9007199254740995"),
+            ("-9007199254740993 - 2", "-9007199254740995"),
+            ("(2^64 + 1) % 2", "1"),
+            ("(2^64 + 2) / 2", "9223372036854775809"),
+            ("sqrt(2^64) + abs(-2^64)", "18446744078004518912"),
+            ("max(2^64, 2^64 + 1) - min(2^64, 2^64 + 1)", "1"),
+            ("round(2^64 + 1) - floor(2^64)", "1"),
+            ("floor(2.5) * 9007199254740993", "18014398509481986"),
+            ("2^127", "1.70141183460469e38 (rounded)"),
+            ("2^126 * 4", "3.40282366920938e38 (rounded)"),
+            ("2^64 + 0.5", "18446744073709600000 (rounded)"),
+            ("1 / 3", "0.333333333333333 (rounded)"),
+            ("2^0.5", "1.4142135623731 (rounded)"),
+            ("9007199254740993.0", "9007199254740990 (rounded)"),
+            ("1e22", "1e22 (rounded)"),
+            ("1 / 8", "0.125"),
+            ("(2^64 + 2^20) / 2^65", "0.500000000000028 (rounded)"),
+            ("2^64 / 2^65", "0.5"),
+            ("6.02e23 / 1e20", "6020"),
+            ("2^-1074 * 0", "0"),
+        ] {
+            assert_eq!(calculate(expression).unwrap(), value, "{expression}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_on_the_way_makes_the_result_rounded() {
+        for (expression, value) in [
+            ("floor((10^17 - 1) / 100)", "1000000000000000 (rounded)"),
+            ("9007199254740993 / 2", "4503599627370496 (rounded)"),
+            ("round(9007199254740993 / 2)", "4503599627370496 (rounded)"),
+            ("(2^64 + 1) / 2^60", "16 (rounded)"),
+            ("sqrt(10^16 + 1)", "100000000 (rounded)"),
+            ("sqrt(2^52 + 1)", "67108864 (rounded)"),
+            ("-abs(sqrt(10^16 + 1))", "-100000000 (rounded)"),
+            ("9007199254740993 - 0.5 - 9007199254740000", "992 (rounded)"),
+            ("9007199254740992 + 0.5 - 9007199254740000", "992 (rounded)"),
+            ("9007199254740993.0 - 9007199254740000", "992 (rounded)"),
+            (
+                "floor(9007199254740993.0 / 4)",
+                "2251799813685248 (rounded)",
+            ),
+            ("1e23 % 7", "1 (rounded)"),
+            ("max(sqrt(10^16 + 1), 1)", "100000000 (rounded)"),
         ] {
             assert_eq!(calculate(expression).unwrap(), value, "{expression}");
         }

@@ -79,7 +79,8 @@ impl Tool {
     pub fn spec(self) -> ToolSpec {
         let (description, parameters) = match self {
             Self::Calculator => (
-                "Works out an arithmetic expression and gives the number. Knows + - * / % ^, parentheses, pi, e, \
+                "Works out an arithmetic expression and gives the number, whole ones exactly up to 38 digits; what is \
+                 rounded says so. Knows + - * / % ^, parentheses, pi, e, \
                  sqrt, abs, round, floor, ceil, ln, log10, exp, sin, cos, tan (radians), min and max.",
                 r#"{"type":"object","properties":{"expression":{"type":"string","description":"For example (2 + 3) * sqrt(16)"}},"required":["expression"],"additionalProperties":false}"#,
             ),
@@ -93,8 +94,9 @@ impl Tool {
                 r#"{"type":"object","properties":{"url":{"type":"string","description":"Begins with https://"}},"required":["url"],"additionalProperties":false}"#,
             ),
             Self::SearchMessages => (
-                "Finds earlier messages of this conversation that hold some words, newest first.",
-                r#"{"type":"object","properties":{"query":{"type":"string","description":"Words as they were written; capitals do not matter"}},"required":["query"],"additionalProperties":false}"#,
+                "Finds earlier messages of this conversation that hold all of some words, in any order, newest first, and \
+                 tells how many messages were looked at.",
+                r#"{"type":"object","properties":{"query":{"type":"string","description":"At most 16 words as they were written, or their beginnings; capitals and their order do not matter"}},"required":["query"],"additionalProperties":false}"#,
             ),
             Self::WebSearch => (
                 "Searches the Web.",

@@ -2,6 +2,9 @@
 //!
 //! A subscriber of our own, because `tracing-subscriber` nests an event's fields and cannot write a line that
 //! CloudWatch reads metrics from. Spans are left out: what they would add, every line has from [`CURRENT`].
+//!
+//! **Invariant:** below `INFO` nobody speaks but [`OURS`]. What libraries say there is whole requests, with the words and the
+//! keys in them.
 
 use std::{
     fmt,
@@ -11,16 +14,40 @@ use std::{
 
 use serde::Serialize;
 use tracing::{
-    Event, Metadata, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
     span,
     subscriber::Interest,
 };
 
-use super::{CURRENT, metrics::Measures};
+use super::{CURRENT, REQUEST, metrics::Measures};
 use crate::domain::Timestamp;
 
+/// Our crates: of what these say is known that it holds nothing of a request's words.
+pub const OURS: [&str; 21] = [
+    "acks",
+    "admin",
+    "agents",
+    "chats",
+    "deliver",
+    "edge",
+    "fanout",
+    "heads",
+    "health",
+    "keys",
+    "live",
+    "messages",
+    "notify",
+    "parlance",
+    "parlance_lambda",
+    "parlance_local",
+    "reconcile",
+    "rooms",
+    "sockets",
+    "sweep",
+    "webhooks",
+];
 /// A usual line is shorter.
 const USUAL: usize = 1024;
 
@@ -45,7 +72,7 @@ impl fmt::Debug for Lines {
 }
 
 impl Lines {
-    /// Lines of `level` and above, each given to `write` as a whole, its line end included.
+    /// Lines of `level` and above, of [`OURS`] alone below `INFO`, each given to `write` as a whole, its line end included.
     pub fn new(level: LevelFilter, write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         Self {
             level,
@@ -79,6 +106,13 @@ impl Lines {
     }
 }
 
+/// Whether one of [`OURS`] says it.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let speaker = target.split_once("::").map_or(target, |(of, _)| of);
+    OURS.contains(&speaker)
+}
+
 impl Subscriber for Lines {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.enabled(metadata) {
@@ -89,7 +123,8 @@ impl Subscriber for Lines {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        !metadata.is_span() && *metadata.level() <= self.level
+        let level = *metadata.level();
+        !metadata.is_span() && level <= self.level && (level <= Level::INFO || is_ours(metadata))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -113,8 +148,12 @@ impl Subscriber for Lines {
         if measures.is_none() {
             line.member("target", metadata.target());
         }
-        // An error means that nobody is served at the moment.
+        let is_of_request = metadata.target() == REQUEST;
+        // The line of a request has its ids. An error means that nobody is served at the moment.
         let _ = CURRENT.try_with(|ids| {
+            if is_of_request {
+                return;
+            }
             line.member("request_id", &ids.request);
             if let Some(trace) = &ids.trace {
                 line.member("trace_id", trace);

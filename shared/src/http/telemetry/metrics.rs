@@ -30,6 +30,7 @@ const MEASURES: [Measures; 2] = [
             ("duration_ms", MILLISECONDS),
             ("server_errors", None),
             ("upstream_errors", None),
+            ("late_errors", None),
             ("client_errors", None),
             ("rate_limited", None),
             ("throttles", None),

@@ -8,11 +8,12 @@
 //! | `target`                         | which part of the program says it; not on the two below     |
 //!
 //! The line of a request ([`request`]), and of an event of a connection ([`socket`]), has target `parlance::request`, that of a batch of a stream
-//! ([`batch`]) `parlance::batch`. On AWS Lambda both carry metrics in CloudWatch's embedded format
+//! ([`batch`]) `parlance::batch`. The line of an answer that goes on after its head ([`late`]) is written at its end. On AWS Lambda both carry metrics in CloudWatch's embedded format
 //! ([`metrics`]). Nothing of a request's words enters a line: no content, key, cookie, query value or id
 //! that a user chose.
 
 pub mod batch;
+pub mod late;
 mod lines;
 mod metrics;
 pub mod request;
@@ -26,7 +27,7 @@ use std::sync::{
 
 use tracing::level_filters::LevelFilter;
 
-pub use self::lines::Lines;
+pub use self::lines::{Lines, OURS};
 
 /// The target of a request's line.
 const REQUEST: &str = "parlance::request";
@@ -63,25 +64,6 @@ impl Ids {
     }
 }
 
-/// The ids of a request whose work goes on beyond it: in another task, or while its answer is shown.
-#[derive(Debug, Clone)]
-pub struct Carried(Option<Arc<Ids>>);
-
-impl Carried {
-    /// Those of the request that is served here.
-    pub fn here() -> Self {
-        Self(CURRENT.try_with(Arc::clone).ok())
-    }
-
-    /// Does `work`, whose lines carry these ids.
-    pub async fn within<F: Future>(self, work: F) -> F::Output {
-        match self.0 {
-            Some(ids) => CURRENT.scope(ids, work).await,
-            None => work.await,
-        }
-    }
-}
-
 /// Whether this process has served before. Its first request or batch is a cold start.
 fn is_first() -> bool {
     static SERVED: AtomicBool = AtomicBool::new(false);
@@ -89,7 +71,7 @@ fn is_first() -> bool {
 }
 
 /// Writes what a Lambda function logs from now on to standard output, with its metrics. The level is
-/// `AWS_LAMBDA_LOG_LEVEL`, or else `RUST_LOG`, or else `INFO`.
+/// `AWS_LAMBDA_LOG_LEVEL`, or else `RUST_LOG`, or else `INFO`; below `INFO` only [`OURS`] are heard.
 pub fn start() {
     let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME");
     start_with(Lines::to_stdout(level()).with_metrics_of(function.unwrap_or_default()));

@@ -91,6 +91,32 @@ impl Observed {
         status: StatusCode,
         error: Option<&Error>,
     ) {
+        self.write(surface, tenant, status, status, error);
+    }
+
+    /// Writes the line of a request whose client was told `status`, and which failed after that if `failed`: with the status
+    /// that this would have been, as which it is counted.
+    pub(super) fn end_late(
+        &self,
+        surface: &'static str,
+        tenant: Option<TenantId>,
+        status: StatusCode,
+        failed: Option<(StatusCode, &Error)>,
+    ) {
+        match failed {
+            Some((counted, error)) => self.write(surface, tenant, status, counted, Some(error)),
+            None => self.write(surface, tenant, status, status, None),
+        }
+    }
+
+    fn write(
+        &self,
+        surface: &'static str,
+        tenant: Option<TenantId>,
+        told: StatusCode,
+        status: StatusCode,
+        error: Option<&Error>,
+    ) {
         if !self.is_counted && !status.is_server_error() {
             return;
         }
@@ -112,7 +138,7 @@ impl Observed {
                     route = self.route.as_ref().map_or(UNKNOWN, MatchedPath::as_str),
                     surface,
                     tenant = tenant.map(tracing::field::display),
-                    status = status.as_u16(),
+                    status = told.as_u16(),
                     duration_ms = millis(self.started),
                     dynamodb_calls = counted(usage.calls()),
                     dynamodb_retries = seldom(usage.retries()),
@@ -122,6 +148,7 @@ impl Observed {
                     client_errors = seldom(status.is_client_error().into()),
                     server_errors = u64::from(status.is_server_error() && !is_upstream),
                     upstream_errors = seldom(is_upstream.into()),
+                    late_errors = seldom((status.is_server_error() && told != status).into()),
                     rate_limited = seldom((status == StatusCode::TOO_MANY_REQUESTS).into()),
                     cold_start = is_first().then_some(1_u64),
                     cause = error.and_then(Error::why),
@@ -136,20 +163,6 @@ impl Observed {
             None if status.is_server_error() => write!(Level::ERROR, "request"),
             Some(_) | None => write!(Level::INFO, "request"),
         }
-    }
-}
-
-/// Writes the line of an answer of `surface` that failed with `status`, because of `error`, after it had begun: its request's
-/// own line, which was written then, tells of a success.
-pub fn failed_late(surface: &'static str, status: StatusCode, error: &Error) {
-    if !status.is_server_error() {
-        return;
-    }
-    if matches!(error, Error::Upstream { .. }) {
-        tracing::warn!(target: REQUEST, surface, upstream_errors = 1_u64, late = true, "{error}");
-    } else {
-        let cause = error.why();
-        tracing::error!(target: REQUEST, surface, server_errors = 1_u64, late = true, cause, "{error}");
     }
 }
 

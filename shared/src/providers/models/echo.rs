@@ -64,6 +64,7 @@ pub(super) async fn answer<H: FnMut(&str) -> ControlFlow<()>>(
         tokens,
         text: passing.take(),
         calls,
+        dropped: 0,
         finish,
     }
 }
@@ -164,6 +165,7 @@ mod tests {
             tools,
             temperature: None,
             max_tokens,
+            now: crate::domain::Timestamp::from_micros(0),
             seed: 1,
         };
         let mut pieces = 0;

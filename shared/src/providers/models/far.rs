@@ -11,7 +11,7 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 use super::{
     Ask, asked, estimate,
     passing::{Passing, Stopped},
-    relay::{Errand, Outcome, Relay},
+    relay::{Errand, Outcome, Refused, Relay},
     words::{self, Calls, TooMuch},
 };
 use crate::{
@@ -34,6 +34,10 @@ pub(super) struct Failed {
     pub(super) may_pass: bool,
     /// How long the provider asks us to wait.
     pub(super) wait: Option<Duration>,
+    /// Whether the provider may ask for money although nothing came of it: it had begun to answer, or nobody knows.
+    pub(super) may_be_used: bool,
+    /// What the provider says was used, if it does.
+    pub(super) reported: Option<Tokens>,
 }
 
 impl Failed {
@@ -49,6 +53,15 @@ impl Failed {
             why,
             may_pass: false,
             wait: None,
+            may_be_used: false,
+            reported: None,
+        }
+    }
+
+    const fn used(why: ModelFailure, reported: Option<Tokens>) -> Self {
+        Self {
+            reported,
+            ..Self::for_good(why)
         }
     }
 }
@@ -89,7 +102,7 @@ pub(super) async fn answer<H: FnMut(&str) -> ControlFlow<()>>(
         .map_err(|error| unable(&error))?;
     let genai = genai::Client::builder().with_reqwest(web).build();
     let genai = genai.map_err(|_| unable(&"no client"))?;
-    let errand = Errand::new(client, ask.provider, origin);
+    let errand = Errand::new(client, ask.provider, origin, ask.now);
     let conversation = async {
         let options = words::options(ask);
         let stream = genai.exec_chat_stream(target, words::request(ask), Some(&options));
@@ -99,11 +112,15 @@ pub(super) async fn answer<H: FnMut(&str) -> ControlFlow<()>>(
     };
     // `genai` quotes providers in what it logs. Nothing that we have to say may be said in there.
     let conversation = conversation.with_subscriber(NoSubscriber::default());
-    tokio::select! {
+    let reply = tokio::select! {
         biased;
         reply = conversation => reply.unwrap_or_else(|Unwritten| Err(unable(&"it cannot be written"))),
         error = relay.run(&errand) => Err(unable(&error)),
-    }
+    };
+    reply.map_err(|failed| Failed {
+        may_be_used: errand.has_begun() || failed.why == ModelFailure::TimedOut,
+        ..failed
+    })
 }
 
 /// A question that `genai` has no words for.
@@ -128,17 +145,18 @@ async fn hear<H: FnMut(&str) -> ControlFlow<()>>(
     let mut stream = pin!(stream);
     let mut calls = Calls::new(ask.provider);
     let reply = |passing: &mut Passing<'_, H>, calls: &mut Calls, ended: Ended| {
-        let calls = calls.take();
+        let (dropped, calls) = (calls.dropped(), calls.take());
         let called: usize = calls.iter().map(|call| call.arguments.len()).sum();
         let thought = Tokens {
             input: asked(ask),
-            output: estimate(passing.len() + called),
+            output: estimate(passing.len() + called + passing.take_thoughts()),
         };
         ModelReply {
             text: passing.take(),
             tokens: words::tokens(ended.usage.as_ref(), thought),
             finish: ended.finish,
             calls,
+            dropped,
         }
     };
     loop {
@@ -171,19 +189,34 @@ async fn hear<H: FnMut(&str) -> ControlFlow<()>>(
                 let Some(ended) = ended else {
                     return Err(broken(passing.is_new(), errand.outcome()));
                 };
+                let ended = ended.heard(errand.outcome());
                 errand.note_heard();
-                // A call that was cut is none.
-                if passing.is_new() && ended.finish == Finish::Length {
-                    return Err(Failed::for_good(ModelFailure::UsedUp));
-                }
-                if passing.is_new() && calls.is_empty() {
-                    return Err(Failed::for_good(ModelFailure::Empty));
-                }
-                return Ok(reply(passing, &mut calls, ended));
+                let (is_blank, is_call) = (passing.is_blank(), !calls.is_empty());
+                let (finish, is_said) = (ended.finish, words::is_said(ended.usage.as_ref()));
+                let reply = reply(passing, &mut calls, ended);
+                let reported = is_said.then_some(reply.tokens);
+                return match finish {
+                    Finish::Filtered if is_blank => {
+                        Err(Failed::used(ModelFailure::Withheld, reported))
+                    }
+                    // A call that was cut is none.
+                    Finish::Length if is_blank => Err(Failed::used(ModelFailure::UsedUp, reported)),
+                    Finish::Stop | Finish::ToolCalls if is_blank && !is_call => {
+                        Err(Failed::used(ModelFailure::Empty, reported))
+                    }
+                    Finish::Stop
+                    | Finish::ToolCalls
+                    | Finish::Length
+                    | Finish::Filtered
+                    | Finish::Cancelled => Ok(reply),
+                };
+            }
+            Some(Ok(ChatStreamEvent::ReasoningChunk(chunk))) => {
+                passing.think(&chunk.content);
+                continue;
             }
             Some(Ok(
                 ChatStreamEvent::Start
-                | ChatStreamEvent::ReasoningChunk(_)
                 | ChatStreamEvent::ThoughtSignatureChunk(_)
                 | ChatStreamEvent::Heartbeat,
             )) => continue,
@@ -234,6 +267,14 @@ impl Ended {
             usage: end.captured_usage.clone(),
         })
     }
+
+    /// The same, of which the relay knows `outcome`.
+    fn heard(mut self, outcome: Outcome) -> Self {
+        if outcome == Outcome::Withheld {
+            self.finish = Finish::Filtered;
+        }
+        self
+    }
 }
 
 /// What `error` means. Its words are the provider's, and are not looked at.
@@ -241,9 +282,13 @@ fn failed(error: &genai::Error, is_new: bool, outcome: Outcome) -> Failed {
     match (error, outcome) {
         // It said in its stream that it failed, or broke off.
         (genai::Error::ChatResponse { .. } | genai::Error::WebStream { .. }, _)
-        | (_, Outcome::Refused { .. } | Outcome::Unreached(_) | Outcome::Unreadable(_)) => {
-            broken(is_new, outcome)
-        }
+        | (
+            _,
+            Outcome::Refused { .. }
+            | Outcome::Unreached(_)
+            | Outcome::Unreadable(_)
+            | Outcome::Withheld,
+        ) => broken(is_new, outcome),
         (_, Outcome::Comes | Outcome::Heard | Outcome::None) if is_new => {
             Failed::for_good(ModelFailure::Failed { what: UNREADABLE })
         }
@@ -253,6 +298,8 @@ fn failed(error: &genai::Error, is_new: bool, outcome: Outcome) -> Failed {
     }
 }
 
+/// Who says so itself.
+const FAILED: &str = "it failed";
 /// Whose answer is nothing that its kind of provider says.
 const UNREADABLE: &str = "its answer cannot be read";
 
@@ -269,19 +316,42 @@ fn broken(is_new: bool, outcome: Outcome) -> Failed {
             Failed::for_good(ModelFailure::Failed { what })
         }
         Outcome::Unreached(what) => Failed::once(what),
-        Outcome::Refused { is_key: true, .. } => Failed::for_good(ModelFailure::KeyRejected),
-        Outcome::Refused { status, wait, .. } => match status {
+        Outcome::Withheld
+        | Outcome::Refused {
+            what: Refused::Words,
+            ..
+        } => Failed::for_good(ModelFailure::Withheld),
+        Outcome::Refused {
+            what: Refused::Key, ..
+        } => Failed::for_good(ModelFailure::KeyRejected),
+        Outcome::Refused {
+            what: Refused::Quota,
+            wait: retry_after,
+            ..
+        } => Failed::for_good(ModelFailure::NoQuota { retry_after }),
+        Outcome::Refused {
+            status,
+            wait,
+            what: Refused::Request,
+        } => match status {
             429 => Failed {
                 why: ModelFailure::Limited { retry_after: wait },
                 may_pass: true,
                 wait,
+                may_be_used: false,
+                reported: None,
             },
             300..=399 => Failed::for_good(ModelFailure::Failed {
                 what: "it redirects, which is not followed",
             }),
             408 | 500..=599 => Failed {
+                why: wait.map_or(ModelFailure::Failed { what: FAILED }, |retry_after| {
+                    ModelFailure::Resting { retry_after }
+                }),
+                may_pass: true,
                 wait,
-                ..Failed::once("it failed")
+                may_be_used: false,
+                reported: None,
             },
             _ => Failed::for_good(ModelFailure::Refused { status }),
         },

@@ -5,6 +5,7 @@
 
 mod echo;
 mod far;
+mod mend;
 mod passing;
 mod relay;
 mod tries;
@@ -18,9 +19,9 @@ use self::{passing::Passing, tries::Tries};
 use super::outbound::{self, Client};
 pub use crate::domain::provider_key::ModelKey;
 use crate::domain::{
-    Error,
+    Error, Timestamp,
     address::Targets,
-    model::{ModelFailure, ModelReply, Provider, ToolSpec, Turn, is_name},
+    model::{ModelFailure, ModelReply, Provider, Tokens, ToolSpec, Turn, Unanswered, is_name},
 };
 
 /// A question to a model.
@@ -44,6 +45,8 @@ pub struct Ask<'a> {
     pub temperature: Option<f64>,
     /// How many tokens it may answer with.
     pub max_tokens: u32,
+    /// When it is asked.
+    pub now: Timestamp,
     /// Randomness for the waits between tries.
     pub seed: u128,
 }
@@ -132,14 +135,14 @@ impl Models {
     ///
     /// # Errors
     ///
-    /// [`ModelFailure`], by `deadline` at the latest. A question is asked again, if that may help, only while nothing was
+    /// [`Unanswered`], by `deadline` at the latest. A question is asked again, if that may help, only while nothing was
     /// passed on.
     pub async fn ask(
         &self,
         ask: &Ask<'_>,
         deadline: Instant,
         heard: &mut impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<ModelReply, ModelFailure> {
+    ) -> Result<ModelReply, Unanswered> {
         let mut passing = Passing::new(heard);
         match ask.provider {
             Provider::Echo => Ok(echo::answer(ask, &mut passing).await),
@@ -154,22 +157,46 @@ impl Models {
         ask: &Ask<'_>,
         deadline: Instant,
         passing: &mut Passing<'_, H>,
-    ) -> Result<ModelReply, ModelFailure> {
+    ) -> Result<ModelReply, Unanswered> {
         let client = self
             .client
             .get_or_init(|| outbound::client(outbound::trusted(), self.targets, CONNECT, KEPT));
         let mut tries = Tries::new(ask.seed, deadline);
+        let begun = Instant::now();
+        let mut used = Tokens::default();
         loop {
             let seed = tries.next();
-            let answer = far::answer(client, self.targets, ask, seed, passing, deadline).await;
+            let since = i64::try_from(begun.elapsed().as_micros()).unwrap_or_default();
+            let ask = Ask {
+                now: ask.now.plus_micros(since),
+                ..*ask
+            };
+            let answer = far::answer(client, self.targets, &ask, seed, passing, deadline).await;
             let failed = match answer {
-                Ok(reply) => return Ok(reply),
+                Ok(mut reply) => {
+                    reply.tokens += used;
+                    return Ok(reply);
+                }
                 Err(failed) => failed,
             };
-            match tries.after(failed, Instant::now()) {
-                Some(then) => sleep_until(then).await,
-                None => return Err(failed.why),
+            let written = passing.take_thoughts() + passing.len();
+            if let Some(reported) = failed.reported {
+                used += reported;
+            } else if failed.may_be_used {
+                used += Tokens {
+                    input: asked(&ask),
+                    output: if failed.why == ModelFailure::UsedUp {
+                        ask.max_tokens.into()
+                    } else {
+                        estimate(written)
+                    },
+                };
             }
+            let Some(then) = tries.after(failed, Instant::now()) else {
+                let why = failed.why;
+                return Err(Unanswered { why, used });
+            };
+            sleep_until(then).await;
         }
     }
 }

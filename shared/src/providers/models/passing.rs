@@ -10,6 +10,8 @@ pub(super) struct Passing<'a, H> {
     heard: &'a mut H,
     text: String,
     longest: usize,
+    /// How many bytes came that nobody is to hear.
+    thoughts: usize,
 }
 
 /// Why no more is to be passed on.
@@ -27,6 +29,7 @@ impl<'a, H: FnMut(&str) -> ControlFlow<()>> Passing<'a, H> {
             heard,
             text: String::new(),
             longest: LONGEST,
+            thoughts: 0,
         }
     }
 
@@ -38,6 +41,11 @@ impl<'a, H: FnMut(&str) -> ControlFlow<()>> Passing<'a, H> {
     /// Whether nothing was passed on yet.
     pub(super) const fn is_new(&self) -> bool {
         self.text.is_empty()
+    }
+
+    /// Whether nothing was passed on yet but space.
+    pub(super) fn is_blank(&self) -> bool {
+        self.text.trim().is_empty()
     }
 
     /// How many bytes were passed on.
@@ -61,6 +69,16 @@ impl<'a, H: FnMut(&str) -> ControlFlow<()>> Passing<'a, H> {
         } else {
             ControlFlow::Break(Stopped::Full)
         }
+    }
+
+    /// Keeps that `piece` came, and not what it says: a thought.
+    pub(super) const fn think(&mut self, piece: &str) {
+        self.thoughts += piece.len();
+    }
+
+    /// How many bytes of thoughts came.
+    pub(super) const fn take_thoughts(&mut self) -> usize {
+        std::mem::replace(&mut self.thoughts, 0)
     }
 
     /// All that was passed on.

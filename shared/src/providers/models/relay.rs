@@ -38,8 +38,9 @@ use tokio::{
     time::timeout,
 };
 
+use super::mend::{Mend, is_readable};
 use crate::{
-    domain::model::Provider,
+    domain::{Timestamp, model::Provider},
     providers::outbound::{
         Client, pass_over, reason,
         wait::{LONGEST_WAIT, date, retry_after},
@@ -63,6 +64,10 @@ const LOOK: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_millis(250);
 /// The reason that Google gives for the refusal of a key, whose status is that of any bad request.
 const BAD_KEY: &str = "API_KEY_INVALID";
+/// The code of `OpenAI`'s 429 that no waiting ends.
+const NO_QUOTA: &str = "insufficient_quota";
+/// The code of Azure's 400 for words that it does not pass on to the model.
+const FILTERED: &str = "content_filter";
 
 /// What is known of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,28 +83,56 @@ pub(super) enum Outcome {
         status: u16,
         /// How long it asks us to wait.
         wait: Option<Duration>,
-        /// Whether it is the key that is refused.
-        is_key: bool,
+        /// What is refused.
+        what: Refused,
     },
     /// It is a success, and comes.
     Comes,
+    /// It comes, and says that it is withheld, or a part of it.
+    Withheld,
     /// It came, and all that it says was heard.
     Heard,
     /// It was a success in what nobody asked for, or became longer than it may be.
     Unreadable(&'static str),
 }
 
+/// What a provider refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// What it is asked, or it says no more.
+    Request,
+    /// The key.
+    Key,
+    /// More for the same key, until somebody pays.
+    Quota,
+    /// The words.
+    Words,
+}
+
 /// What is known so far.
 #[derive(Debug, Clone, Default)]
-struct Noted(Arc<Mutex<Outcome>>);
+struct Noted(Arc<Mutex<Known>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    outcome: Outcome,
+    /// Whether an answer began to come, whatever became of it.
+    has_begun: bool,
+}
 
 impl Noted {
     fn get(&self) -> Outcome {
+        self.known().outcome
+    }
+
+    fn known(&self) -> Known {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, outcome: Outcome) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.outcome = outcome;
+        known.has_begun |= outcome == Outcome::Comes;
     }
 }
 
@@ -109,6 +142,8 @@ pub(super) struct Errand<'a> {
     provider: Provider,
     /// Scheme and authority of the provider.
     origin: Uri,
+    /// When it is gone on.
+    now: Timestamp,
     noted: Noted,
 }
 
@@ -120,11 +155,13 @@ impl fmt::Debug for Errand<'_> {
     }
 }
 
-/// A socket that leads to a provider, for as long as this lives.
+/// A socket that leads to a provider, for who connects first.
 #[derive(Debug)]
 pub(super) struct Relay {
     listener: UnixListener,
-    place: Place,
+    /// Gone from the file system once somebody has connected: a process that is killed leaves nothing there.
+    place: Option<Place>,
+    socket: PathBuf,
 }
 
 /// A folder that nobody else may enter.
@@ -154,35 +191,44 @@ impl Relay {
         let place = env::temp_dir().join(format!("parlance-{seed:032x}-{n}"));
         fs::DirBuilder::new().mode(0o700).create(&place)?;
         let place = Place(place);
+        let socket = place.socket();
         Ok(Self {
-            listener: UnixListener::bind(place.socket())?,
-            place,
+            listener: UnixListener::bind(&socket)?,
+            place: Some(place),
+            socket,
         })
     }
 
-    /// Where it is.
+    /// Where it is, until somebody connects.
     pub(super) fn socket(&self) -> PathBuf {
-        self.place.socket()
+        self.socket.clone()
     }
 
     /// Runs `errand` for whoever connects, one after the other. Whoever drops this ends it, and the connection to the
     /// provider with it.
-    pub(super) async fn run(&self, errand: &Errand<'_>) -> io::Error {
+    pub(super) async fn run(mut self, errand: &Errand<'_>) -> io::Error {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => errand.serve(stream).await,
+            match self.accept().await {
+                Ok(stream) => errand.serve(stream).await,
                 Err(error) => return error,
             }
         }
     }
+
+    async fn accept(&mut self) -> io::Result<UnixStream> {
+        let (stream, _) = self.listener.accept().await?;
+        self.place = None;
+        Ok(stream)
+    }
 }
 
 impl<'a> Errand<'a> {
-    pub(super) fn new(client: &'a Client, provider: Provider, origin: Uri) -> Self {
+    pub(super) fn new(client: &'a Client, provider: Provider, origin: Uri, now: Timestamp) -> Self {
         Self {
             client,
             provider,
             origin,
+            now,
             noted: Noted::default(),
         }
     }
@@ -190,6 +236,11 @@ impl<'a> Errand<'a> {
     /// The whole answer was heard.
     pub(super) fn note_heard(&self) {
         self.noted.note(Outcome::Heard);
+    }
+
+    /// Whether an answer began to come: then its provider may ask for money, whatever became of it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.noted.known().has_begun
     }
 
     /// What is known of the answer so far.
@@ -218,19 +269,17 @@ impl<'a> Errand<'a> {
         };
         let status = answer.status().as_u16();
         if !answer.status().is_success() {
-            let wait = wait(answer.headers());
-            let is_key = match status {
+            let wait = wait(answer.headers(), self.now);
+            let what = match (status, self.provider) {
                 // A 403 is about what a key may do: the key may well do something else.
-                401 => true,
+                (401, _) => Refused::Key,
                 // What others answer may quote words that somebody chose, and says nothing of the key.
-                400 if self.provider == Provider::Google => is_bad_key(answer.into_body()).await,
-                _ => false,
+                (400, Provider::Google) | (400 | 429, Provider::OpenAi) => {
+                    refused(status, self.provider, &beginning(answer.into_body()).await)
+                }
+                _ => Refused::Request,
             };
-            self.noted.note(Outcome::Refused {
-                status,
-                wait,
-                is_key,
-            });
+            self.noted.note(Outcome::Refused { status, wait, what });
             return nothing(status);
         }
         let says = |name, what: &str| says(answer.headers(), name, what);
@@ -246,11 +295,12 @@ impl<'a> Errand<'a> {
         }
         self.noted.note(Outcome::Comes);
         let events = HeaderValue::from_static("text/event-stream");
-        let mut response = Response::new(Answer::Comes(Bounded {
+        let mut response = Response::new(Answer::Comes(Box::new(Bounded {
             body: Some(answer.into_body()),
             noted: self.noted.clone(),
             events: Events::default(),
-        }));
+            mend: Mend::new(self.provider),
+        })));
         response.headers_mut().insert(header::CONTENT_TYPE, events);
         response
     }
@@ -306,34 +356,49 @@ fn says(headers: &HeaderMap, name: HeaderName, what: &str) -> bool {
     })
 }
 
-/// How long the provider asks us to wait: `retry-after-ms`, or else `Retry-After`, which may be a time by its own clock.
-fn wait(headers: &HeaderMap) -> Option<Duration> {
+/// How long the provider asks us to wait: `retry-after-ms`, or else `Retry-After`, which may be a time by its own clock, or
+/// by ours, which says `now`, if it does not show its own.
+fn wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     if let Some(millis) = text("retry-after-ms").and_then(|text| text.trim().parse().ok()) {
         return Some(Duration::from_millis(millis).min(Duration::from_secs(LONGEST_WAIT)));
     }
-    retry_after(headers, date(headers)).map(Duration::from_secs)
+    let at = date(headers).unwrap_or(now);
+    retry_after(headers, Some(at)).map(Duration::from_secs)
 }
 
-/// Whether Google says in `body` that a key is none.
-async fn is_bad_key(body: Incoming) -> bool {
+/// The beginning of `body`, or nothing if it takes too long.
+async fn beginning(mut body: Incoming) -> Vec<u8> {
     let look = async {
-        let (mut body, mut read) = (body, Vec::new());
+        let mut read = Vec::new();
         while read.len() < LOOKED_AT
             && let Some(Ok(frame)) = body.frame().await
         {
             read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
         }
-        says_bad_key(&read)
+        read
     };
-    timeout(LOOK, look).await.unwrap_or(false)
+    timeout(LOOK, look).await.unwrap_or_default()
 }
 
-/// Whether `body` is an error that has the refusal of a key among its details. Its message may quote anything.
-fn says_bad_key(body: &[u8]) -> bool {
+/// What `provider` refuses with `status` and `body`, by the codes of its error alone: its message may quote anything.
+fn refused(status: u16, provider: Provider, body: &[u8]) -> Refused {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let details = body.pointer("/error/details").and_then(Value::as_array);
-    details.is_some_and(|details| details.iter().any(|detail| detail["reason"] == BAD_KEY))
+    let error = &body["error"];
+    let says = |code: &str| error["code"] == code || error["type"] == code;
+    match provider {
+        Provider::Google => {
+            let details = error["details"].as_array();
+            let is_bad = |detail: &Value| detail["reason"] == BAD_KEY;
+            if details.is_some_and(|details| details.iter().any(is_bad)) {
+                return Refused::Key;
+            }
+        }
+        Provider::OpenAi if status == 429 && says(NO_QUOTA) => return Refused::Quota,
+        Provider::OpenAi if status == 400 && says(FILTERED) => return Refused::Words,
+        Provider::OpenAi | Provider::Anthropic | Provider::Echo => {}
+    }
+    Refused::Request
 }
 
 /// What comes back through the relay.
@@ -341,15 +406,16 @@ enum Answer {
     /// No more than a status.
     Nothing,
     /// A success.
-    Comes(Bounded),
+    Comes(Box<Bounded>),
 }
 
 /// A body within bounds.
 struct Bounded {
-    /// There until this is dropped.
+    /// There until it has ended or this is dropped.
     body: Option<Incoming>,
     noted: Noted,
     events: Events,
+    mend: Mend,
 }
 
 /// An answer so far, which is passed on event by event: `genai` copies what it has of an event with each piece of it
@@ -410,6 +476,31 @@ impl Events {
     }
 }
 
+impl Bounded {
+    /// `events` as they are passed on.
+    fn mend(&mut self, events: Bytes) -> Bytes {
+        let events = self.mend.mend(events);
+        if self.mend.is_withheld() {
+            self.noted.note(Outcome::Withheld);
+        }
+        events
+    }
+
+    /// What is passed on last, if anything is. Of an answer that said why it ended no event is that was torn: `genai` fails
+    /// with one that it cannot read.
+    fn end(&mut self) -> Option<Bytes> {
+        let has_finished = self.mend.has_finished();
+        let rest = self.events.end();
+        let rest = rest.filter(|rest| !has_finished || is_readable(rest));
+        let rest = rest.map(|rest| self.mend(rest));
+        let end = self.mend.end().map(Bytes::from);
+        match (rest, end) {
+            (Some(rest), Some(end)) => Some([rest, end].concat().into()),
+            (rest, end) => rest.or(end),
+        }
+    }
+}
+
 /// Who has heard the last word leaves before the answer has ended. Its end is waited for, so that the connection can be used
 /// again.
 impl Drop for Bounded {
@@ -442,9 +533,12 @@ impl Body for Answer {
         loop {
             let frame = match ready!(Pin::new(&mut *body).poll_frame(context)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
-                None => {
-                    let rest = bounded.events.end();
+                Some(Err(error)) if !bounded.mend.has_finished() => {
+                    return Poll::Ready(Some(Err(io::Error::other(error))));
+                }
+                Some(Err(_)) | None => {
+                    bounded.body = None;
+                    let rest = bounded.end();
                     return Poll::Ready(rest.map(|rest| Ok(Frame::data(rest))));
                 }
             };
@@ -452,7 +546,10 @@ impl Body for Answer {
                 continue;
             };
             match bounded.events.add(&data) {
-                Ok(Some(events)) => return Poll::Ready(Some(Ok(Frame::data(events)))),
+                Ok(Some(events)) => {
+                    let events = bounded.mend(events);
+                    return Poll::Ready(Some(Ok(Frame::data(events))));
+                }
                 Ok(None) => {}
                 Err(TooLong) => {
                     let note = Outcome::Unreadable("its answer is too long");
@@ -482,6 +579,17 @@ mod tests {
         }
         passed_on.extend(events.end());
         passed_on
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_in_the_file_system_once_somebody_has_connected() {
+        let mut relay = Relay::open(u128::from(std::process::id())).unwrap();
+        let socket = relay.socket();
+        let folder = socket.parent().unwrap().to_owned();
+        assert!(folder.exists());
+        let (_client, _server) =
+            tokio::try_join!(UnixStream::connect(&socket), relay.accept()).unwrap();
+        assert!(!folder.exists());
     }
 
     #[test]
@@ -534,8 +642,22 @@ mod tests {
             "API_KEY_INVALID",
             "",
         ];
-        assert!(bad.iter().all(|body| says_bad_key(body.as_bytes())));
-        assert!(!other.iter().any(|body| says_bad_key(body.as_bytes())));
+        let refused = |body: &str| refused(400, Provider::Google, body.as_bytes());
+        assert!(bad.iter().all(|body| refused(body) == Refused::Key));
+        assert!(other.iter().all(|body| refused(body) == Refused::Request));
+    }
+
+    #[test]
+    fn a_quota_and_words_are_refused_by_their_codes_alone() {
+        let of = |status, body: &str| refused(status, Provider::OpenAi, body.as_bytes());
+        let quota = r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#;
+        let filter = r#"{"error":{"code":"content_filter","status":400}}"#;
+        let quoted = r#"{"error":{"message":"insufficient_quota content_filter","code":null}}"#;
+        assert_eq!(of(429, quota), Refused::Quota);
+        assert_eq!(of(400, filter), Refused::Words);
+        for (status, body) in [(400, quota), (429, filter), (400, quoted), (429, quoted)] {
+            assert_eq!(of(status, body), Refused::Request, "{body}");
+        }
     }
 
     #[test]
@@ -545,7 +667,11 @@ mod tests {
                 let name = HeaderName::from_static(name);
                 (name, HeaderValue::from_static(value))
             });
-            wait(&headers.collect())
+            // Ten seconds before that.
+            wait(
+                &headers.collect(),
+                Timestamp::from_micros(784_111_772_000_000),
+            )
         };
         let (date, at) = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         let after = "Sun, 06 Nov 1994 08:49:42 GMT";
@@ -561,7 +687,11 @@ mod tests {
             wait_of(&[("retry-after", after), (date, at)]),
             Some(Duration::from_secs(5))
         );
-        assert_eq!(wait_of(&[("retry-after", after)]), None);
+        // Without a clock of its own, by ours.
+        assert_eq!(
+            wait_of(&[("retry-after", after)]),
+            Some(Duration::from_secs(10))
+        );
         assert_eq!(wait_of(&[("retry-after-ms", "soon")]), None);
         assert_eq!(
             wait_of(&[("retry-after-ms", "18446744073709551615")]),

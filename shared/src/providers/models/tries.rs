@@ -71,6 +71,8 @@ mod tests {
         why: ModelFailure::TimedOut,
         may_pass: true,
         wait: None,
+        may_be_used: false,
+        reported: None,
     };
 
     fn tries(seconds: u64) -> (Tries, Instant) {

@@ -12,14 +12,15 @@ use genai::{
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::Ask;
+use super::{Ask, mend::place_of};
 use crate::domain::{
     model::{Finish, Provider, Tokens, ToolCall, Turn},
     provider_key::ModelKey,
 };
 
-/// How many calls an answer may hold, and how long the arguments of one may be, in bytes. More is no honest answer.
+/// How many calls of an answer are heard: more are dropped.
 const MOST_CALLS: usize = 64;
+/// How long the arguments of a call may be, in bytes. More is no honest answer.
 const LONGEST_ARGUMENTS: usize = 64 * 1024;
 
 /// Where a provider usually is, with the slash at its end.
@@ -153,6 +154,9 @@ fn theirs(call: &ToolCall) -> TheirCall {
 pub(super) struct Calls {
     provider: Provider,
     made: Vec<ToolCall>,
+    dropped: usize,
+    /// The id of the last one that was dropped.
+    last_dropped: String,
 }
 
 /// More than an honest answer holds.
@@ -164,6 +168,8 @@ impl Calls {
         Self {
             provider,
             made: Vec::new(),
+            dropped: 0,
+            last_dropped: String::new(),
         }
     }
 
@@ -178,20 +184,18 @@ impl Calls {
             Value::Null => String::new(),
             other => other.to_string(),
         };
-        let (id, name) = (piece.call_id, piece.fn_name);
+        let name = piece.fn_name;
+        let place = match self.provider {
+            // The relay gave each piece the number of its call.
+            Provider::OpenAi => place_of(&piece.call_id),
+            Provider::Anthropic | Provider::Google | Provider::Echo => None,
+        };
+        let (place, mut id) = match place {
+            Some((place, id)) => (Some(place), id.to_owned()),
+            None => (None, piece.call_id),
+        };
         let known = match self.provider {
-            // The first piece of a call has its name. Those after it have its place, which `genai` makes an id of; or
-            // its id again.
-            Provider::OpenAi => {
-                let known = self.made.iter().position(|call| call.id == id);
-                match known {
-                    None if name.is_empty() => {
-                        let place = id.strip_prefix("call_").and_then(|n| n.parse().ok());
-                        Some(place.unwrap_or(usize::MAX))
-                    }
-                    known => known,
-                }
-            }
+            Provider::OpenAi => place.or_else(|| self.made.iter().position(|call| call.id == id)),
             // Each piece has the id, and all arguments so far.
             Provider::Anthropic => {
                 let known = self.made.iter().position(|call| call.id == id);
@@ -204,7 +208,14 @@ impl Calls {
             Provider::Google | Provider::Echo => None,
         };
         let known = known.unwrap_or(self.made.len());
-        if known == self.made.len() && known < MOST_CALLS {
+        if known >= MOST_CALLS {
+            self.drop(known, id);
+            return Ok(());
+        }
+        if known == self.made.len() {
+            if id.is_empty() {
+                id = format!("call_{known}");
+            }
             let is_taken = self.made.iter().any(|call| call.id == id);
             let id = if is_taken {
                 format!("{id}#{known}")
@@ -213,17 +224,41 @@ impl Calls {
             };
             self.made.push(ToolCall {
                 id,
-                name,
+                name: String::new(),
                 arguments: String::new(),
                 signatures: piece.thought_signatures.unwrap_or_default(),
             });
         }
         let call = self.made.get_mut(known).ok_or(TooMuch)?;
+        if call.name.is_empty() {
+            call.name = name;
+        }
         call.arguments.push_str(&arguments);
         if call.arguments.len() > LONGEST_ARGUMENTS {
             return Err(TooMuch);
         }
         Ok(())
+    }
+
+    /// Drops the call with this number and id, or a piece of it.
+    fn drop(&mut self, number: usize, id: String) {
+        match self.provider {
+            Provider::OpenAi => {
+                let dropped = number.saturating_add(1).saturating_sub(MOST_CALLS);
+                self.dropped = self.dropped.max(dropped);
+            }
+            // One comes after the other.
+            Provider::Anthropic => {
+                self.dropped += usize::from(self.last_dropped != id);
+                self.last_dropped = id;
+            }
+            Provider::Google | Provider::Echo => self.dropped += 1,
+        }
+    }
+
+    /// How many were too many.
+    pub(super) const fn dropped(&self) -> usize {
+        self.dropped
     }
 
     /// All of them.
@@ -253,6 +288,11 @@ pub(super) fn finish(reason: Option<&StopReason>, has_calls: bool) -> Finish {
         )
         | None => Finish::Stop,
     }
+}
+
+/// Whether the provider says what was used.
+pub(super) fn is_said(usage: Option<&Usage>) -> bool {
+    usage.is_some_and(|usage| usage.prompt_tokens.is_some() || usage.completion_tokens.is_some())
 }
 
 /// What the provider says was used, and what we think was where it says nothing.
@@ -297,36 +337,23 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_openai_find_their_call_by_place_or_id() {
-        let by_place = [
-            ("a", "one", ""),
-            ("b", "two", ""),
-            ("call_1", "", "{\"x\""),
-            ("call_0", "", "{}"),
-            ("call_1", "", ":1}"),
+    fn pieces_of_openai_find_their_call_by_its_number() {
+        let pieces = [
+            ("0 a", "one", ""),
+            ("1 a", "two", ""),
+            ("2 ", "", ""),
+            ("1 ", "", "{\"x\""),
+            ("0 b", "one", "{}"),
+            ("1 a", "", ":1}"),
         ];
-        let both = ["a one {}", "b two {\"x\":1}"].map(str::to_owned);
-        assert_eq!(put_together(Provider::OpenAi, &by_place), Ok(both.to_vec()));
-        let by_id = [
-            ("a", "one", "{"),
-            ("b", "two", "{"),
-            ("a", "", "}"),
-            ("b", "two", "}"),
-        ];
-        let both = ["a one {}", "b two {}"].map(str::to_owned);
-        assert_eq!(put_together(Provider::OpenAi, &by_id), Ok(both.to_vec()));
+        let whole = ["a one {}", "a#1 two {\"x\":1}", "call_2  {}"].map(str::to_owned);
+        assert_eq!(put_together(Provider::OpenAi, &pieces), Ok(whole.to_vec()));
     }
 
     #[test]
     fn a_piece_of_a_call_that_never_began_is_refused() {
-        for id in ["call_7", "call_18446744073709551615", "x"] {
-            let pieces = [("a", "one", "{}"), (id, "", "{}")];
-            assert_eq!(
-                put_together(Provider::OpenAi, &pieces),
-                Err(TooMuch),
-                "{id}"
-            );
-        }
+        let pieces = [("0 a", "one", "{}"), ("7 a", "", "{}")];
+        assert_eq!(put_together(Provider::OpenAi, &pieces), Err(TooMuch));
     }
 
     #[test]
@@ -344,15 +371,37 @@ mod tests {
     }
 
     #[test]
-    fn there_are_bounds_to_what_is_called() {
-        let mut calls = Calls::new(Provider::Google);
-        for n in 0..MOST_CALLS {
-            assert_eq!(calls.add(piece(&n.to_string(), "one", "{}")), Ok(()));
-        }
-        assert_eq!(calls.add(piece("more", "one", "{}")), Err(TooMuch));
+    fn arguments_longer_than_any_are_refused() {
         let long = "x".repeat(LONGEST_ARGUMENTS + 1);
         let mut calls = Calls::new(Provider::Google);
         assert_eq!(calls.add(piece("a", "one", &long)), Err(TooMuch));
+    }
+
+    #[test]
+    fn calls_beyond_sixty_four_are_dropped_and_counted() {
+        for provider in [Provider::OpenAi, Provider::Anthropic, Provider::Google] {
+            let mut calls = Calls::new(provider);
+            let id = |n: usize| match provider {
+                Provider::OpenAi => format!("{n} x"),
+                Provider::Anthropic | Provider::Google | Provider::Echo => n.to_string(),
+            };
+            for n in 0..MOST_CALLS + 6 {
+                assert_eq!(calls.add(piece(&id(n), "one", "{")), Ok(()));
+                if provider != Provider::Google {
+                    assert_eq!(calls.add(piece(&id(n), "", "{}")), Ok(()));
+                }
+            }
+            assert_eq!(calls.dropped(), 6, "{provider}");
+            assert_eq!(calls.take().len(), MOST_CALLS, "{provider}");
+        }
+    }
+
+    #[test]
+    fn no_provider_says_how_many_are_dropped() {
+        let mut calls = Calls::new(Provider::OpenAi);
+        let id = format!("{} x", usize::MAX);
+        assert_eq!(calls.add(piece(&id, "one", "{}")), Ok(()));
+        assert_eq!((calls.dropped(), calls.take().len()), (0, 1));
     }
 
     #[test]

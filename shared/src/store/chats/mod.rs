@@ -1,11 +1,12 @@
 //! Chats with agents, in the `rooms` table.
 //!
-//! | what      | partition key                                                            | sort key | other attributes                                                                |
-//! |-----------|--------------------------------------------------------------------------|----------|---------------------------------------------------------------------------------|
-//! | head      | `tenant#chat_…`                                                          | `HEAD`   | `agent`, `agent_type`, `user?`, `metadata?` (JSON), `created_at`, `answered_by?` |
-//! | in a list | `tenant#chats`, `tenant#chats#type#<type>`, `tenant#chats#user#<user>`     | `chat_…` | `agent`, `agent_type`, `user?`, `created_at`                                    |
+//! | what      | partition key                                                            | sort key   | other attributes                                                                   |
+//! |-----------|--------------------------------------------------------------------------|------------|------------------------------------------------------------------------------------|
+//! | head      | `tenant#chat_…`                                                          | `HEAD`     | `agent`, `agent_type`, `user?`, `has_metadata?`, `created_at`, `answered_by?`       |
+//! | attached  | `tenant#chat_…`                                                          | `METADATA` | `metadata` (JSON): every send would pay for its size if the head carried it         |
+//! | in a list | `tenant#chats`, `tenant#chats#type#<type>`, `tenant#chats#user#<user>`     | `chat_…`   | `agent`, `agent_type`, `user?`, `created_at`                                       |
 //!
-//! **Invariants:** a chat is in its lists if and only if it has a head: they are written and deleted in one transaction.
+//! **Invariants:** a chat is in its lists, and what is attached is there, if and only if it has a head: they are written and deleted in one transaction.
 //! Whatever is written to a chat's log is written on the condition that its head is there, so nothing is, once the head
 //! is deleted; whoever reads a log reads the head first, strongly. A question has at most one answer: both are written
 //! in the transaction that finds it unanswered.
@@ -27,7 +28,7 @@ use super::{
     Backoff,
     aws::fault,
     events::EventStore,
-    guards::Claim,
+    guards::{Claim, GuardStore},
     item::{Item, NewItem, Read, malformed, s},
     transaction::{self, Check, Outcome},
 };
@@ -41,6 +42,8 @@ use crate::domain::{
 
 /// The sort key of a head.
 const HEAD: &str = "HEAD";
+/// The sort key of what is attached.
+const METADATA: &str = "METADATA";
 /// How many chats of a user a page of those of one kind looks at, at most: the next page goes on from there.
 const MOST_LOOKED_AT: usize = 1_000;
 /// How many of them one query gives.
@@ -63,7 +66,7 @@ impl ChatStore {
         }
     }
 
-    /// Makes `chat`, once per `claim`. One transaction.
+    /// Makes `chat` with `metadata` attached, once per `claim`. One transaction.
     ///
     /// # Errors
     ///
@@ -72,12 +75,16 @@ impl ChatStore {
         &self,
         tenant: TenantId,
         chat: Chat,
+        metadata: Option<&Json>,
         claim: Option<&Claim>,
         race: &mut Backoff,
     ) -> Result<Done<Chat>, Error> {
         let mut writes = vec![self.put_new(head_item(tenant, &chat))?];
         for list in lists(tenant, &chat) {
             writes.push(self.put_new(list_item(list, &chat))?);
+        }
+        if let Some(metadata) = metadata {
+            writes.push(self.put_new(attached_item(tenant, chat.id, metadata))?);
         }
         if let Some(claim) = claim {
             writes.push(claim.write(made_item(&chat))?);
@@ -94,7 +101,25 @@ impl ChatStore {
         let marker = marker.and_then(|refusal| refusal.item);
         let claim = claim.ok_or(Error::Busy)?;
         let made = claim.recognise(marker.as_ref())?.outcome;
-        made_before(&made, chat).map(Done::before)
+        made_before(&made, chat.user, chat.has_metadata).map(Done::before)
+    }
+
+    /// The chat that an earlier request with `claim` made, if one did: of the same `user` and with as much attached, since
+    /// it was the same request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if `claim` was used for another request.
+    pub async fn created_before(
+        &self,
+        guards: &GuardStore,
+        claim: &Claim,
+        user: Option<UserId>,
+        has_metadata: bool,
+    ) -> Result<Option<Chat>, Error> {
+        let claimed = guards.used(claim).await?;
+        let made = claimed.map(|claimed| made_before(&claimed.outcome, user, has_metadata));
+        made.transpose()
     }
 
     /// A chat's head, strongly consistent.
@@ -110,6 +135,34 @@ impl ChatStore {
             .await
             .map_err(fault(&self.table))?;
         found.item.map(|item| head(&item)).transpose()
+    }
+
+    /// A chat's head and what is attached to the chat, strongly consistent.
+    pub async fn get_whole(
+        &self,
+        tenant: TenantId,
+        id: ChatId,
+    ) -> Result<Option<(Chat, Option<Json>)>, Error> {
+        // Two rows at most.
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", s(partition(log(tenant, id))))
+            .send()
+            .await
+            .map_err(fault(&self.table))?;
+        let (mut chat, mut metadata) = (None, None);
+        for item in found.items() {
+            match item.text("sk")? {
+                HEAD => chat = Some(head(item)?),
+                METADATA => metadata = Some(Json::stored(item.text("metadata")?.to_owned())),
+                _ => {}
+            }
+        }
+        Ok(chat.map(|chat| (chat, metadata)))
     }
 
     /// At most `limit` of the chats that `filter` lets through, newest first, those after `after`. The page may be shorter
@@ -176,7 +229,7 @@ impl ChatStore {
         }
     }
 
-    /// Deletes the head of `chat`, takes it out of its lists, and has `event` tell so, on which its log is removed.
+    /// Deletes the head of `chat` and what is attached, takes it out of its lists, and has `event` tell so, on which its log is removed.
     /// `false` if somebody else was faster. One transaction.
     pub async fn delete(
         &self,
@@ -193,6 +246,11 @@ impl ChatStore {
         let mut writes = vec![transaction::delete(head), self.events.write(tenant, event)?];
         for list in lists(tenant, chat) {
             let delete = self.delete_of(list, &chat.id.to_string()).build();
+            writes.push(transaction::delete(delete.map_err(Error::internal)?));
+        }
+        if chat.has_metadata {
+            let of = partition(log(tenant, chat.id));
+            let delete = self.delete_of(of, METADATA).build();
             writes.push(transaction::delete(delete.map_err(Error::internal)?));
         }
         match transaction::commit(&self.client, &writes, race).await? {
@@ -267,14 +325,24 @@ fn lists(tenant: TenantId, chat: &Chat) -> Vec<String> {
 }
 
 fn head_item(tenant: TenantId, chat: &Chat) -> Item {
-    NewItem::new()
-        .s("pk", partition(log(tenant, chat.id)))
+    let mut item = NewItem::new();
+    if chat.has_metadata {
+        item = item.n("has_metadata", 1);
+    }
+    item.s("pk", partition(log(tenant, chat.id)))
         .s("sk", HEAD)
         .s("agent", chat.agent)
         .s("agent_type", &chat.kind)
         .s_opt("user", chat.user.as_ref())
-        .s_opt("metadata", chat.metadata.as_ref().map(Json::as_str))
         .s("created_at", chat.created_at)
+        .build()
+}
+
+fn attached_item(tenant: TenantId, chat: ChatId, metadata: &Json) -> Item {
+    NewItem::new()
+        .s("pk", partition(log(tenant, chat)))
+        .s("sk", METADATA)
+        .s("metadata", metadata.as_str())
         .build()
 }
 
@@ -289,25 +357,25 @@ fn made_item(chat: &Chat) -> Item {
 }
 
 /// The chat that a request with the same claim made. The same request attaches the same, for the same user.
-fn made_before(made: &Item, chat: Chat) -> Result<Chat, Error> {
+fn made_before(made: &Item, user: Option<UserId>, has_metadata: bool) -> Result<Chat, Error> {
     Ok(Chat {
         id: made.parse("id")?,
         agent: made.parse("agent")?,
         kind: made.text("agent_type")?.to_owned(),
+        user,
+        has_metadata,
         created_at: made.parse("created_at")?,
-        ..chat
     })
 }
 
 fn head(item: &Item) -> Result<Chat, Error> {
     let (_, id) = item.text("pk")?.split_once('#').ok_or(malformed("pk"))?;
-    let metadata = item.text_opt("metadata")?;
     Ok(Chat {
         id: id.parse().map_err(|_| malformed("pk"))?,
         agent: item.parse("agent")?,
         kind: item.text("agent_type")?.to_owned(),
         user: user(item)?,
-        metadata: metadata.map(|json| Json::stored(json.to_owned())),
+        has_metadata: item.contains_key("has_metadata"),
         created_at: item.parse("created_at")?,
     })
 }

@@ -45,6 +45,15 @@ pub struct MessageStore {
     single_writer: bool,
 }
 
+/// How many pages of DynamoDB, each of at most 1 MB, are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pages {
+    /// The first.
+    One,
+    /// As many as it takes.
+    All,
+}
+
 /// What became of one try to write a message under a seq.
 enum Slot {
     /// The message has the seq: by this try, or by an earlier one whose answer was lost.
@@ -397,12 +406,24 @@ impl MessageStore {
 
     /// The messages of a log within `range`, ascending: fewer than it asks for if they are heavy.
     pub async fn range(&self, log: impl Into<LogId>, range: Range) -> Result<Stretch, Error> {
-        self.stretch(log.into(), range, true).await
+        self.stretch(log.into(), range, true, Pages::All).await
+    }
+
+    /// The last messages of a log before `before`, ascending: at most `limit`, and as many as one page of DynamoDB holds,
+    /// 1 MB. One round trip.
+    pub async fn last(&self, log: LogId, before: Seq, limit: usize) -> Result<Vec<Message>, Error> {
+        let range = Range {
+            after: None,
+            before: Some(before),
+            limit,
+        };
+        let last = self.stretch(log, range, true, Pages::One).await?;
+        Ok(last.messages)
     }
 
     /// The same at half the price, as it was a moment ago: what was written since may be missing.
     pub async fn range_about(&self, log: LogId, range: Range) -> Result<Stretch, Error> {
-        self.stretch(log, range, false).await
+        self.stretch(log, range, false, Pages::All).await
     }
 
     async fn stretch(
@@ -410,6 +431,7 @@ impl MessageStore {
         log: LogId,
         range: Range,
         is_consistent: bool,
+        pages: Pages,
     ) -> Result<Stretch, Error> {
         let forward = range.after.is_some() || range.before.is_none();
         let first = range.after.unwrap_or(Seq::ZERO).next();
@@ -464,7 +486,8 @@ impl MessageStore {
             }
             start = page.last_evaluated_key;
             stretch.more = start.is_some();
-            if start.is_none() || stretch.messages.len() >= range.limit {
+            let is_all = start.is_none() || stretch.messages.len() >= range.limit;
+            if is_all || pages == Pages::One {
                 break;
             }
         }

@@ -1,21 +1,10 @@
 //! Removing a whole log: that of a chat that was deleted.
 
-use std::collections::HashMap;
-
-use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
-
 use super::{MessageStore, partition};
 use crate::{
     domain::{Error, LogId},
-    store::{
-        Backoff,
-        aws::{Verdict, fault, judge},
-        item::s,
-    },
+    store::{Backoff, removal},
 };
-
-/// What DynamoDB deletes at once.
-const AT_ONCE: usize = 25;
 
 impl MessageStore {
     /// Removes the first messages of a log that nobody can reach or write any more, at most `limit` of them. Whether
@@ -30,59 +19,6 @@ impl MessageStore {
         limit: usize,
         race: &mut Backoff,
     ) -> Result<bool, Error> {
-        let page = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", s(partition(log)))
-            .projection_expression("pk, sk")
-            .send()
-            .await
-            .map_err(fault(&self.table))?;
-        let more = page.last_evaluated_key.is_some();
-        let mut deletes = Vec::new();
-        for key in page.items.unwrap_or_default() {
-            let delete = DeleteRequest::builder().set_key(Some(key));
-            let delete = delete.build().map_err(Error::internal)?;
-            deletes.push(WriteRequest::builder().delete_request(delete).build());
-        }
-        for deletes in deletes.chunks(AT_ONCE) {
-            self.delete_all(deletes.to_vec(), race).await?;
-        }
-        Ok(more)
-    }
-
-    async fn delete_all(
-        &self,
-        mut deletes: Vec<WriteRequest>,
-        race: &mut Backoff,
-    ) -> Result<(), Error> {
-        loop {
-            let sent = self
-                .client
-                .batch_write_item()
-                .set_request_items(Some(HashMap::from([(self.table.clone(), deletes.clone())])))
-                .send()
-                .await;
-            let why = match sent {
-                Ok(done) => {
-                    let left = done.unprocessed_items.unwrap_or_default();
-                    // Throttled in part: the rest is asked for again.
-                    match left.into_iter().next() {
-                        Some((_, left)) if !left.is_empty() => deletes = left,
-                        Some(_) | None => return Ok(()),
-                    }
-                    Error::Busy
-                }
-                Err(error) => match judge(error, &self.table) {
-                    Verdict::Again(error) => error,
-                    Verdict::Fault(error) => return Err(error),
-                },
-            };
-            race.pause().await.map_err(|_| why)?;
-        }
+        removal::remove_first(&self.client, &self.table, partition(log), limit, race).await
     }
 }
