@@ -217,11 +217,7 @@ impl App {
 
     async fn metrics_of_all(&self, _: &Operator, moment: &Moment) -> Result<Metrics, Error> {
         let stores = self.stores();
-        let slice = Slice {
-            limit: SUMMED,
-            offset: 0,
-            after: None,
-        };
+        let slice = Slice::first(SUMMED);
         let tenants = stores.tenants.list(&slice).await?.items;
         let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.id).collect();
         let race = Backoff::until(moment.deadline, moment.seed);

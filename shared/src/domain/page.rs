@@ -55,6 +55,15 @@ impl Slice {
     pub const DEFAULT_LIMIT: usize = 50;
     /// The seed's largest `limit`.
     pub const MAX_LIMIT: usize = 100;
+
+    /// The first `limit` items.
+    pub const fn first(limit: usize) -> Self {
+        Self {
+            limit,
+            offset: 0,
+            after: None,
+        }
+    }
 }
 
 /// Reads a whole number within `min..=max` from parameter `field`.

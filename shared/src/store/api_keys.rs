@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Backoff,
-    aws::{fault, settle},
+    aws::settle,
     guards::{Claim, SHOWN},
     item::{Item, NewItem, Read, malformed, n, s},
     keys::{KeyStore, opens, with_opens},
@@ -28,7 +28,7 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    ApiKeyId, Cursor, Error, Page, TenantId, Timestamp,
+    ApiKeyId, Error, Page, TenantId, Timestamp,
     api_key::{Key, KeyText, MAX_KEYS, Previous},
     page::Slice,
     secret::SecretHash,
@@ -131,44 +131,30 @@ impl ApiKeyStore {
 
     /// One key of `tenant`.
     pub async fn get(&self, tenant: TenantId, id: ApiKeyId) -> Result<Option<Key>, Error> {
-        let found = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("pk", s(partition(tenant)))
-            .key("sk", s(id))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(fault(&self.table))?;
-        found.item.map(|item| from_item(tenant, &item)).transpose()
+        let found = self.of(tenant).get(id).await?;
+        found.map(|item| from_item(tenant, &item)).transpose()
     }
 
     /// Those of `slice`, oldest first.
     pub async fn list(&self, tenant: TenantId, slice: &Slice) -> Result<Page<Key>, Error> {
-        let after: Option<ApiKeyId> = slice.after.as_ref().map(Cursor::parse).transpose()?;
-        let partition = Partition {
-            client: &self.client,
-            table: &self.table,
-            pk: partition(tenant),
-            begins_with: Some(KEY),
-        };
-        let (items, more) = partition
-            .slice(after.map(|id| id.to_string()), slice)
-            .await?;
-        let items = items.iter().map(|item| from_item(tenant, item));
-        let items = items.collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::new(items, more, |last| last.id.to_string()))
+        let read = |item: &Item| from_item(tenant, item);
+        self.of(tenant).page(slice, read, |last| last.id).await
     }
 
     /// All keys of `tenant`, oldest first. One query.
     pub async fn all(&self, tenant: TenantId) -> Result<Vec<Key>, Error> {
-        let all = Slice {
-            limit: MAX_KEYS as usize,
-            offset: 0,
-            after: None,
-        };
+        let all = Slice::first(MAX_KEYS as usize);
         Ok(self.list(tenant, &all).await?.items)
+    }
+
+    /// What a tenant has.
+    fn of(&self, tenant: TenantId) -> Partition<'_> {
+        Partition {
+            client: &self.client,
+            table: &self.table,
+            pk: partition(tenant),
+            begins_with: Some(KEY),
+        }
     }
 
     /// Makes the text of `rotation` the newest of `key`. Of those before it only the last may go on to hold.

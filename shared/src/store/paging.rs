@@ -1,4 +1,6 @@
-//! Reading one slice of a partition, or counting it.
+//! Reading an item or a slice of a partition, or counting it.
+
+use std::{fmt::Display, str::FromStr};
 
 use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::Select};
 
@@ -6,7 +8,7 @@ use super::{
     aws::fault,
     item::{Item, s},
 };
-use crate::domain::{Error, page::Slice};
+use crate::domain::{Cursor, Error, Page, page::Slice};
 
 /// The items of one partition whose sort keys begin alike.
 pub(super) struct Partition<'a> {
@@ -17,6 +19,34 @@ pub(super) struct Partition<'a> {
 }
 
 impl Partition<'_> {
+    /// The item whose sort key is `sk`, strongly consistent.
+    pub(super) async fn get(&self, sk: impl Display) -> Result<Option<Item>, Error> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(self.table)
+            .key("pk", s(&self.pk))
+            .key("sk", s(sk))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(fault(self.table))?;
+        Ok(found.item)
+    }
+
+    /// A page of what `read` makes of items whose sort keys are ids, which `id` gives.
+    pub(super) async fn page<T, Id: FromStr + Display>(
+        &self,
+        slice: &Slice,
+        read: impl Fn(&Item) -> Result<T, Error>,
+        id: impl Fn(&T) -> Id,
+    ) -> Result<Page<T>, Error> {
+        let after: Option<Id> = slice.after.as_ref().map(Cursor::parse).transpose()?;
+        let (items, more) = self.slice(after.map(|id| id.to_string()), slice).await?;
+        let items = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::new(items, more, |last| id(last).to_string()))
+    }
+
     /// The items of `slice`, in the order of their sort keys, after the sort key `after`; and whether
     /// more follow.
     pub(super) async fn slice(

@@ -22,7 +22,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Backoff,
-    aws::{fault, settle},
+    aws::settle,
     guards::Claim,
     item::{Item, NewItem, Read, malformed, n, s},
     paging::Partition,
@@ -30,7 +30,7 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    Cursor, Done, Error, Page, ProviderKeyId, TenantId, Timestamp,
+    Done, Error, Page, ProviderKeyId, TenantId, Timestamp,
     page::Slice,
     provider_key::{KeyType, MAX_PROVIDER_KEYS, Owner, ProviderKey, Scope, ScopeId},
     secret::SecretHash,
@@ -145,44 +145,30 @@ impl ProviderKeyStore {
 
     /// One key of `owner`.
     pub async fn get(&self, owner: Owner, id: ProviderKeyId) -> Result<Option<ProviderKey>, Error> {
-        let found = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("pk", s(partition(owner)))
-            .key("sk", s(id))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(fault(&self.table))?;
-        found.item.map(|item| from_item(owner, &item)).transpose()
+        let found = self.of(owner).get(id).await?;
+        found.map(|item| from_item(owner, &item)).transpose()
     }
 
     /// Those of `slice`, oldest first.
     pub async fn list(&self, owner: Owner, slice: &Slice) -> Result<Page<ProviderKey>, Error> {
-        let after: Option<ProviderKeyId> = slice.after.as_ref().map(Cursor::parse).transpose()?;
-        let partition = Partition {
-            client: &self.client,
-            table: &self.table,
-            pk: partition(owner),
-            begins_with: Some(KEY),
-        };
-        let (items, more) = partition
-            .slice(after.map(|id| id.to_string()), slice)
-            .await?;
-        let items = items.iter().map(|item| from_item(owner, item));
-        let items = items.collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::new(items, more, |last| last.id.to_string()))
+        let read = |item: &Item| from_item(owner, item);
+        self.of(owner).page(slice, read, |last| last.id).await
     }
 
     /// All keys of `owner`, oldest first. One query.
     pub async fn all(&self, owner: Owner) -> Result<Vec<ProviderKey>, Error> {
-        let all = Slice {
-            limit: MAX_PROVIDER_KEYS as usize,
-            offset: 0,
-            after: None,
-        };
+        let all = Slice::first(MAX_PROVIDER_KEYS as usize);
         Ok(self.list(owner, &all).await?.items)
+    }
+
+    /// What an owner has.
+    fn of(&self, owner: Owner) -> Partition<'_> {
+        Partition {
+            client: &self.client,
+            table: &self.table,
+            pk: partition(owner),
+            begins_with: Some(KEY),
+        }
     }
 
     /// Makes `new` of `old`, which it was made of. `false` if that has changed since it was read.

@@ -98,18 +98,13 @@ impl SubscriptionStore {
         user: &UserId,
         slice: &Slice,
     ) -> Result<Page<Subscription>, Error> {
-        let after: Option<SubscriptionId> = slice.after.as_ref().map(Cursor::parse).transpose()?;
         let partition = Partition {
             client: &self.client,
             table: &self.table,
             pk: by_subscriber(tenant, user),
             begins_with: None,
         };
-        let (items, more) = partition
-            .slice(after.map(|id| id.to_string()), slice)
-            .await?;
-        let items = items.iter().map(from_item).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::new(items, more, |last| last.id.to_string()))
+        partition.page(slice, from_item, |last| last.id).await
     }
 
     /// Who subscribed to a topic, in the order of their ids.

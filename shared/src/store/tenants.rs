@@ -23,7 +23,7 @@ use super::{
     transaction::{self, Outcome},
 };
 use crate::domain::{
-    Cursor, Error, Page, TenantId, Timestamp,
+    Error, Page, TenantId, Timestamp,
     page::Slice,
     secret::SecretHash,
     tenant::{
@@ -107,18 +107,13 @@ impl TenantStore {
 
     /// All tenants, oldest first.
     pub async fn list(&self, slice: &Slice) -> Result<Page<Tenant>, Error> {
-        let after: Option<TenantId> = slice.after.as_ref().map(Cursor::parse).transpose()?;
         let partition = Partition {
             client: &self.client,
             table: &self.table,
             pk: PROFILE.to_owned(),
             begins_with: None,
         };
-        let (items, more) = partition
-            .slice(after.map(|id| id.to_string()), slice)
-            .await?;
-        let items = items.iter().map(from_item).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::new(items, more, |last| last.id.to_string()))
+        partition.page(slice, from_item, |last| last.id).await
     }
 
     /// Changes what `patch` names. `None` if there is no such tenant.

@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::{
 
 use super::{
     Backoff,
-    aws::{fault, settle},
+    aws::settle,
     events::EventStore,
     guards::{Claim, SHOWN},
     item::{Item, NewItem, Read, malformed, n, s},
@@ -27,7 +27,7 @@ use super::{
     transaction::{self, Outcome},
 };
 use crate::domain::{
-    Cursor, EndpointId, Error, Page, TenantId, Timestamp,
+    EndpointId, Error, Page, TenantId, Timestamp,
     event::Event,
     page::Slice,
     webhook::{
@@ -117,44 +117,30 @@ impl WebhookStore {
 
     /// One endpoint of `tenant`.
     pub async fn get(&self, tenant: TenantId, id: EndpointId) -> Result<Option<Endpoint>, Error> {
-        let found = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key("pk", s(partition(tenant)))
-            .key("sk", s(id))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(fault(&self.table))?;
-        found.item.map(|item| from_item(tenant, &item)).transpose()
+        let found = self.of(tenant).get(id).await?;
+        found.map(|item| from_item(tenant, &item)).transpose()
     }
 
     /// Those of `slice`, oldest first.
     pub async fn list(&self, tenant: TenantId, slice: &Slice) -> Result<Page<Endpoint>, Error> {
-        let after: Option<EndpointId> = slice.after.as_ref().map(Cursor::parse).transpose()?;
-        let partition = Partition {
-            client: &self.client,
-            table: &self.table,
-            pk: partition(tenant),
-            begins_with: Some(ENDPOINT),
-        };
-        let (items, more) = partition
-            .slice(after.map(|id| id.to_string()), slice)
-            .await?;
-        let items = items.iter().map(|item| from_item(tenant, item));
-        let items = items.collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::new(items, more, |last| last.id.to_string()))
+        let read = |item: &Item| from_item(tenant, item);
+        self.of(tenant).page(slice, read, |last| last.id).await
     }
 
     /// All endpoints of `tenant`, oldest first. One query.
     pub async fn all(&self, tenant: TenantId) -> Result<Vec<Endpoint>, Error> {
-        let all = Slice {
-            limit: MAX_ENDPOINTS as usize,
-            offset: 0,
-            after: None,
-        };
+        let all = Slice::first(MAX_ENDPOINTS as usize);
         Ok(self.list(tenant, &all).await?.items)
+    }
+
+    /// What a tenant has.
+    fn of(&self, tenant: TenantId) -> Partition<'_> {
+        Partition {
+            client: &self.client,
+            table: &self.table,
+            pk: partition(tenant),
+            begins_with: Some(ENDPOINT),
+        }
     }
 
     /// Changes what `patch` names. `None` if there is no such endpoint.

@@ -260,11 +260,7 @@ impl App {
         thread: Thread,
     ) -> Result<Option<BTreeSet<UserId>>, Error> {
         let rooms = &self.stores().rooms;
-        let slice = Slice {
-            limit: SMALL_ROOM,
-            offset: 0,
-            after: None,
-        };
+        let slice = Slice::first(SMALL_ROOM);
         let (head, members) = tokio::try_join!(
             rooms.head(thread, Freshness::Eventual),
             rooms.members(thread, &slice),

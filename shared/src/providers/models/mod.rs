@@ -4,6 +4,7 @@
 //! was asked, answered or used as a key is in an error or a log.
 
 mod echo;
+mod events;
 mod far;
 mod mend;
 mod passing;
