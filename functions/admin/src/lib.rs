@@ -16,7 +16,7 @@ use parlance::{
     app::{App, ROTATION_OVERLAP_SECONDS},
     domain::{Error, TenantId, page::Slice, secret::ApiKey},
     http::{
-        Body, Caller, Failure, Now, Params, Path, Repeat, Reply, Show, entropy,
+        Body, Caller, Failure, NoParams, Now, Params, Path, Repeat, Reply, Show, entropy,
         surface::{ChatApiAuditor, ChatApiObserver, ChatApiOperator},
         wire::ErrorOut,
     },
@@ -26,13 +26,10 @@ use self::{
     metrics::{Format, MetricsOut},
     model_usage::{ModelUsageOut, days},
     wire::{
-        DeadLetters, DiscardIn, Discarded, KeyIssued, RedriveIn, Redriven, TenantCreated, TenantIn,
-        TenantOut, TenantPatchIn,
+        DeadLetters, DiscardIn, Discarded, KeyIssued, Listed, Meant, RedriveIn, Redriven,
+        TenantCreated, TenantIn, TenantOut, TenantPatchIn,
     },
 };
-
-/// The most dead letters of one answer.
-const MAX_DEAD_LETTERS: usize = 1_000;
 
 /// The routes of the `admin` function.
 pub fn routes() -> Router<App> {
@@ -64,7 +61,8 @@ pub struct Doc;
 
 /// List dead letters
 ///
-/// Deliveries of a tenant whose attempts are used up, newest first. With `X-Master-Key` of any tenant; with
+/// Deliveries of a tenant whose attempts are used up, newest first: all, or those to which every filter that is named
+/// applies. A page may hold fewer than `limit`, or none, and still lead on. With `X-Master-Key` of any tenant; with
 /// `X-API-Key` and `X-User-Id` of the key's own.
 #[utoipa::path(
     get,
@@ -73,6 +71,11 @@ pub struct Doc;
     security(("master_key" = []), ("api_key" = [], "user_id" = [])),
     params(
         ("tenant_id" = String, Query, example = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807"),
+        ("delivery_id" = Option<String>, Query, description = "This one; nothing else may be named then", example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807"),
+        ("topic" = Option<String>, Query, description = "Notifications about this topic"),
+        ("room_id" = Option<String>, Query, description = "What happened in this room"),
+        ("older_than" = Option<String>, Query, description = "Last tried before this time (RFC 3339)"),
+        ("newer_than" = Option<String>, Query, description = "Last tried after this time (RFC 3339)"),
         ("limit" = Option<u64>, Query, description = "1 to 1000, default 50"),
         ("cursor" = Option<String>, Query, description = "From the Link header of the page before"),
     ),
@@ -80,6 +83,7 @@ pub struct Doc;
         (status = 200, description = "The dead letters", body = DeadLetters),
         (status = 400, description = "A parameter is missing or breaks a rule", body = ErrorOut),
         (status = 403, description = "Another tenant's", body = ErrorOut),
+        (status = 404, description = "No such tenant", body = ErrorOut),
     ),
 )]
 async fn dead_letters(
@@ -87,28 +91,18 @@ async fn dead_letters(
     Caller(auditor): Caller<ChatApiAuditor>,
     params: Params,
 ) -> Reply<DeadLetters> {
-    let tenant: TenantId = params
-        .get("tenant_id")
-        .ok_or(Error::invalid("tenant_id", "Missing tenant_id"))?
-        .parse()
-        .map_err(|_| Error::invalid("tenant_id", "Invalid tenant_id"))?;
-    let limit = params.limit(MAX_DEAD_LETTERS)?;
-    let after = params.cursor()?;
+    let listed = Listed::read(&params)?;
     let page = app
-        .dead_letters(&auditor, tenant, limit, after.as_ref())
+        .dead_letters(&auditor, listed.tenant, &listed.selected, listed.limit)
         .await?;
-    let link = [
-        ("tenant_id", tenant.to_string()),
-        ("limit", limit.to_string()),
-    ];
     let show = Show::ok(DeadLetters::from(page.items));
-    Ok(show.next("/admin/dead-letters", &link, page.next.as_ref()))
+    Ok(show.next("/admin/dead-letters", &listed.link, page.next.as_ref()))
 }
 
 /// Redrive dead letters
 ///
-/// Has dead letters tried again, each with a fresh set of attempts: one, or all to which everything that is named
-/// applies, or all of the tenant; 1,000 in one request. `more` says that the same request, with `next_cursor` of the answer as its
+/// Has dead letters tried again, each with a fresh set of attempts: one, or those to which all filters that are named
+/// apply, or with `"all": true` all of the tenant; 1,000 in one request. `"dry_run": true` counts them and changes nothing. `more` says that the same request, with `next_cursor` of the answer as its
 /// `cursor`, goes on. What is not dead any more stays as it is, so it may be sent twice. Those in the SQS dead-letter queue may be moved back as well, before or
 /// after: each is delivered once.
 #[utoipa::path(
@@ -118,19 +112,29 @@ async fn dead_letters(
     security(("master_key" = []), ("api_key" = [], "user_id" = [])),
     request_body = RedriveIn,
     responses(
+        (status = 200, description = "With `dry_run`: so many would be queued", body = Redriven),
         (status = 202, description = "They are queued", body = Redriven),
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
         (status = 403, description = "Another tenant's", body = ErrorOut),
-        (status = 404, description = "The one that is named is not there", body = ErrorOut),
+        (status = 404, description = "No such tenant, or the one that is named is not there", body = ErrorOut),
     ),
 )]
 async fn redrive(
     State(app): State<App>,
     Caller(auditor): Caller<ChatApiAuditor>,
+    _: NoParams,
     Now(moment): Now,
     Body(body, _): Body<RedriveIn>,
 ) -> Reply<Redriven> {
-    let (tenant, selected) = body.parse()?;
+    let Meant {
+        tenant,
+        selected,
+        dry_run,
+    } = body.parse()?;
+    if dry_run {
+        let counted = app.count_selected(&auditor, tenant, &selected, &moment);
+        return Ok(Show::ok(Redriven::from(counted.await?)));
+    }
     let swept = app.redrive(&auditor, tenant, &selected, &moment).await?;
     Ok(Show::accepted(Redriven::from(swept)))
 }
@@ -149,19 +153,29 @@ async fn redrive(
         (status = 200, description = "They are given up", body = Discarded),
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
         (status = 403, description = "Another tenant's", body = ErrorOut),
-        (status = 404, description = "The one that is named is not there", body = ErrorOut),
+        (status = 404, description = "No such tenant, or the one that is named is not there", body = ErrorOut),
     ),
 )]
 async fn discard(
     State(app): State<App>,
     Caller(auditor): Caller<ChatApiAuditor>,
+    _: NoParams,
     Now(moment): Now,
     Body(body, _): Body<DiscardIn>,
 ) -> Reply<Discarded> {
-    let (tenant, selected, reason) = body.parse()?;
-    let swept = app
-        .discard(&auditor, tenant, &selected, &reason, &moment)
-        .await?;
+    let (meant, reason) = body.parse()?;
+    let Meant {
+        tenant,
+        selected,
+        dry_run,
+    } = meant;
+    let swept = if dry_run {
+        app.count_selected(&auditor, tenant, &selected, &moment)
+            .await?
+    } else {
+        app.discard(&auditor, tenant, &selected, &reason, &moment)
+            .await?
+    };
     Ok(Show::ok(Discarded::from(swept)))
 }
 
@@ -185,6 +199,7 @@ async fn discard(
 async fn create(
     State(app): State<App>,
     Caller(operator): Caller<ChatApiOperator>,
+    _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<TenantIn>,
 ) -> Reply<TenantCreated> {
@@ -217,6 +232,7 @@ async fn list(
     Caller(operator): Caller<ChatApiOperator>,
     params: Params,
 ) -> Reply<Vec<TenantOut>> {
+    params.only(Params::SLICE)?;
     let slice: Slice = params.slice()?;
     let page = app.tenants(&operator, &slice).await?;
     let limit = ("limit", slice.limit.to_string());
@@ -239,6 +255,7 @@ async fn list(
 async fn one(
     State(app): State<App>,
     Caller(operator): Caller<ChatApiOperator>,
+    _: NoParams,
     Path(id): Path<TenantId>,
 ) -> Reply<TenantOut> {
     let tenant = app.tenant(&operator, id).await?;
@@ -264,6 +281,7 @@ async fn one(
 async fn change(
     State(app): State<App>,
     Caller(operator): Caller<ChatApiOperator>,
+    _: NoParams,
     Path(id): Path<TenantId>,
     Now(moment): Now,
     Body(body, _): Body<TenantPatchIn>,
@@ -302,6 +320,7 @@ async fn rotate(
     params: Params,
     Repeat(once): Repeat,
 ) -> Reply<KeyIssued> {
+    params.only(&["overlap_seconds"])?;
     let overlap = params.number("overlap_seconds", 0, ROTATION_OVERLAP_SECONDS.into())?;
     let overlap = overlap.and_then(|seconds| u32::try_from(seconds).ok());
     let overlap = overlap.unwrap_or(ROTATION_OVERLAP_SECONDS);
@@ -340,6 +359,7 @@ async fn usage(
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<ModelUsageOut>> {
+    params.only(&["from", "to", "limit", "cursor"])?;
     let (from, to) = days(&params, moment.now)?;
     let limit = params.limit(Slice::MAX_LIMIT)?;
     let after = params.cursor()?;
@@ -390,6 +410,7 @@ async fn stand(
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
+    params.only(&["tenant_id"])?;
     let tenant = params.get("tenant_id").map(str::parse::<TenantId>);
     let tenant = tenant
         .transpose()

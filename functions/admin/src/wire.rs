@@ -15,15 +15,17 @@ use parlance::{
         text::Name,
     },
     http::{
-        Object,
+        Object, Params, not_null,
         reply::{cursor, shown},
     },
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// A tenant to create.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TenantIn {
     /// 1 to 256 bytes.
     #[schema(example = "Acme", max_length = 256)]
@@ -137,17 +139,22 @@ impl From<&Tenant> for TenantOut {
 
 /// What to change of a tenant.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TenantPatchIn {
     /// 1 to 256 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "Acme", max_length = 256)]
     name: Option<String>,
     /// Requests per second, 1 to 1,000,000.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = 100, minimum = 1, maximum = 1_000_000)]
     rate_limit: Option<i64>,
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = Option<RetryIn>)]
     retry: Option<Object<RetryIn>>,
     /// Whose chats its publishable keys show, unless they are made for one user: `user` for those of the user who is named, and
     /// chats whose id is known; `team` for all.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "user")]
     publishable_list_scope: Option<String>,
     /// How many tokens of language models it may use in a month (UTC), 1 to 1,000,000,000,000; `null` for as many as it likes.
@@ -182,14 +189,18 @@ impl CapIn {
 
 /// What to change of how deliveries that failed are tried again.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct RetryIn {
     /// How often a delivery is tried before it is a dead letter, 1 to 10.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = 5, minimum = 1, maximum = 10)]
     attempts: Option<i64>,
     /// Seconds between the first two attempts, 1 to 43200.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = 30, minimum = 1, maximum = 43_200)]
     interval_seconds: Option<i64>,
     /// `fixed` or `exponential`.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "exponential")]
     backoff: Option<String>,
 }
@@ -381,53 +392,178 @@ impl DeadLetters {
     }
 }
 
-/// Which dead letters of a tenant are to be tried again.
+/// Which dead letters of a tenant are to be tried again: one, those to which all filters apply, or all.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RedriveIn {
     #[schema(example = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807")]
     tenant_id: String,
     /// This one; nothing else may be named then.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
     delivery_id: Option<String>,
     /// Notifications about this topic.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "order.shipped")]
     topic: Option<String>,
     /// What happened in this room.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "room_0193c1a27b0c7f3e8a6d5c4b3a291807")]
     room_id: Option<String>,
     /// Last tried before this time.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "2025-12-13T12:00:00Z", format = "date-time")]
     older_than: Option<String>,
     /// Last tried after this time.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "2025-12-12T12:00:00Z", format = "date-time")]
     newer_than: Option<String>,
+    /// `true` for all dead letters of the tenant; nothing else may be named then.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(example = false)]
+    all: Option<bool>,
+    /// `true` to count them and change nothing.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(example = false)]
+    dry_run: Option<bool>,
     /// `next_cursor` of the answer before, to go on from there with all else as it was.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(max_length = 512)]
     cursor: Option<String>,
 }
 
+/// What a request about dead letters means.
+#[derive(Debug)]
+pub(crate) struct Meant {
+    /// Whose.
+    pub(crate) tenant: TenantId,
+    /// Which.
+    pub(crate) selected: Selected,
+    /// Whether they are only counted.
+    pub(crate) dry_run: bool,
+}
+
 impl RedriveIn {
     /// The same in domain words.
-    pub(crate) fn parse(self) -> Result<(TenantId, Selected), Error> {
+    pub(crate) fn parse(self) -> Result<Meant, Error> {
         let tenant = id("tenant_id", &self.tenant_id)?;
-        let filter = Filter {
-            topic: self.topic.map(Topic::parse).transpose()?,
-            room: self.room_id.map(|room| id("room_id", &room)).transpose()?,
-            older_than: time("older_than", self.older_than.as_deref())?,
-            newer_than: time("newer_than", self.newer_than.as_deref())?,
-        };
+        let filter = filter(
+            self.topic,
+            self.room_id.as_deref(),
+            self.older_than.as_deref(),
+            self.newer_than.as_deref(),
+        )?;
         let from = self.cursor.as_deref().map(cursor).transpose()?;
-        let Some(delivery) = self.delivery_id else {
-            return Ok((tenant, Selected::All { filter, from }));
+        let delivery = self.delivery_id.as_deref();
+        let delivery = delivery.map(|delivery| id("delivery_id", delivery));
+        let is_narrowed = filter != Filter::default();
+        let all = self.all.unwrap_or_default();
+        let selected = match delivery.transpose()? {
+            Some(_) if from.is_some() || is_narrowed || all => {
+                return Err(Error::invalid(
+                    "delivery_id",
+                    "Invalid delivery_id. Name nothing else beside it",
+                ));
+            }
+            Some(delivery) => Selected::One(delivery),
+            None if all && is_narrowed => {
+                return Err(Error::invalid(
+                    "all",
+                    "Invalid all. Name no filter beside it",
+                ));
+            }
+            None if !all && !is_narrowed => {
+                return Err(Error::invalid(
+                    "all",
+                    "Missing all. Name a delivery_id or a filter, or send \"all\": true for all dead letters of the tenant",
+                ));
+            }
+            None => Selected::All { filter, from },
         };
-        if from.is_some() || filter != Filter::default() {
-            return Err(Error::invalid(
-                "delivery_id",
-                "Invalid delivery_id. Name nothing else beside it",
-            ));
-        }
-        Ok((tenant, Selected::One(id("delivery_id", &delivery)?)))
+        Ok(Meant {
+            tenant,
+            selected,
+            dry_run: self.dry_run.unwrap_or_default(),
+        })
     }
+}
+
+/// The dead letters to list: those to which all parameters apply.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// Whose.
+    pub(crate) tenant: TenantId,
+    /// Which.
+    pub(crate) selected: Selected,
+    /// Most of one page.
+    pub(crate) limit: usize,
+    /// The parameters of the next page.
+    pub(crate) link: Vec<(&'static str, String)>,
+}
+
+impl Listed {
+    /// Most dead letters of one page.
+    const MAX: usize = 1_000;
+
+    /// Reads the parameters.
+    pub(crate) fn read(params: &Params) -> Result<Self, Error> {
+        let tenant = params
+            .get("tenant_id")
+            .ok_or(Error::invalid("tenant_id", "Missing tenant_id"))?;
+        let tenant: TenantId = id("tenant_id", tenant)?;
+        let limit = params.limit(Self::MAX)?;
+        let from = params.cursor()?;
+        let filter = filter(
+            params.get("topic").map(str::to_owned),
+            params.get("room_id"),
+            params.get("older_than"),
+            params.get("newer_than"),
+        )?;
+        let delivery = params.get("delivery_id").map(|it| id("delivery_id", it));
+        let mut link = vec![
+            ("tenant_id", tenant.to_string()),
+            ("limit", limit.to_string()),
+        ];
+        for name in ["topic", "room_id", "older_than", "newer_than"] {
+            let value = params.get(name);
+            link.extend(value.map(|value| (name, escaped(value))));
+        }
+        let selected = match delivery.transpose()? {
+            Some(_) if from.is_some() || filter != Filter::default() => {
+                return Err(Error::invalid(
+                    "delivery_id",
+                    "Invalid delivery_id. Name nothing else beside it",
+                ));
+            }
+            Some(delivery) => Selected::One(delivery),
+            None => Selected::All { filter, from },
+        };
+        Ok(Self {
+            tenant,
+            selected,
+            limit,
+            link,
+        })
+    }
+}
+
+/// A value for a link's query.
+fn escaped(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+}
+
+fn filter(
+    topic: Option<String>,
+    room: Option<&str>,
+    older_than: Option<&str>,
+    newer_than: Option<&str>,
+) -> Result<Filter, Error> {
+    Ok(Filter {
+        topic: topic.map(Topic::parse).transpose()?,
+        room: room.map(|room| id("room_id", room)).transpose()?,
+        older_than: time("older_than", older_than)?,
+        newer_than: time("newer_than", newer_than)?,
+    })
 }
 
 fn id<T: FromStr>(field: &'static str, text: &str) -> Result<T, Error> {
@@ -436,17 +572,7 @@ fn id<T: FromStr>(field: &'static str, text: &str) -> Result<T, Error> {
 }
 
 fn time(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Error> {
-    /// Of the year 9999, after which a time has five digits more.
-    const LAST: i64 = 253_370_764_800;
-    let time = text.map(|text| {
-        let at = text.parse::<Timestamp>().ok();
-        at.filter(|at| (0..LAST).contains(&at.seconds()))
-            .ok_or_else(|| {
-                let rule = format!("Invalid {field}. It is a time as in ISO 8601, from 1970 on");
-                Error::invalid(field, rule)
-            })
-    });
-    time.transpose()
+    text.map(|text| Timestamp::parse(field, text)).transpose()
 }
 
 /// What became of dead letters that were to be tried again.
@@ -456,7 +582,7 @@ fn time(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Er
     reason = "the fields are named by the contract"
 )]
 pub(crate) struct Redriven {
-    /// How many are queued.
+    /// How many are queued, or would be without `dry_run`.
     #[schema(example = 12)]
     redriven: usize,
     /// Whether there may be more: the same request with `cursor` goes on.
@@ -479,6 +605,7 @@ impl From<Swept> for Redriven {
 
 /// Which dead letters of a tenant are given up, and why.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DiscardIn {
     /// 1 to 256 bytes.
     #[schema(example = "The customer left", max_length = 256)]
@@ -486,28 +613,43 @@ pub(crate) struct DiscardIn {
     #[schema(example = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807")]
     tenant_id: String,
     /// This one; nothing else may be named then.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "dlv_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
     delivery_id: Option<String>,
     /// Notifications about this topic.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "order.shipped")]
     topic: Option<String>,
     /// What happened in this room.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "room_0193c1a27b0c7f3e8a6d5c4b3a291807")]
     room_id: Option<String>,
     /// Last tried before this time.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "2025-12-13T12:00:00Z", format = "date-time")]
     older_than: Option<String>,
     /// Last tried after this time.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "2025-12-12T12:00:00Z", format = "date-time")]
     newer_than: Option<String>,
+    /// `true` for all dead letters of the tenant; nothing else may be named then.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(example = false)]
+    all: Option<bool>,
+    /// `true` to count them and change nothing.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(example = false)]
+    dry_run: Option<bool>,
     /// `next_cursor` of the answer before, to go on from there with all else as it was.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(max_length = 512)]
     cursor: Option<String>,
 }
 
 impl DiscardIn {
     /// The same in domain words.
-    pub(crate) fn parse(self) -> Result<(TenantId, Selected, Reason), Error> {
+    pub(crate) fn parse(self) -> Result<(Meant, Reason), Error> {
+        let reason = Reason::parse(self.reason)?;
         // Not flattened: serde would not say which field it could not read.
         let which = RedriveIn {
             tenant_id: self.tenant_id,
@@ -516,10 +658,11 @@ impl DiscardIn {
             room_id: self.room_id,
             older_than: self.older_than,
             newer_than: self.newer_than,
+            all: self.all,
+            dry_run: self.dry_run,
             cursor: self.cursor,
         };
-        let (tenant, selected) = which.parse()?;
-        Ok((tenant, selected, Reason::parse(self.reason)?))
+        Ok((which.parse()?, reason))
     }
 }
 
@@ -530,7 +673,7 @@ impl DiscardIn {
     reason = "the fields are named by the contract"
 )]
 pub(crate) struct Discarded {
-    /// How many are given up.
+    /// How many are given up, or would be without `dry_run`.
     #[schema(example = 12)]
     discarded: usize,
     /// Whether there may be more: the same request with `cursor` goes on.

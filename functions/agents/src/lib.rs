@@ -15,7 +15,7 @@ use parlance::{
         page::Slice,
     },
     http::{
-        Body, Caller, Now, Params, Path, Reply, Show,
+        Body, Caller, NoParams, Now, Params, Path, Reply, Show,
         surface::{KodeyErrorOut, KodeySecret},
     },
 };
@@ -59,6 +59,7 @@ pub struct Doc;
 async fn create(
     State(app): State<App>,
     Caller(holder): Caller<KodeySecret>,
+    _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<AgentIn>,
 ) -> Reply<AgentOut> {
@@ -94,6 +95,7 @@ async fn list(
     Now(moment): Now,
     params: Params,
 ) -> Reply<AgentsOut> {
+    params.only(&["limit", "cursor"])?;
     let slice = slice(&params)?;
     let page = app.agents(&holder, &slice, &moment).await?;
     let limit = ("limit", slice.limit.to_string());
@@ -124,6 +126,7 @@ async fn one(
     Path(id): Path<AgentId>,
     params: Params,
 ) -> Reply<AgentInFull> {
+    params.only(&["version"])?;
     let version = params.number("version", 1, MAX_VERSIONS.into())?;
     let version = version.and_then(|version| u32::try_from(version).ok());
     let agent = match version {
@@ -155,6 +158,7 @@ async fn one(
 async fn change(
     State(app): State<App>,
     Caller(holder): Caller<KodeySecret>,
+    _: NoParams,
     Path(id): Path<AgentId>,
     Now(moment): Now,
     Body(body, _): Body<AgentIn>,
@@ -186,6 +190,7 @@ async fn change(
 async fn roll_back(
     State(app): State<App>,
     Caller(holder): Caller<KodeySecret>,
+    _: NoParams,
     Path(id): Path<AgentId>,
     Now(moment): Now,
     Body(body, _): Body<RollbackIn>,
@@ -219,6 +224,7 @@ async fn versions(
     Path(id): Path<AgentId>,
     params: Params,
 ) -> Reply<VersionsOut> {
+    params.only(&["limit", "cursor"])?;
     let slice = slice(&params)?;
     let page = app.agent_versions(&holder, id, &slice).await?;
     let limit = ("limit", slice.limit.to_string());
@@ -259,6 +265,7 @@ fn slice(params: &Params) -> Result<Slice, Error> {
 async fn remove(
     State(app): State<App>,
     Caller(holder): Caller<KodeySecret>,
+    _: NoParams,
     Path(id): Path<AgentId>,
     Now(moment): Now,
 ) -> Reply<()> {

@@ -6,25 +6,28 @@ use parlance::domain::{
     model::Provider,
     tool::Tool,
 };
-use parlance::http::reply::shown;
+use parlance::http::{not_null, reply::shown};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// What an agent is to be. In a change, what is left out stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AgentIn {
     /// Needed for a new one. 1 to 256 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "Support", max_length = 256)]
     name: Option<String>,
     /// At most 4,096 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "Answers questions about orders", max_length = 4096)]
     description: Option<String>,
     /// A word to filter chats by (`agentType`): 1 to 64 of a-z, 0-9, _ and -. `custom` if nobody says.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default, deserialize_with = "not_null")]
     #[schema(example = "support", max_length = 64)]
     kind: Option<String>,
     /// What it is told before each conversation. At most 32,768 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "You help customers of a shop.", max_length = 32768)]
     system_prompt: Option<String>,
     /// `openai`, `anthropic`, `google` or `echo`; then `model` is needed too. `null` or left out: whoever has a model called so
@@ -46,6 +49,7 @@ pub(crate) struct AgentIn {
     #[schema(value_type = Option<u32>, example = 4096, minimum = 1, maximum = 32768)]
     max_tokens: Setting<i64>,
     /// What it may call: `calculator`, `current_time`, `http_fetch`, `search_messages`, `web_search`, `generate_image`. At most 16.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = json!(["calculator", "current_time"]))]
     tools: Option<Vec<String>>,
 }
@@ -77,6 +81,7 @@ impl AgentIn {
 
 /// Which version an agent is to be again.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RollbackIn {
     #[schema(example = 1, minimum = 1, maximum = 10000)]
     version: i64,

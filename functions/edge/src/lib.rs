@@ -1,6 +1,7 @@
 //! What no other function takes: the documentation, unknown paths and wrong methods, each in the words of the surface
 //! whose path it would be.
 
+mod pages;
 mod table;
 
 use std::convert::Infallible;
@@ -8,8 +9,8 @@ use std::convert::Infallible;
 use axum::{
     Router,
     extract::Request,
-    http::{Method, Uri, header},
-    response::{Html, IntoResponse, Response},
+    http::{HeaderMap, Method, Uri},
+    response::Response,
     routing::get,
 };
 use parlance::{
@@ -23,6 +24,8 @@ use parlance::{
 };
 use tower::ServiceExt;
 
+use self::pages::Page;
+
 /// The API's description, generated from the handlers' own types.
 pub const OPENAPI: &str = include_str!("../openapi.json");
 /// A page that shows it, without loading anything from elsewhere.
@@ -35,12 +38,14 @@ pub fn routes() -> Router<App> {
         .route("/docs", get(docs))
 }
 
-async fn openapi() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
+async fn openapi(headers: HeaderMap) -> Response {
+    static DESCRIPTION: Page = Page::json(OPENAPI);
+    DESCRIPTION.show(&headers)
 }
 
-async fn docs() -> impl IntoResponse {
-    Html(PAGE)
+async fn docs(headers: HeaderMap) -> Response {
+    static DOCS: Page = Page::html(PAGE);
+    DOCS.show(&headers)
 }
 
 /// Every path that no route takes, each in the words of the surface that its first segment names.

@@ -13,7 +13,7 @@ use parlance::{
     app::App,
     domain::{ApiKeyId, TenantId, api_key::KeyText},
     http::{
-        Body, Caller, Now, OptionalBody, Params, Path, Reply, Show, entropy,
+        Body, Caller, NoParams, Now, OptionalBody, Params, Path, Reply, Show, entropy,
         surface::ChatApiObserver, wire::ErrorOut,
     },
 };
@@ -81,6 +81,7 @@ pub struct Doc;
 async fn create(
     State(app): State<App>,
     Caller(keeper): Caller<ChatApiObserver>,
+    _: NoParams,
     Path(tenant): Path<TenantId>,
     Now(moment): Now,
     Body(body, once): Body<ApiKeyIn>,
@@ -120,6 +121,7 @@ async fn list(
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<ApiKeyOut>> {
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let page = app.api_keys(&keeper, tenant, &slice).await?;
     let limit = ("limit", slice.limit.to_string());
@@ -146,6 +148,7 @@ async fn list(
 async fn revoke(
     State(app): State<App>,
     Caller(keeper): Caller<ChatApiObserver>,
+    _: NoParams,
     Path((tenant, key)): Path<(TenantId, ApiKeyId)>,
     Now(moment): Now,
 ) -> Reply<()> {
@@ -185,6 +188,7 @@ async fn rotate(
     params: Params,
     OptionalBody(body, once): OptionalBody<RotationIn>,
 ) -> Reply<ApiKeyIssued> {
+    params.only(&["overlap_seconds"])?;
     let overlap = body.parse(&params)?;
     let entropy = entropy()?;
     let (key, text) = app

@@ -11,7 +11,7 @@ use parlance::{
     app::App,
     domain::{Observer, ProviderKeyId, TenantId, page::Slice, provider_key::Owner},
     http::{
-        Body, Caller, Now, Params, Path, Reply, Show,
+        Body, Caller, NoParams, Now, Params, Path, Reply, Show,
         surface::{ChatApiObserver, ChatApiOperator},
         wire::ErrorOut,
     },
@@ -64,6 +64,7 @@ pub(super) fn routes() -> Router<App> {
 pub(super) async fn create(
     State(app): State<App>,
     Caller(keeper): Caller<ChatApiObserver>,
+    _: NoParams,
     Path(tenant): Path<TenantId>,
     Now(moment): Now,
     Body(body, once): Body<ProviderKeyIn>,
@@ -103,6 +104,7 @@ pub(super) async fn list(
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<ProviderKeyOut>> {
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let page = app
         .provider_keys(&keeper, Owner::Tenant(tenant), &slice)
@@ -138,6 +140,7 @@ pub(super) async fn list(
 pub(super) async fn change(
     State(app): State<App>,
     Caller(keeper): Caller<ChatApiObserver>,
+    _: NoParams,
     Path((tenant, id)): Path<(TenantId, ProviderKeyId)>,
     Now(moment): Now,
     Body(body, _): Body<ProviderKeyPatchIn>,
@@ -168,6 +171,7 @@ pub(super) async fn change(
 pub(super) async fn remove(
     State(app): State<App>,
     Caller(keeper): Caller<ChatApiObserver>,
+    _: NoParams,
     Path((tenant, id)): Path<(TenantId, ProviderKeyId)>,
     Now(moment): Now,
 ) -> Reply<()> {
@@ -197,6 +201,7 @@ pub(super) async fn remove(
 pub(super) async fn create_global(
     State(app): State<App>,
     Caller(operator): Caller<ChatApiOperator>,
+    _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<ProviderKeyIn>,
 ) -> Reply<ProviderKeyOut> {
@@ -233,6 +238,7 @@ pub(super) async fn list_global(
     params: Params,
 ) -> Reply<Vec<ProviderKeyOut>> {
     let keeper = Observer::Operator(operator);
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let page = app.provider_keys(&keeper, Owner::Operator, &slice).await?;
     let shown = page.items.iter();
@@ -263,6 +269,7 @@ pub(super) async fn list_global(
 pub(super) async fn change_global(
     State(app): State<App>,
     Caller(operator): Caller<ChatApiOperator>,
+    _: NoParams,
     Path(id): Path<ProviderKeyId>,
     Now(moment): Now,
     Body(body, _): Body<ProviderKeyPatchIn>,
@@ -293,6 +300,7 @@ pub(super) async fn change_global(
 pub(super) async fn remove_global(
     State(app): State<App>,
     Caller(operator): Caller<ChatApiOperator>,
+    _: NoParams,
     Path(id): Path<ProviderKeyId>,
     Now(moment): Now,
 ) -> Reply<()> {

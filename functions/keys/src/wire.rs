@@ -6,13 +6,14 @@ use parlance::{
         api_key::{Key, KeyText, Kind, NewKey, OVERLAP_SECONDS, Opens},
         text::Name,
     },
-    http::Params,
+    http::{Params, not_null},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A key to create.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ApiKeyIn {
     /// `publishable`, for browsers, or `secret`, for servers.
     #[schema(example = "publishable")]
@@ -21,12 +22,15 @@ pub(crate) struct ApiKeyIn {
     #[schema(example = "Web shop", max_length = 256)]
     name: String,
     /// When it stops to hold. Left out: never.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "2026-12-13T12:00:00Z", format = "date-time")]
     expires_at: Option<String>,
     /// The origins of the pages that may use a publishable key, at most 20, spelled as browsers do. Left out or empty: any.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = json!(["https://shop.example"]), max_items = 20)]
     allowed_origins: Option<Vec<String>>,
     /// The one user whose chats a publishable key shows and makes. Left out: it is for all.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "user1", max_length = 128)]
     user_id: Option<String>,
 }

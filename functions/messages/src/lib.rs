@@ -15,13 +15,13 @@ use parlance::{
         page::Slice,
     },
     http::{
-        Body, Caller, Now, Params, Path, Reply, Show,
+        Body, Caller, NoParams, Now, Params, Path, Reply, Show,
         surface::ChatApi,
         wire::{DeliveryOut, ErrorOut},
     },
 };
 
-use self::wire::{MessageIn, MessageOut, MessageSent};
+use self::wire::{EditIn, MessageIn, MessageOut, MessageSent};
 
 /// The routes of the `messages` function.
 pub fn routes() -> Router<App> {
@@ -170,6 +170,7 @@ async fn list(
 async fn one(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
 ) -> Reply<MessageOut> {
@@ -185,7 +186,7 @@ async fn one(
     path = "/rooms/{room_id}/messages/{message_id}",
     tag = "Messages",
     params(("room_id" = String, Path), ("message_id" = String, Path)),
-    request_body = MessageIn,
+    request_body = EditIn,
     responses(
         (status = 200, description = "The message as it is now", body = MessageOut),
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
@@ -196,9 +197,10 @@ async fn one(
 async fn edit(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
-    Body(body, _): Body<MessageIn>,
+    Body(body, _): Body<EditIn>,
 ) -> Reply<MessageOut> {
     let (content, meta) = body.parse()?;
     let message = app
@@ -224,6 +226,7 @@ async fn edit(
 async fn remove(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
 ) -> Reply<()> {
@@ -260,6 +263,7 @@ async fn deliveries(
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<DeliveryOut>> {
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let page = app
         .message_deliveries(&actor, room, id, &slice, &moment)

@@ -4,6 +4,7 @@ use parlance::domain::{
     Error,
     message::{Content, Json, Message, Sent},
 };
+use parlance::http::not_null;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -28,6 +29,27 @@ impl MessageIn {
             .map(|meta| Json::object("meta", meta.get(), Json::MAX_META))
             .transpose()?;
         Ok((content, meta))
+    }
+}
+
+/// What a message is to say instead.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EditIn {
+    /// 1 byte to 32 KB of UTF-8, without U+0000.
+    #[schema(example = "Hello, world!", max_length = 32768)]
+    content: String,
+    /// An object of at most 16 KB, kept byte for byte. Left out: it has none any more.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(value_type = Option<Object>, example = json!({"type": "text", "mentions": ["user2"]}))]
+    meta: Option<Box<RawValue>>,
+}
+
+impl EditIn {
+    /// The same in domain words.
+    pub(crate) fn parse(self) -> Result<(Content, Option<Json>), Error> {
+        let Self { content, meta } = self;
+        MessageIn { content, meta }.parse()
     }
 }
 

@@ -10,7 +10,9 @@ use axum::{
 use parlance::{
     app::App,
     domain::{NotificationId, SubscriptionId},
-    http::{Body, Caller, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut},
+    http::{
+        Body, Caller, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut,
+    },
 };
 
 use self::wire::{
@@ -88,6 +90,7 @@ async fn status(
     Now(moment): Now,
     params: Params,
 ) -> Reply<NotificationStatus> {
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let (notification, page) = app.notification(&actor, id, &slice, &moment).await?;
     let limit = ("limit", slice.limit.to_string());
@@ -114,6 +117,7 @@ async fn status(
 async fn subscribe(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<SubscriptionIn>,
 ) -> Reply<SubscriptionOut> {
@@ -142,6 +146,7 @@ async fn list(
     Caller(actor): Caller<ChatApi>,
     params: Params,
 ) -> Reply<Subscriptions> {
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let page = app.subscriptions(&actor, &slice).await?;
     let limit = ("limit", slice.limit.to_string());
@@ -165,6 +170,7 @@ async fn list(
 async fn unsubscribe(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Path(id): Path<SubscriptionId>,
     Now(moment): Now,
 ) -> Reply<()> {

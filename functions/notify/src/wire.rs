@@ -104,6 +104,7 @@ impl NotificationStatus {
 
 /// A topic to subscribe to.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SubscriptionIn {
     /// 1 to 256 bytes.
     #[schema(example = "order.shipped", max_length = 256)]

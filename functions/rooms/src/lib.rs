@@ -10,7 +10,9 @@ use axum::{
 use parlance::{
     app::App,
     domain::{Error, RoomId, UserId},
-    http::{Body, Caller, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut},
+    http::{
+        Body, Caller, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut,
+    },
 };
 
 use self::wire::{MemberOut, MembersIn, RoomCreated, RoomIn, RoomOut, RoomPatch};
@@ -85,6 +87,7 @@ async fn list(
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<RoomOut>> {
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let page = app.rooms(&actor, &slice, &moment).await?;
     let rooms = page.items.iter().map(RoomOut::listed).collect();
@@ -133,6 +136,7 @@ async fn one(
 async fn rename(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Path(room): Path<RoomId>,
     Now(moment): Now,
     Body(body, _): Body<RoomPatch>,
@@ -200,6 +204,7 @@ async fn members(
 async fn add(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Path(room): Path<RoomId>,
     Now(moment): Now,
     Body(body, once): Body<MembersIn>,
@@ -231,6 +236,7 @@ async fn add(
 async fn remove(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Path((room, user)): Path<(RoomId, UserId)>,
     Now(moment): Now,
 ) -> Reply<()> {
@@ -261,6 +267,7 @@ async fn remove_by_query(
     Now(moment): Now,
     params: Params,
 ) -> Reply<()> {
+    params.only(&["user_id"])?;
     let user = params
         .get("user_id")
         .ok_or(Error::invalid("user_id", "Missing user_id"))?;

@@ -7,6 +7,7 @@ use parlance::domain::{
     room::{MAX_MEMBERS_PER_REQUEST, Member, NewRoom, Role, Room, RoomView},
     text::Name,
 };
+use parlance::http::not_null;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -135,6 +136,7 @@ impl RoomOut {
 
 /// What to change of a room.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RoomPatch {
     /// 1 to 256 bytes, or `null` for none.
     #[expect(
@@ -167,12 +169,14 @@ impl RoomPatch {
 
 /// Members to add.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct MembersIn {
     /// 1 to 1,000 user ids; doubles count once. `members`, as in the creation of a room, is taken too.
     #[serde(alias = "members")]
     #[schema(example = json!(["user3", "user4"]), max_items = 1000)]
     user_ids: Vec<String>,
     /// `member` (the default) or `admin`.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "member")]
     role: Option<String>,
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use parlance::{
     app::{App, connections::MAX_HELLO_ROOMS},
     domain::{Actor, ConnectionId, Error, Moment, Once, live::Socket, message::Seq},
-    http::{read_object, surface::ChatApi, telemetry::socket::Observed},
+    http::{read_object, same::digests, surface::ChatApi, telemetry::socket::Observed},
     providers::frames::Typing,
 };
-use sha2::{Digest, Sha256};
 
 use crate::wire::{AckIn, Head, HelloIn, MessageIn, Out, RoomIn};
 
@@ -153,12 +152,7 @@ impl Frame<'_> {
         let (room, content, meta) = read_object::<MessageIn>(data)?.parse()?;
         let once = match &request_id {
             None => None,
-            Some(id) => {
-                let mut hash = Sha256::new();
-                hash.update(b"send_message\n");
-                hash.update(data);
-                Some(Once::parse(id, hash.finalize().into())?)
-            }
+            Some(id) => Some(Once::parse(id, digests("send_message\n", data))?),
         };
         let sent = self
             .app
@@ -225,11 +219,11 @@ impl Frame<'_> {
 
 /// A request's id, as an `Idempotency-Key` may be.
 fn checked(id: String) -> Result<String, Error> {
-    match Once::parse(&id, [0; 32]) {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Error::invalid(
-            "request_id",
-            "Invalid request_id. It is 1 to 255 visible ASCII characters",
-        )),
+    if Once::is_key(&id) {
+        return Ok(id);
     }
+    Err(Error::invalid(
+        "request_id",
+        "Invalid request_id. It is 1 to 255 visible ASCII characters",
+    ))
 }

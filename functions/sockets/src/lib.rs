@@ -23,7 +23,7 @@ use parlance::{
         secret::{SecretHash, SocketToken},
     },
     http::{
-        Caller, Now, Reply, Show, entropy, moment,
+        Caller, NoParams, Now, Reply, Show, entropy, moment,
         surface::{ChatApi, Surface},
         telemetry::socket::Observed,
         wire::ErrorOut,
@@ -61,6 +61,7 @@ pub struct Doc;
 async fn token(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
+    _: NoParams,
     Now(moment): Now,
     headers: HeaderMap,
 ) -> Reply<TokenOut> {

@@ -11,7 +11,7 @@ use parlance::{
     app::App,
     domain::{EndpointId, webhook::Secret},
     http::{
-        Body, Caller, Now, OptionalBody, Params, Path, Reply, Show, entropy,
+        Body, Caller, NoParams, Now, OptionalBody, Params, Path, Reply, Show, entropy,
         surface::ChatApiTenant, wire::ErrorOut,
     },
 };
@@ -58,6 +58,7 @@ pub struct Doc;
 async fn create(
     State(app): State<App>,
     Caller(key): Caller<ChatApiTenant>,
+    _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<EndpointIn>,
 ) -> Reply<EndpointCreated> {
@@ -93,6 +94,7 @@ async fn list(
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<EndpointOut>> {
+    params.only(Params::SLICE)?;
     let slice = params.slice()?;
     let page = app.endpoints(&key, &slice).await?;
     let limit = ("limit", slice.limit.to_string());
@@ -116,6 +118,7 @@ async fn list(
 async fn one(
     State(app): State<App>,
     Caller(key): Caller<ChatApiTenant>,
+    _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
 ) -> Reply<EndpointOut> {
@@ -142,6 +145,7 @@ async fn one(
 async fn change(
     State(app): State<App>,
     Caller(key): Caller<ChatApiTenant>,
+    _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
     Body(body, _): Body<EndpointPatchIn>,
@@ -175,6 +179,7 @@ async fn change(
 async fn rotate(
     State(app): State<App>,
     Caller(key): Caller<ChatApiTenant>,
+    _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
     OptionalBody(body, once): OptionalBody<RotationIn>,
@@ -201,6 +206,7 @@ async fn rotate(
 async fn remove(
     State(app): State<App>,
     Caller(key): Caller<ChatApiTenant>,
+    _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
 ) -> Reply<()> {
@@ -228,6 +234,7 @@ async fn remove(
 async fn try_out(
     State(app): State<App>,
     Caller(key): Caller<ChatApiTenant>,
+    _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
     OptionalBody(body, _): OptionalBody<TrialIn>,

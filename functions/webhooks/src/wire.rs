@@ -9,24 +9,29 @@ use parlance::{
             MAX_OVERLAP_SECONDS, OVERLAP_SECONDS, Secret, Status, Targets,
         },
     },
+    http::not_null,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// An endpoint to create.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct EndpointIn {
     /// Begins with `https://`; at most 2,048 bytes. Not an address of a private network.
     #[schema(example = "https://example.com/hooks", max_length = 2048)]
     url: String,
     /// What it wants to be told of: `message.created`, `message.edited`, `message.deleted`, `room.created`, `member.joined`,
     /// `member.left`, `notification`, `webhook.paused`. None, or left out: all there is and will be.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = json!(["message.created", "notification"]))]
     events: Option<Vec<String>>,
     /// At most 256 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "Push service", max_length = 256)]
     description: Option<String>,
     /// `whsec_` and 24 to 64 bytes in base64. Left out: one is made.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: Option<String>,
 }
@@ -45,17 +50,22 @@ impl EndpointIn {
 
 /// What to change of an endpoint.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct EndpointPatchIn {
     /// As for a new one.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "https://example.com/hooks", max_length = 2048)]
     url: Option<String>,
     /// As for a new one; `[]` for all.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = json!(["message.created"]))]
     events: Option<Vec<String>>,
     /// At most 256 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "Push service", max_length = 256)]
     description: Option<String>,
     /// `active` or `paused`.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "paused")]
     status: Option<String>,
 }
@@ -212,9 +222,10 @@ impl From<&IssuedSecret> for SecretIssued {
 
 /// What to try an endpoint out with.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TrialIn {
     /// A type of event; default `message.created`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default, deserialize_with = "not_null")]
     #[schema(example = "message.created")]
     event: Option<String>,
 }

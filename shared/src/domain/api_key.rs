@@ -5,10 +5,7 @@ use std::fmt;
 use url::Url;
 
 use super::{
-    ApiKeyId, Error, TenantId, Timestamp, UserId,
-    rate::Rate,
-    secret::SecretHash,
-    text::{Name, check},
+    ApiKeyId, Error, TenantId, Timestamp, UserId, rate::Rate, secret::SecretHash, text::Name,
 };
 
 /// How many keys a tenant may have that hold.
@@ -309,24 +306,20 @@ pub struct NewKey {
 }
 
 impl NewKey {
-    /// Reads field `expires_at`, to the second: a time after `now`, and before the year 9999.
+    /// Reads field `expires_at`, to the second: a time after `now`.
     pub fn expiry(text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        /// The end of the year 9998, after which a time has five digits somewhere on earth.
-        const LAST: i64 = 253_370_764_800;
         let Some(text) = text else {
             return Ok(None);
         };
-        check("expires_at", text, 64)?;
-        let at = text.parse::<Timestamp>().ok().map(Timestamp::seconds);
-        let at = at.filter(|at| *at < LAST);
-        let at = at.map(|at| Timestamp::from_micros(0).plus_seconds(at));
-        let at = at.filter(|at| *at > now);
-        at.map(Some).ok_or_else(|| {
-            Error::invalid(
+        let at = Timestamp::parse("expires_at", text)?;
+        let at = Timestamp::from_micros(0).plus_seconds(at.seconds());
+        if at <= now {
+            return Err(Error::invalid(
                 "expires_at",
-                "Invalid expires_at. It is a time to come, as in ISO 8601",
-            )
-        })
+                "Invalid expires_at. It must be a time to come",
+            ));
+        }
+        Ok(Some(at))
     }
 }
 

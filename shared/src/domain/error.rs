@@ -22,6 +22,8 @@ pub enum Error {
         /// The largest accepted body, in bytes.
         limit: usize,
     },
+    /// The body is in a format that is not read here. The whole sentence to show.
+    UnsupportedMedia(&'static str),
     /// No credential, or one that does not hold. Says which.
     Unauthenticated(&'static str),
     /// The caller is known and may not do this. Says what would be needed.
@@ -101,6 +103,7 @@ impl Error {
             Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
             Self::Invalid { .. }
             | Self::TooLarge { .. }
+            | Self::UnsupportedMedia(_)
             | Self::Unauthenticated(_)
             | Self::Forbidden(_)
             | Self::NotFound(_)
@@ -137,9 +140,10 @@ impl fmt::Display for Error {
             Self::TooLarge { limit } => {
                 write!(f, "Request body is larger than {} KB", limit / 1024)
             }
-            Self::Unauthenticated(reason) | Self::Forbidden(reason) | Self::Conflict(reason) => {
-                f.write_str(reason)
-            }
+            Self::UnsupportedMedia(reason)
+            | Self::Unauthenticated(reason)
+            | Self::Forbidden(reason)
+            | Self::Conflict(reason) => f.write_str(reason),
             Self::NotFound(what) => write!(f, "{what} not found"),
             Self::MethodNotAllowed { allowed } => {
                 write!(f, "Method not allowed. This path takes: {allowed}")

@@ -40,7 +40,7 @@ pub use id::{
 };
 pub use live::{Connection, ConnectionId, Reach};
 pub use moment::Moment;
-pub use once::{Done, Once};
+pub use once::{Done, Once, RequestDigests};
 pub use page::{Cursor, Page};
 pub use timestamp::Timestamp;
 pub use user::UserId;

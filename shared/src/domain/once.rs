@@ -6,17 +6,25 @@ use super::Error;
 #[derive(Debug, Clone)]
 pub struct Once {
     key: String,
-    digest: [u8; 32],
+    request: RequestDigests,
+}
+
+/// Two SHA-256 digests of one request. Requests are the same if either is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestDigests {
+    /// Of method, path and the body's bytes as they came. The only one that versions before this knew.
+    pub exact: [u8; 32],
+    /// The same with the body's JSON in one spelling: no white space, members in the order of their names.
+    pub canonical: [u8; 32],
 }
 
 impl Once {
     /// The longest key, in characters.
     pub const MAX: usize = 255;
 
-    /// Reads the header's value; `digest` is the SHA-256 of method, path and body.
-    pub fn parse(key: &str, digest: [u8; 32]) -> Result<Self, Error> {
-        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        if key.is_empty() || key.len() > Self::MAX || !visible {
+    /// Reads the header's value, sent with `request`.
+    pub fn parse(key: &str, request: RequestDigests) -> Result<Self, Error> {
+        if !Self::is_key(key) {
             return Err(Error::invalid(
                 "Idempotency-Key",
                 "Invalid Idempotency-Key. It is 1 to 255 visible ASCII characters",
@@ -24,8 +32,13 @@ impl Once {
         }
         Ok(Self {
             key: key.to_owned(),
-            digest,
+            request,
         })
+    }
+
+    /// Whether `text` may be a key: 1 to 255 visible ASCII characters.
+    pub fn is_key(text: &str) -> bool {
+        (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
     }
 
     /// The client's key.
@@ -34,8 +47,8 @@ impl Once {
     }
 
     /// What the request asked for.
-    pub const fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    pub const fn request(&self) -> &RequestDigests {
+        &self.request
     }
 }
 

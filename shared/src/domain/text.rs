@@ -20,7 +20,22 @@ pub fn check(field: &'static str, text: &str, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// A name that people read: 1 to 256 bytes with something to see in it.
+/// As [`check`], for text that is shown in one line: a name or a label. It must not hold control characters, which move a
+/// terminal's cursor and break lines of logs and tables.
+pub fn check_line(field: &'static str, text: &str, max: usize) -> Result<(), Error> {
+    check(field, text, max)?;
+    // U+2028 and U+2029 end lines too, and are no control characters in Unicode's sense.
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if text.chars().any(breaks) {
+        return Err(Error::invalid(
+            field,
+            format!("Invalid {field}. It must not contain control characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// A name that people read: 1 to 256 bytes with something to see in it, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
 
@@ -30,7 +45,7 @@ impl Name {
 
     /// Reads `text`, kept byte for byte.
     pub fn parse(text: String) -> Result<Self, Error> {
-        check("name", &text, Self::MAX)?;
+        check_line("name", &text, Self::MAX)?;
         if text.trim().is_empty() {
             return Err(Error::invalid("name", "Invalid name. It must not be empty"));
         }

@@ -4,7 +4,11 @@ use std::{fmt, str::FromStr};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::Error;
+
 const MICROS_PER_SECOND: i64 = 1_000_000;
+/// The end of the year 9999, in seconds since 1970. Later years have more digits, and their text would not sort.
+const END: i64 = 253_402_300_800;
 
 /// Microseconds since 1970, UTC.
 ///
@@ -17,6 +21,22 @@ impl Timestamp {
     /// The time `micros` microseconds after 1970.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
+    }
+
+    /// Reads a time that a client sent as `field`: RFC 3339, from 1970 to the end of 9999.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] about `field`.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self, Error> {
+        let at = text.parse::<Self>().ok();
+        at.filter(|at| (0..END).contains(&at.seconds()))
+            .ok_or_else(|| {
+                let rule = format!(
+                    "Invalid {field}. It is a time as in RFC 3339, such as 2026-01-31T12:00:00Z, from 1970 to 9999"
+                );
+                Error::invalid(field, rule)
+            })
     }
 
     /// Microseconds since 1970.
@@ -92,5 +112,19 @@ mod tests {
         let at = Timestamp::from_micros(1_765_627_200_123_456);
         assert_eq!(at.to_string(), "2025-12-13T12:00:00.123456Z");
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
+    }
+
+    #[test]
+    fn the_year_9999_is_a_year_and_no_later_one_is() {
+        let last = Timestamp::parse("at", "9999-12-31T23:59:59.999999Z").unwrap();
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999999Z");
+        for bad in [
+            "9999-12-31T23:59:59-01:00",
+            "1969-12-31T23:59:59Z",
+            "2026-01-31",
+            "",
+        ] {
+            assert!(Timestamp::parse("at", bad).is_err(), "{bad}");
+        }
     }
 }

@@ -203,7 +203,7 @@ impl Description {
 
     /// The same for another field.
     pub fn parse_as(field: &'static str, text: String) -> Result<Self, Error> {
-        text::check(field, &text, Self::MAX)?;
+        text::check_line(field, &text, Self::MAX)?;
         Ok(Self(text))
     }
 

@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request as HttpRequest, State},
-    http::{HeaderName, HeaderValue, Method, header, header::Entry},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, header::Entry},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -22,7 +22,7 @@ use tower_http::{
 };
 
 use super::{
-    Failure,
+    Failure, ignored,
     request::Request,
     surface::Surface,
     telemetry::{
@@ -43,10 +43,11 @@ const V6_NETWORK: u128 = !(u64::MAX as u128);
 const PREFLIGHT: Duration = Duration::from_hours(2);
 
 /// What a browser's page may read of an answer's headers.
-const EXPOSED: [&str; 7] = [
+const EXPOSED: [&str; 8] = [
     "link",
     "retry-after",
     "idempotent-replayed",
+    "x-ignored",
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
@@ -81,8 +82,8 @@ fn cors() -> CorsLayer {
             header::ACCEPT,
             header::CONTENT_TYPE,
             name("idempotency-key"),
+            // Not `x-master-key`: the operator's key has no business in a browser.
             name("x-api-key"),
-            name("x-master-key"),
             name("x-user-id"),
         ])
         .expose_headers(EXPOSED.map(HeaderName::from_static))
@@ -98,13 +99,15 @@ async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next:
     let (mut response, tenant) = match begun {
         Ok(request) => {
             http.extensions_mut().insert(request.clone());
-            let response = observed.of(serve(&app, &request, http, next)).await;
+            let mut response = observed.of(serve(&app, &request, http, next)).await;
+            name_ignored(&mut response, &request);
             (response, request.tenant.get().copied())
         }
         Err(error) => (Failure::from(error).into_response(), None),
     };
     let error = render::<S>(&mut response);
     readable(&mut response);
+    careful::<S>(&mut response);
     observed.name(&mut response);
     let status = response.status();
     match response.extensions_mut().remove::<Late>() {
@@ -133,8 +136,38 @@ fn readable(response: &mut Response) {
     }
 }
 
+/// Names what was passed over in an answer to what was read. A request that failed was not read to its end.
+fn name_ignored(response: &mut Response, request: &Request) {
+    if response.extensions().get::<Failure>().is_none()
+        && response.status().is_success()
+        && let Some(names) = request.ignored.header()
+    {
+        response.headers_mut().insert(ignored::HEADER, names);
+    }
+}
+
+/// What keeps an answer out of caches and browsers from guessing its type; and which credential a 401 wants (RFC 9110,
+/// section 11.6.1). A route that gains by revalidation says so itself.
+fn careful<S: Surface>(response: &mut Response) {
+    let is_unauthenticated = response.status() == StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    if let Entry::Vacant(cache) = headers.entry(header::CACHE_CONTROL) {
+        cache.insert(HeaderValue::from_static("no-store"));
+    }
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if is_unauthenticated {
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static(S::CHALLENGE),
+        );
+    }
+}
+
 async fn serve(app: &App, request: &Request, http: HttpRequest, next: Next) -> Response {
-    let mut response = match whole_path(&http) {
+    let mut response = match whole_path(&http).and_then(|()| one_host(&http)) {
         // Nothing is done for it, and what says 429 to it says to the page that it may not ask at all.
         Ok(()) if is_preflight(&http) => return next.run(http).await,
         Ok(()) => next.run(http).await,
@@ -176,6 +209,16 @@ fn whole_path(http: &HttpRequest) -> Result<(), Error> {
         "path",
         "Invalid path. Give an id with one of / \\ ? # % as a query parameter",
     ))
+}
+
+/// Refuses a request of HTTP/1.1 that names no host, or two (RFC 9112, section 3.2). API Gateway has checked its own.
+fn one_host(http: &HttpRequest) -> Result<(), Error> {
+    let is_direct = http.extensions().get::<ConnectInfo<SocketAddr>>().is_some();
+    let hosts = http.headers().get_all(header::HOST).iter().count();
+    if !is_direct || hosts == 1 || (hosts == 0 && http.version() < Version::HTTP_11) {
+        return Ok(());
+    }
+    Err(Error::invalid("Host", "Invalid Host. Send it once"))
 }
 
 /// Where the request came from: as API Gateway says, or as the socket does. A network of IPv6 addresses
@@ -230,6 +273,7 @@ fn render<S: Surface>(response: &mut Response) -> Option<Arc<Error>> {
         }
         Error::Invalid { .. }
         | Error::TooLarge { .. }
+        | Error::UnsupportedMedia(_)
         | Error::Unauthenticated(_)
         | Error::Forbidden(_)
         | Error::SecretKeyOnly

@@ -7,15 +7,28 @@ use axum::{
     http::request::Parts,
 };
 
-use super::Failure;
+use super::{
+    Failure,
+    ignored::{Ignored, shortened},
+    request::Request,
+};
 use crate::domain::{
     Cursor, Error,
     page::{Slice, number},
 };
 
+/// Maximum number of unknown parameters that an error names.
+const MAX_NAMED: usize = 10;
+
 /// The query parameters of a request, each given at most once.
+///
+/// The routes of the seed documents pass over parameters that they do not know; `X-Ignored` names those that nobody has
+/// read. Every other route refuses them with [`Params::only`].
 #[derive(Debug)]
-pub struct Params(BTreeMap<String, String>);
+pub struct Params {
+    given: BTreeMap<String, String>,
+    ignored: Ignored,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = Failure;
@@ -32,14 +45,59 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
             }
             params.insert(name, value);
         }
-        Ok(Self(params))
+        Ok(Self {
+            given: params,
+            ignored: Request::of(parts)?.ignored,
+        })
+    }
+}
+
+/// A request that takes no query parameter, and has none.
+#[derive(Debug)]
+pub struct NoParams;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParams {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let params = Params::from_request_parts(parts, state).await?;
+        params.only(&[])?;
+        Ok(Self)
     }
 }
 
 impl Params {
+    /// The parameters that [`Params::slice`] reads.
+    pub const SLICE: &[&str] = &["limit", "offset", "cursor"];
+
+    /// Refuses every parameter but those in `known`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] that names the parameters that are not known.
+    pub fn only(&self, known: &[&str]) -> Result<(), Error> {
+        let unknown = self.given.keys().map(String::as_str);
+        let unknown: Vec<_> = unknown
+            .filter(|name| !known.contains(name))
+            .take(MAX_NAMED)
+            .map(shortened)
+            .collect();
+        let Some(first) = unknown.first() else {
+            return Ok(());
+        };
+        let plural = if unknown.len() == 1 { "" } else { "s" };
+        let known = match known {
+            [] => "This route has none".to_owned(),
+            known => format!("Known: {}", known.join(", ")),
+        };
+        let reason = format!("Unknown parameter{plural} {}. {known}", unknown.join(", "));
+        Err(Error::invalid(first.clone(), reason))
+    }
+
     /// The parameter `name`, if it was given.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.ignored.read(name);
+        self.given.get(name).map(String::as_str)
     }
 
     /// A whole number within `min..=max`, if it was given.

@@ -12,7 +12,7 @@ use axum::{
 };
 use tokio::time::Instant;
 
-use super::Failure;
+use super::{Failure, ignored::Ignored};
 use crate::{
     app::quota::Quota,
     domain::{Error, Moment, TenantId, Timestamp},
@@ -33,6 +33,8 @@ pub struct Request {
     pub(super) quota: Arc<OnceLock<Quota>>,
     /// Whose request it is, once a key has said so.
     pub(super) tenant: Arc<OnceLock<TenantId>>,
+    /// Members and parameters that nobody has read.
+    pub(super) ignored: Ignored,
 }
 
 impl Request {
@@ -45,6 +47,7 @@ impl Request {
             route: http.extensions().get::<MatchedPath>().cloned(),
             quota: Arc::default(),
             tenant: Arc::default(),
+            ignored: Ignored::parameters_of(http.uri()),
         })
     }
 

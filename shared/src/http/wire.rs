@@ -27,7 +27,7 @@ pub struct ErrorOut {
 pub struct ErrorBody {
     /// `VALIDATION_ERROR` (400), `AUTHENTICATION_ERROR` (401), `AUTHORIZATION_ERROR` (403),
     /// `NOT_FOUND` (404), `METHOD_NOT_ALLOWED` (405), `CONFLICT` (409), `PAYLOAD_TOO_LARGE` (413),
-    /// `RATE_LIMIT_EXCEEDED` (429), `INTERNAL_ERROR` (500), `UPSTREAM_ERROR` (502) or
+    /// `UNSUPPORTED_MEDIA_TYPE` (415), `RATE_LIMIT_EXCEEDED` (429), `INTERNAL_ERROR` (500), `UPSTREAM_ERROR` (502) or
     /// `SERVICE_UNAVAILABLE` (503).
     pub code: &'static str,
     /// A sentence for people.

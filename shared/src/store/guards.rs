@@ -3,7 +3,7 @@
 //!
 //! | what                 | partition key                          | attributes                                        |
 //! |----------------------|----------------------------------------|---------------------------------------------------|
-//! | idempotency marker   | `tenant#once#operation#caller#key`     | `digest` (hex), `outcome` (map), `ttl`, `holder?`, `leased_until?` (µs since 1970) |
+//! | idempotency marker   | `tenant#once#operation#caller#key`     | `digest`, `canonical?` (hex), `outcome` (map), `ttl`, `holder?`, `leased_until?` (µs since 1970) |
 //! | rate-limit bucket    | `tenant#rate`, `tenant#rate#key_…`     | `tat` (ns since 1970), `ttl`                      |
 //! | token of a connection | `socket_token#hash` (hex)              | `tenant`, `user`, `key` (hash in hex), `ttl`      |
 //! | health probe         | `health`                               | `at`                                              |
@@ -53,6 +53,7 @@ pub struct Claim {
     table: String,
     pk: String,
     digest: String,
+    canonical: String,
     now: Timestamp,
 }
 
@@ -173,7 +174,8 @@ impl GuardStore {
         Claim {
             table: self.table.clone(),
             pk,
-            digest: hex::encode(once.digest()),
+            digest: hex::encode(once.request().exact),
+            canonical: hex::encode(once.request().canonical),
             now,
         }
     }
@@ -432,6 +434,7 @@ impl Claim {
         NewItem::new()
             .s("pk", &self.pk)
             .s("digest", &self.digest)
+            .s("canonical", &self.canonical)
             .map("outcome", outcome)
             .n("ttl", self.now.seconds() + MARKER_SECONDS)
     }
@@ -470,7 +473,9 @@ impl Claim {
     /// [`Error::Conflict`] if the key was used for another request.
     pub(super) fn recognise(&self, marker: Option<&Item>) -> Result<Claimed, Error> {
         let marker = marker.ok_or(Error::Busy)?;
-        if marker.text("digest")? != self.digest {
+        let is_same = marker.text("digest")? == self.digest
+            || marker.text_opt("canonical")? == Some(self.canonical.as_str());
+        if !is_same {
             return Err(Error::Conflict(
                 "This Idempotency-Key was used for another request",
             ));

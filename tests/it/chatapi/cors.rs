@@ -27,7 +27,7 @@ fn words(answer: &Response, name: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_preflight_is_allowed_whatever_the_route_wants() {
-    let wanted = "content-type,x-api-key,x-user-id,x-master-key,idempotency-key";
+    let wanted = "content-type,x-api-key,x-user-id,idempotency-key";
     for (method, path) in [
         ("POST", "/rooms"),
         ("PATCH", "/rooms/room_1"),
@@ -47,6 +47,13 @@ async fn a_preflight_is_allowed_whatever_the_route_wants() {
         }
         assert!(answer.header("access-control-max-age").is_some());
     }
+}
+
+#[tokio::test]
+async fn the_operators_key_is_not_for_browsers() {
+    let answer = preflight("GET", "/admin/tenants", "x-master-key").await;
+    let allowed = words(&answer, "access-control-allow-headers");
+    assert!(!allowed.contains(&"x-master-key".to_owned()), "{allowed:?}");
 }
 
 #[tokio::test]

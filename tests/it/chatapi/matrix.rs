@@ -190,12 +190,12 @@ fn table() -> Vec<Row> {
         ),
         row(
             "post /admin/dead-letters/redrive",
-            &json!({ "tenant_id": "{tenant_id}" }),
+            &json!({ "tenant_id": "{tenant_id}", "all": true }),
             [401, 401, 403, 202, 202, 202, 202, 401],
         ),
         row(
             "delete /admin/dead-letters",
-            &json!({ "tenant_id": "{tenant_id}", "reason": "old" }),
+            &json!({ "tenant_id": "{tenant_id}", "reason": "old", "all": true }),
             [401, 401, 403, 200, 200, 200, 200, 401],
         ),
         row(

@@ -11,6 +11,7 @@ mod idempotency;
 mod large_rooms;
 mod limits;
 mod matrix;
+mod media;
 mod members;
 mod messages;
 mod metrics;
@@ -19,6 +20,7 @@ mod rate_limit;
 mod redrive;
 mod rooms;
 mod tenants;
+mod unknown;
 mod user_ids;
 mod webhooks;
 

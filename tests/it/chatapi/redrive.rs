@@ -65,7 +65,7 @@ async fn letters() -> Tenant {
 async fn all_letters_of_a_tenant_are_redriven_once() {
     let (tenant, other) = (letters().await, letters().await);
 
-    let all = redrive(&tenant, json!({})).await;
+    let all = redrive(&tenant, json!({ "all": true })).await;
     all.assert(202, json!({ "redriven": 4, "more": false }));
     assert_eq!(states(&tenant, 4).await, ["queued"; 4]);
     assert_eq!(states(&other, 4).await, ["dead"; 4]);
@@ -77,7 +77,7 @@ async fn all_letters_of_a_tenant_are_redriven_once() {
         json!({ "failed_messages": [], "failed_notifications": [], "failed_events": [] }),
     );
 
-    let again = redrive(&tenant, json!({})).await;
+    let again = redrive(&tenant, json!({ "all": true })).await;
     again.assert(202, json!({ "redriven": 0, "more": false }));
 }
 
@@ -177,15 +177,17 @@ async fn a_tenant_redrives_and_gives_up_its_own_and_no_others() {
     let redriven = json!({ "tenant_id": own.id, "delivery_id": delivery(0) });
     let redriven = alice.post(REDRIVE, &redriven).await;
     redriven.assert(202, json!({ "redriven": 1, "more": false }));
-    let rest = json!({ "tenant_id": own.id, "reason": "old" });
+    let rest = json!({ "tenant_id": own.id, "reason": "old", "all": true });
     let rest = alice.send(Method::DELETE, LETTERS, rest.to_string()).await;
     rest.assert(200, json!({ "discarded": 3, "more": false }));
 
-    let foreign = json!({ "tenant_id": other.id, "reason": "mine" });
+    let foreign = json!({ "tenant_id": other.id, "all": true });
+    let mut with_reason = foreign.clone();
+    with_reason["reason"] = json!("mine");
     for answer in [
         alice.post(REDRIVE, &foreign).await,
         alice
-            .send(Method::DELETE, LETTERS, foreign.to_string())
+            .send(Method::DELETE, LETTERS, with_reason.to_string())
             .await,
     ] {
         answer.assert_error(403, "AUTHORIZATION_ERROR", None);
@@ -213,13 +215,13 @@ async fn a_thousand_letters_are_done_in_one_request_and_more_in_the_next() {
     for number in 0..1_010 {
         plant_message(&tenant, number, "bob").await;
     }
-    let first = redrive(&tenant, json!({})).await;
+    let first = redrive(&tenant, json!({ "all": true })).await;
     let next = first.text("next_cursor");
     first.assert(
         202,
         json!({ "redriven": 1_000, "more": true, "next_cursor": next }),
     );
-    let rest = redrive(&tenant, json!({})).await;
+    let rest = redrive(&tenant, json!({ "all": true })).await;
     rest.assert(202, json!({ "redriven": 10, "more": false }));
 }
 
@@ -244,9 +246,171 @@ async fn a_cursor_that_no_answer_had_is_refused() {
     let tenant = tenant().await;
     // Not base64, no place, a place that there is not.
     for cursor in ["?", "AAAA", "OSM"] {
-        let refused = redrive(&tenant, json!({ "cursor": cursor })).await;
+        let refused = redrive(&tenant, json!({ "all": true, "cursor": cursor })).await;
         assert_eq!(refused.status, 400, "{}", refused.raw);
         assert_eq!(refused.body["error"]["code"], "VALIDATION_ERROR");
         assert!(refused.raw.contains("cursor"), "{}", refused.raw);
     }
+}
+
+/// Sends what does not say clearly which letters are meant.
+async fn refused(which: Value, field: &str) {
+    let tenant = letters().await;
+    for answer in [
+        redrive(&tenant, which.clone()).await,
+        discard(&tenant, which.clone()).await,
+    ] {
+        answer.assert_error(400, "VALIDATION_ERROR", Some(field));
+    }
+    assert_eq!(states(&tenant, 4).await, ["dead"; 4], "{which}");
+}
+
+#[tokio::test]
+async fn all_letters_are_meant_only_if_the_request_says_so() {
+    refused(json!({}), "all").await;
+    refused(json!({ "all": false }), "all").await;
+    refused(json!({ "dry_run": true }), "all").await;
+    let cursor = "MCM";
+    refused(json!({ "cursor": cursor }), "all").await;
+}
+
+#[tokio::test]
+async fn a_filter_that_is_misspelt_or_null_chooses_no_letter() {
+    refused(json!({ "toppic": "news" }), "toppic").await;
+    refused(json!({ "deliveryId": delivery(1) }), "deliveryId").await;
+    for name in [
+        "delivery_id",
+        "topic",
+        "room_id",
+        "older_than",
+        "newer_than",
+        "all",
+        "dry_run",
+        "cursor",
+    ] {
+        refused(json!({ name: null }), name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_choice_that_contradicts_itself_chooses_no_letter() {
+    refused(json!({ "all": true, "topic": "news" }), "all").await;
+    let one = json!({ "delivery_id": delivery(1), "all": true });
+    refused(one, "delivery_id").await;
+    let one = json!({ "delivery_id": delivery(1), "topic": "news" });
+    refused(one, "delivery_id").await;
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_and_changes_nothing() {
+    let tenant = letters().await;
+    for (which, count) in [
+        (json!({ "all": true }), 4),
+        (json!({ "topic": "news" }), 1),
+        (json!({ "delivery_id": delivery(2) }), 1),
+        (json!({ "topic": "nothing" }), 0),
+    ] {
+        let mut which = which;
+        which["dry_run"] = json!(true);
+        let counted = redrive(&tenant, which.clone()).await;
+        counted.assert(200, json!({ "redriven": count, "more": false }));
+        let counted = discard(&tenant, which).await;
+        counted.assert(200, json!({ "discarded": count, "more": false }));
+    }
+    assert_eq!(states(&tenant, 4).await, ["dead"; 4]);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_not_there_has_no_letters_to_list_redrive_or_discard() {
+    let tenant = letters().await;
+    let operator = operator(&tenant);
+    let nobody = format!("tenant_{:032x}", 1);
+    let which = json!({ "tenant_id": nobody, "all": true });
+    let mut with_reason = which.clone();
+    with_reason["reason"] = json!("old");
+    for answer in [
+        operator.get(&format!("{LETTERS}?tenant_id={nobody}")).await,
+        operator.post(REDRIVE, &which).await,
+        operator
+            .send(Method::DELETE, LETTERS, with_reason.to_string())
+            .await,
+    ] {
+        answer.assert(
+            404,
+            json!({
+                "success": false,
+                "error": { "code": "NOT_FOUND", "message": "Tenant not found" },
+            }),
+        );
+    }
+}
+
+#[tokio::test]
+async fn letters_are_listed_by_the_filters_that_choose_them() {
+    let tenant = letters().await;
+    for (query, chosen) in [
+        (String::new(), vec![0, 1, 2, 3]),
+        (format!("&delivery_id={}", delivery(1)), vec![1]),
+        (format!("&delivery_id={}", delivery(9)), vec![]),
+        ("&topic=news".to_owned(), vec![3]),
+        (format!("&room_id={ROOM}"), vec![0]),
+        ("&older_than=2025-12-13T12:00:01Z".to_owned(), vec![0]),
+        ("&newer_than=2025-12-13T12:00:01Z".to_owned(), vec![2, 3]),
+        (
+            "&newer_than=2025-12-13T12:00:00Z&older_than=2025-12-13T12:00:03Z".to_owned(),
+            vec![1, 2],
+        ),
+    ] {
+        let path = format!("{LETTERS}?tenant_id={}{query}", tenant.id);
+        let listed = operator(&tenant).get(&path).await;
+        assert_eq!(listed.status, 200, "{}", listed.raw);
+        let mut ids: Vec<_> = ["failed_messages", "failed_notifications", "failed_events"]
+            .into_iter()
+            .flat_map(|list| listed.body[list].as_array().unwrap().iter())
+            .map(|letter| text_of(letter, "delivery_id"))
+            .collect();
+        ids.sort();
+        let mut wanted: Vec<_> = chosen.into_iter().map(delivery).collect();
+        wanted.sort();
+        assert_eq!(ids, wanted, "{query}");
+    }
+    for (query, field) in [
+        ("&topic=", "topic"),
+        ("&room_id=room_1", "room_id"),
+        ("&older_than=noon", "older_than"),
+        ("&delivery_id=1", "delivery_id"),
+    ] {
+        let path = format!("{LETTERS}?tenant_id={}{query}", tenant.id);
+        let answer = operator(&tenant).get(&path).await;
+        answer.assert_error(400, "VALIDATION_ERROR", Some(field));
+    }
+}
+
+fn text_of(letter: &Value, name: &str) -> String {
+    letter[name].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_filtered_list_is_walked_to_its_end_by_its_links() {
+    let tenant = tenant().await;
+    // More than one page looks at, and few that are meant.
+    for number in 0..60 {
+        plant_message(&tenant, number, "bob").await;
+    }
+    for number in [60, 61, 62] {
+        plant_notification(&tenant, number).await;
+    }
+    let path = format!(
+        "{LETTERS}?tenant_id={}&topic=order.shipped&limit=1",
+        tenant.id
+    );
+    let (mut found, mut next) = (Vec::new(), Some(path));
+    while let Some(path) = next {
+        let page = operator(&tenant).get(&path).await;
+        let letters = page.body["failed_notifications"].as_array().unwrap();
+        found.extend(letters.iter().map(|letter| text_of(letter, "delivery_id")));
+        assert_eq!(page.body["failed_messages"], json!([]));
+        next = page.next();
+    }
+    assert_eq!(found, [62, 61, 60].map(delivery));
 }

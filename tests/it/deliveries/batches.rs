@@ -296,7 +296,7 @@ async fn a_copy_of_a_letter_that_was_given_up_is_dropped() {
     let (tenant, receiver) = (alone().await, Receiver::new());
     let job = letter(&tenant, &receiver).await;
     receiver.answer(200);
-    let body = json!({ "tenant_id": tenant.id, "reason": "nobody waits for it" });
+    let body = json!({ "tenant_id": tenant.id, "reason": "nobody waits for it", "all": true });
     let given_up = tenant
         .user("alice")
         .send(

@@ -270,7 +270,11 @@ async fn the_dead_are_listed_for_their_tenant_and_the_open_when_they_are_overdue
     let (world, job) = (world().await, job());
     let stores = stores(&world, calm());
     let letters = async || {
-        let page = stores.deliveries.dead(job.tenant, 10, None).await.unwrap();
+        let page = stores
+            .deliveries
+            .dead(job.tenant, &parlance::app::Filter::default(), 10, None)
+            .await
+            .unwrap();
         page.items.len()
     };
     let overdue = async |now| {

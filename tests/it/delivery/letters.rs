@@ -28,7 +28,7 @@ impl Line {
     /// Redrives all letters of the tenant; how many.
     async fn redrive(&self) -> u64 {
         let path = "/admin/dead-letters/redrive";
-        let all = json!({ "tenant_id": self.tenant.id });
+        let all = json!({ "tenant_id": self.tenant.id, "all": true });
         let redriven = self.tenant.world.operator().anew().post(path, &all).await;
         assert_eq!(redriven.status, 202, "{}", redriven.raw);
         redriven.body["redriven"].as_u64().unwrap()

@@ -66,7 +66,7 @@ async fn assert_seen_and_mended_on(line: Line, url: &str, reason: &str) {
         .await;
     assert_eq!(patched.status, 200, "{}", patched.raw);
     let path = "/admin/dead-letters/redrive";
-    let all = json!({ "tenant_id": line.tenant.id });
+    let all = json!({ "tenant_id": line.tenant.id, "all": true });
     let redriven = line.tenant.world.operator().anew().post(path, &all).await;
     redriven.assert(202, json!({ "redriven": 1, "more": false }));
     line.settle().await;

@@ -511,10 +511,8 @@ async fn an_agent_made_twice_with_one_key_is_one() {
 async fn a_publishable_key_does_nothing_with_agents() {
     let team = team().await;
     let id = made(&team, json!({ "name": "Ada" })).await;
-    let (path, body) = (
-        format!("/agent/{id}"),
-        json!({ "name": "Eve", "version": 1 }),
-    );
+    let path = format!("/agent/{id}");
+    let body = json!({ "name": "Eve", "version": 1 });
     let rollback = format!("{path}/rollback");
     for answer in [
         team.pk.get("/agent").await,
@@ -537,15 +535,13 @@ async fn a_publishable_key_does_nothing_with_agents() {
 async fn another_teams_agent_is_not_found() {
     let (team, other) = (team().await, super::team().await);
     let id = made(&team, json!({ "name": "Ada" })).await;
-    let (path, body) = (
-        format!("/agent/{id}"),
-        json!({ "name": "Eve", "version": 1 }),
-    );
+    let path = format!("/agent/{id}");
+    let (body, version) = (json!({ "name": "Eve" }), json!({ "version": 1 }));
     let rollback = format!("{path}/rollback");
     for answer in [
         other.sk.get(&path).await,
         other.sk.put(&path, &body).await,
-        other.sk.put(&rollback, &body).await,
+        other.sk.put(&rollback, &version).await,
         other.sk.delete(&path).await,
     ] {
         answer.assert(404, not_found());

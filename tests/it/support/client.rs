@@ -23,6 +23,7 @@ pub struct Client {
     api: Router,
     headers: Vec<(String, String)>,
     kind: String,
+    host: Option<&'static str>,
     address: IpAddr,
 }
 
@@ -46,6 +47,7 @@ impl Client {
             api,
             headers: Vec::new(),
             kind: "application/json".to_owned(),
+            host: Some("parlance.test"),
             address: anywhere(),
         }
     }
@@ -62,6 +64,11 @@ impl Client {
             kind: kind.to_owned(),
             ..self
         }
+    }
+
+    /// Whose requests name no host.
+    pub fn without_host(self) -> Self {
+        Self { host: None, ..self }
     }
 
     /// The same, asking another service.
@@ -105,6 +112,9 @@ impl Client {
             .uri(path)
             .header("content-type", &self.kind)
             .extension(ConnectInfo(SocketAddr::new(self.address, 1)));
+        if let Some(host) = self.host {
+            request = request.header("host", host);
+        }
         for (name, value) in &self.headers {
             request = request.header(name, value.as_bytes());
         }

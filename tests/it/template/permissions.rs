@@ -306,7 +306,7 @@ async fn admin_may_do_what_it_does() {
     let one = json!({ "tenant_id": own.id, "delivery_id": first.id().to_string() });
     let redriven = operator().post("/admin/dead-letters/redrive", &one).await;
     assert_eq!(redriven.body["redriven"], 1, "{}", redriven.raw);
-    let all = json!({ "tenant_id": own.id, "reason": "old" }).to_string();
+    let all = json!({ "tenant_id": own.id, "reason": "old", "all": true }).to_string();
     let given_up = operator()
         .send(Method::DELETE, "/admin/dead-letters", all)
         .await;

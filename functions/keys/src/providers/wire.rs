@@ -9,11 +9,13 @@ use parlance::domain::{
     },
     webhook::{Description, EndpointUrl},
 };
+use parlance::http::not_null;
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
 
 /// A key to keep.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ProviderKeyIn {
     /// `openai`, `anthropic` or `google`.
     #[schema(example = "openai")]
@@ -22,21 +24,27 @@ pub(crate) struct ProviderKeyIn {
     #[schema(example = "sk-…", max_length = 512)]
     api_key: String,
     /// Where the provider is, if not where it usually is: what its paths are put after.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "https://models.example/v1/", max_length = 2048)]
     base_url: Option<String>,
     /// `tenant` (as without it), `bot_group` or `bot`; for a key for all tenants `global`.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "tenant")]
     scope_type: Option<String>,
     /// Which bot, or which group of them.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = json!(null), max_length = 128)]
     scope_id: Option<String>,
     /// `byok` (as without it) or `global`, which only the operator writes; for a key for all tenants it is `global`.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "byok")]
     key_type: Option<String>,
     /// At most 256 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "Production", max_length = 256)]
     name: Option<String>,
     /// When it stops to be used. Left out: never.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = json!(null), format = "date-time")]
     expires_at: Option<String>,
 }
@@ -85,12 +93,14 @@ fn name(text: String) -> Result<Description, Error> {
 /// What to change of a key. What is left out stays; `provider`, `scope_type`, `scope_id` and `key_type` cannot be changed, and
 /// are refused.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     clippy::option_option,
     reason = "absent, null and given are three things"
 )]
 pub(crate) struct ProviderKeyPatchIn {
     /// Another key.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "sk-…", max_length = 512)]
     api_key: Option<String>,
     /// Where the provider of that key is, `null` for where it usually is. Only together with `api_key`.
@@ -98,6 +108,7 @@ pub(crate) struct ProviderKeyPatchIn {
     #[schema(value_type = Option<String>, example = json!(null), max_length = 2048)]
     base_url: Option<Option<String>>,
     /// At most 256 bytes.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "Production", max_length = 256)]
     name: Option<String>,
     /// When it stops to be used, `null` for never.
@@ -105,6 +116,7 @@ pub(crate) struct ProviderKeyPatchIn {
     #[schema(value_type = Option<String>, example = json!(null), format = "date-time")]
     expires_at: Option<Option<String>>,
     /// `active` to use it again, `invalid` not to.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "active")]
     status: Option<String>,
     #[serde(default, deserialize_with = "named")]

@@ -8,7 +8,10 @@ use tokio::time::Instant;
 pub use crate::store::deliveries::Filter;
 use crate::{
     app::App,
-    domain::{Auditor, Cursor, DeliveryId, Error, Moment, TenantId, Timestamp, delivery::Reason},
+    domain::{
+        Auditor, Cursor, DeliveryId, Error, Moment, TenantId, Timestamp,
+        delivery::{Reason, State},
+    },
     queue::Sending,
     store::{
         Backoff,
@@ -51,11 +54,31 @@ pub struct Swept {
 /// What is done with a dead letter.
 #[derive(Debug, Clone, Copy)]
 enum Deed<'a> {
+    Count,
     Redrive,
     Discard { by: &'a str, reason: &'a str },
 }
 
 impl App {
+    /// How many dead letters of a tenant [`App::redrive`] or [`App::discard`] would take in one request. Nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::redrive`].
+    pub async fn count_selected(
+        &self,
+        auditor: &Auditor,
+        tenant: TenantId,
+        selected: &Selected,
+        moment: &Moment,
+    ) -> Result<Swept, Error> {
+        self.audits(auditor, tenant).await?;
+        let mut swept = Swept::default();
+        self.sweep(tenant, selected, Deed::Count, moment, &mut swept)
+            .await?;
+        Ok(swept)
+    }
+
     /// Tries dead letters of a tenant again, each with a fresh set of attempts: at most 1,000, the oldest first in each
     /// part of the index.
     ///
@@ -64,7 +87,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if one is meant that is not there. If the queue or the store is out: some may be done.
+    /// [`Error::NotFound`] if there is no such tenant, or if one is meant that is not there. If the queue or the store is out: some may be done.
     pub async fn redrive(
         &self,
         auditor: &Auditor,
@@ -72,7 +95,7 @@ impl App {
         selected: &Selected,
         moment: &Moment,
     ) -> Result<Swept, Error> {
-        auditor.may_read(tenant)?;
+        self.audits(auditor, tenant).await?;
         let mut swept = Swept::default();
         self.sweep(tenant, selected, Deed::Redrive, moment, &mut swept)
             .await?;
@@ -92,7 +115,7 @@ impl App {
         reason: &Reason,
         moment: &Moment,
     ) -> Result<Swept, Error> {
-        auditor.may_read(tenant)?;
+        self.audits(auditor, tenant).await?;
         let by = match auditor {
             Auditor::Operator(_) => "operator",
             Auditor::Tenant(actor) => actor.user().as_str(),
@@ -189,7 +212,7 @@ impl App {
                     .deliver(&jobs, Sending::again(moment.now))
                     .await?;
             }
-            Deed::Discard { .. } => {}
+            Deed::Count | Deed::Discard { .. } => {}
         }
         match failure {
             Some(error) => Err(error),
@@ -203,6 +226,7 @@ impl App {
         let Moment { now, seed, .. } = *moment;
         let mut race = Backoff::until(moment.deadline, seed);
         match deed {
+            Deed::Count => Ok(matches!(row.delivery.state, State::Dead { .. })),
             Deed::Redrive => deliveries.redrive(row, seed, now, &mut race).await,
             Deed::Discard { by, reason } => {
                 deliveries

@@ -82,6 +82,7 @@ fn envelope(error: &Error) -> ErrorOut {
     let code = match error {
         Error::Invalid { .. } => "VALIDATION_ERROR",
         Error::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
+        Error::UnsupportedMedia(_) => "UNSUPPORTED_MEDIA_TYPE",
         Error::Unauthenticated(_) => "AUTHENTICATION_ERROR",
         Error::Forbidden(_) | Error::SecretKeyOnly => "AUTHORIZATION_ERROR",
         Error::NotFound(_) => "NOT_FOUND",
@@ -96,7 +97,8 @@ fn envelope(error: &Error) -> ErrorOut {
         Error::Invalid { field, .. } => (Some(field.to_string()), None),
         Error::TooLarge { .. } => (Some("body".to_owned()), None),
         Error::RoomExists(room) => (None, Some(room.to_string())),
-        Error::Unauthenticated(_)
+        Error::UnsupportedMedia(_)
+        | Error::Unauthenticated(_)
         | Error::Forbidden(_)
         | Error::NotFound(_)
         | Error::MethodNotAllowed { .. }
@@ -119,6 +121,7 @@ fn envelope(error: &Error) -> ErrorOut {
                 Error::RateLimited { .. } => TRY_LATER.to_owned(),
                 Error::Invalid { .. }
                 | Error::TooLarge { .. }
+                | Error::UnsupportedMedia(_)
                 | Error::Unauthenticated(_)
                 | Error::Forbidden(_)
                 | Error::NotFound(_)
@@ -149,6 +152,7 @@ impl ChatApi {
 impl Surface for ChatApi {
     type Caller = Actor;
     const NAME: &'static str = "chatapi";
+    const CHALLENGE: &'static str = "ApiKey realm=\"chatapi\"";
 
     async fn authenticate(
         app: &App,
@@ -166,6 +170,7 @@ impl Surface for ChatApi {
 impl Surface for ChatApiTenant {
     type Caller = TenantKey;
     const NAME: &'static str = ChatApi::NAME;
+    const CHALLENGE: &'static str = ChatApi::CHALLENGE;
 
     async fn authenticate(
         app: &App,
@@ -184,6 +189,7 @@ impl Surface for ChatApiTenant {
 impl Surface for ChatApiOperator {
     type Caller = Operator;
     const NAME: &'static str = ChatApi::NAME;
+    const CHALLENGE: &'static str = ChatApi::CHALLENGE;
 
     async fn authenticate(
         app: &App,
@@ -201,6 +207,7 @@ impl Surface for ChatApiOperator {
 impl Surface for ChatApiAuditor {
     type Caller = Auditor;
     const NAME: &'static str = ChatApi::NAME;
+    const CHALLENGE: &'static str = ChatApi::CHALLENGE;
 
     async fn authenticate(
         app: &App,
@@ -222,6 +229,7 @@ impl Surface for ChatApiAuditor {
 impl Surface for ChatApiObserver {
     type Caller = Observer;
     const NAME: &'static str = ChatApi::NAME;
+    const CHALLENGE: &'static str = ChatApi::CHALLENGE;
 
     async fn authenticate(
         app: &App,

@@ -185,7 +185,8 @@ fn envelope(error: &Error) -> KodeyErrorOut {
             retryable: Some(*retryable),
             ..plain
         },
-        Error::Forbidden(_)
+        Error::UnsupportedMedia(_)
+        | Error::Forbidden(_)
         | Error::NotFound(_)
         | Error::MethodNotAllowed { .. }
         | Error::Conflict(_)
@@ -211,6 +212,7 @@ impl Kodey {
 impl Surface for Kodey {
     type Caller = KeyHolder;
     const NAME: &'static str = "kodey";
+    const CHALLENGE: &'static str = "ApiKey realm=\"kodey\"";
 
     async fn authenticate(
         app: &App,
@@ -229,6 +231,7 @@ impl Surface for Kodey {
 impl Surface for KodeySecret {
     type Caller = SecretHolder;
     const NAME: &'static str = Kodey::NAME;
+    const CHALLENGE: &'static str = Kodey::CHALLENGE;
 
     async fn authenticate(
         app: &App,

@@ -21,6 +21,9 @@ pub trait Surface: Send + Sync + 'static {
     /// Its name in logs.
     const NAME: &'static str;
 
+    /// `WWW-Authenticate` of its 401s: a scheme that no browser knows, so that none asks for a password.
+    const CHALLENGE: &'static str;
+
     /// Finds and checks the credential, and charges the request to its owner.
     fn authenticate(
         app: &App,
@@ -36,6 +39,7 @@ pub trait Surface: Send + Sync + 'static {
         match error {
             Error::Invalid { .. } => StatusCode::BAD_REQUEST,
             Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::UnsupportedMedia(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden(_) | Error::SecretKeyOnly => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,

@@ -27,6 +27,8 @@ pub const OPEN_SHARDS: u8 = 64;
 /// How many of the open deliveries of a shard are looked at for the oldest: they are listed by when they are due, and a
 /// tenant that asks often should not read others' backlog each time.
 const LOOKED_AT: usize = 100;
+/// Maximum number of rows of one shard that one page of dead letters is chosen from, about.
+const MAX_LOOKED_AT: usize = 1_000;
 /// Sorts after every time.
 const NEWEST: &str = "9";
 /// All of a row but what was to be told, which can be large.
@@ -113,26 +115,40 @@ impl Place {
 }
 
 impl DeliveryStore {
-    /// A tenant's dead letters, newest first, after `after`.
+    /// A tenant's dead letters that `filter` means, newest first, after `after`: at most `limit`, and fewer or none where
+    /// many others lie between.
     pub async fn dead(
         &self,
         tenant: TenantId,
+        filter: &Filter,
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page<Delivery>, Error> {
-        let before = after.map_or(Ok(NEWEST), position)?;
-        let shards = (0..TENANT_SHARDS).map(|shard| self.newest(tenant, shard, limit, before));
-        let mut items = Vec::new();
-        for item in try_join_all(shards).await?.into_iter().flatten() {
-            items.push((item.text("dead_at")?.to_owned(), item));
+        let before = after.map_or(Ok(NEWEST), position)?.to_owned();
+        let before = match filter.older_than {
+            Some(at) => before.min(at.to_string()),
+            None => before,
+        };
+        let shards =
+            (0..TENANT_SHARDS).map(|shard| self.newest(tenant, shard, filter, limit, &before));
+        let (mut items, mut seen) = (Vec::new(), None);
+        for (found, seen_to) in try_join_all(shards).await? {
+            // Beyond where the first shard stopped, letters of the others would come before some of its own.
+            seen = seen.max(seen_to);
+            for item in found {
+                items.push((item.text("dead_at")?.to_owned(), item));
+            }
+        }
+        if let Some(seen) = &seen {
+            items.retain(|(at, _)| at >= seen);
         }
         items.sort_by(|(a, _), (b, _)| b.cmp(a));
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = items
-            .last()
-            .filter(|_| more)
-            .map(|(at, _)| Cursor(at.clone()));
+        let next = match items.last() {
+            Some((at, _)) if more => Some(Cursor(at.clone())),
+            Some(_) | None => seen.map(Cursor),
+        };
         let items = items
             .into_iter()
             .map(|(_, item)| from_item(item).map(|row| row.delivery))
@@ -140,16 +156,19 @@ impl DeliveryStore {
         Ok(Page { items, next })
     }
 
-    /// One more than `limit`, to know whether more follow.
+    /// One more than `limit`, to know whether more follow; and the `dead_at` to which the shard was looked through, if
+    /// that is not its end.
     async fn newest(
         &self,
         tenant: TenantId,
         shard: u8,
+        filter: &Filter,
         limit: usize,
         before: &str,
-    ) -> Result<Vec<Item>, Error> {
-        let mut items = Vec::new();
-        let mut start = None;
+    ) -> Result<(Vec<Item>, Option<String>), Error> {
+        let oldest = filter.newer_than.map(|at| at.plus_micros(1).to_string());
+        let is_meant = |at: &str| oldest.as_deref().is_none_or(|oldest| at >= oldest);
+        let (mut items, mut start, mut looked_at) = (Vec::new(), None, 0);
         loop {
             let left = limit + 1 - items.len();
             let query = self
@@ -157,15 +176,28 @@ impl DeliveryStore {
                 .scan_index_forward(false)
                 .key_condition_expression("dead_shard = :shard AND dead_at < :before")
                 .expression_attribute_values(":before", s(before));
-            let page = shown(query, &["dead_at"])
+            let page = chosen(shown(query, &["dead_at"]), filter)
                 .set_exclusive_start_key(start)
                 .send()
                 .await
                 .map_err(fault(&self.table))?;
+            looked_at += usize::try_from(page.scanned_count).unwrap_or_default();
             start = page.last_evaluated_key;
-            items.extend(page.items.unwrap_or_default());
-            if start.is_none() || items.len() > limit {
-                return Ok(items);
+            for item in page.items.unwrap_or_default() {
+                if is_meant(item.text("dead_at")?) {
+                    items.push(item);
+                }
+            }
+            let Some(seen) = &start else {
+                return Ok((items, None));
+            };
+            let seen = seen.text("dead_at")?;
+            if items.len() > limit || !is_meant(seen) {
+                return Ok((items, None));
+            }
+            if looked_at >= MAX_LOOKED_AT {
+                let seen = seen.to_owned();
+                return Ok((items, Some(seen)));
             }
         }
     }
@@ -197,28 +229,12 @@ impl DeliveryStore {
         if from > to {
             return Ok((Vec::new(), place.beyond()));
         }
-        let mut query = self
+        let query = self
             .list(&format!("{tenant}#{}", place.shard), limit)
             .key_condition_expression("dead_shard = :shard AND dead_at BETWEEN :from AND :to")
             .expression_attribute_values(":from", s(from))
             .expression_attribute_values(":to", s(to));
-        let mut wanted = Vec::new();
-        if let Some(topic) = &filter.topic {
-            wanted.push("#topic = :topic");
-            query = query
-                .expression_attribute_names("#topic", "topic")
-                .expression_attribute_values(":topic", s(topic.as_str()));
-        }
-        if let Some(room) = filter.room {
-            wanted.push("#room = :room");
-            query = query
-                .expression_attribute_names("#room", "room")
-                .expression_attribute_values(":room", s(room));
-        }
-        if !wanted.is_empty() {
-            query = query.filter_expression(wanted.join(" AND "));
-        }
-        let (rows, next) = self.rows_of(query, None).await?;
+        let (rows, next) = self.rows_of(chosen(query, filter), None).await?;
         let next = match next {
             None => place.beyond(),
             Some(Onward(key)) => Some(Place {
@@ -396,6 +412,27 @@ impl DeliveryStore {
         }
         Ok(rows)
     }
+}
+
+/// `query` for those that are about the topic and the room of `filter`.
+fn chosen(mut query: QueryFluentBuilder, filter: &Filter) -> QueryFluentBuilder {
+    let mut wanted = Vec::new();
+    if let Some(topic) = &filter.topic {
+        wanted.push("#topic = :topic");
+        query = query
+            .expression_attribute_names("#topic", "topic")
+            .expression_attribute_values(":topic", s(topic.as_str()));
+    }
+    if let Some(room) = filter.room {
+        wanted.push("#room = :room");
+        query = query
+            .expression_attribute_names("#room", "room")
+            .expression_attribute_values(":room", s(room));
+    }
+    if wanted.is_empty() {
+        return query;
+    }
+    query.filter_expression(wanted.join(" AND "))
 }
 
 /// `query`, answered with what is shown, and with `also`.

@@ -1,0 +1,150 @@
+//! Which requests are the same request: what an `Idempotency-Key` is compared with.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::body::BYTE_ORDER_MARK;
+use crate::domain::RequestDigests;
+
+/// Maximum depth of JSON that is brought into one spelling. A body that is read as an object is no deeper.
+const MAX_DEPTH: usize = 128;
+
+/// The digests of a request: `operation` says what is asked for, one line each for method and path, and `body` with what.
+/// A body that is no JSON has no other spelling than its own.
+pub fn digests(operation: &str, body: &[u8]) -> RequestDigests {
+    let digest = |body: &[u8]| {
+        let mut hash = Sha256::new();
+        hash.update(operation);
+        hash.update(body);
+        hash.finalize().into()
+    };
+    let exact = digest(body);
+    RequestDigests {
+        exact,
+        canonical: canonical(body).map_or(exact, |text| digest(text.as_bytes())),
+    }
+}
+
+/// `body` without white space, members in the order of their names. Numbers and strings stay as they are written.
+/// `None` if it is no JSON, or deeper than [`MAX_DEPTH`].
+fn canonical(body: &[u8]) -> Option<String> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let raw: &RawValue = serde_json::from_slice(body).ok()?;
+    let mut text = String::with_capacity(body.len());
+    write(raw, MAX_DEPTH, &mut text)?;
+    Some(text)
+}
+
+fn write(raw: &RawValue, depth: usize, text: &mut String) -> Option<()> {
+    let depth = depth.checked_sub(1)?;
+    let raw = raw.get();
+    match raw.as_bytes().first() {
+        Some(b'{') => {
+            let Members(mut members) = serde_json::from_str(raw).ok()?;
+            // Members of one name keep their order: which one counts is not ours to say.
+            members.sort_by(|(a, _), (b, _)| a.cmp(b));
+            text.push('{');
+            for (name, value) in members {
+                text.push_str(&serde_json::to_string(&name).ok()?);
+                text.push(':');
+                write(value, depth, text)?;
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Some(b'[') => {
+            let values: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            text.push('[');
+            for value in values {
+                write(value, depth, text)?;
+                text.push(',');
+            }
+            text.push(']');
+        }
+        Some(_) | None => text.push_str(raw),
+    }
+    Some(())
+}
+
+/// An object's members as they came.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(body: &str) -> RequestDigests {
+        digests("POST\n/rooms\n", body.as_bytes())
+    }
+
+    #[test]
+    fn white_space_and_the_order_of_members_make_no_other_request() {
+        let first = of(r#"{"a": {"c": [1, {"e": 1, "d": 2}], "b": "x y"}, "f": 1.0}"#);
+        let second = of("{\"f\":1.0,\n\"a\":{\"b\":\"x y\",\"c\":[1,{\"d\":2,\"e\":1}]}}");
+        assert_ne!(first.exact, second.exact);
+        assert_eq!(first.canonical, second.canonical);
+    }
+
+    #[test]
+    fn another_value_makes_another_request() {
+        let first = of(r#"{"a": [1, 2], "b": "x y"}"#);
+        for other in [
+            r#"{"a": [2, 1], "b": "x y"}"#,
+            r#"{"a": [1, 2], "b": "xy"}"#,
+            r#"{"a": [1, 2]}"#,
+            r#"{"a": [1, 2], "b": "x y", "b": "z"}"#,
+            r#"{"a": [12], "b": "x y"}"#,
+        ] {
+            assert_ne!(first.canonical, of(other).canonical, "{other}");
+        }
+        let large = of(r#"{"a": 18446744073709551617}"#);
+        assert_ne!(
+            large.canonical,
+            of(r#"{"a": 18446744073709551618}"#).canonical
+        );
+    }
+
+    #[test]
+    fn another_path_or_method_makes_another_request() {
+        let first = of("{}").canonical;
+        assert_ne!(first, digests("POST\n/notify\n", b"{}").canonical);
+        assert_ne!(first, digests("PUT\n/rooms\n", b"{}").canonical);
+    }
+
+    #[test]
+    fn json_of_any_depth_is_digested() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let digests = of(&deep);
+        assert_eq!(digests.exact, digests.canonical);
+    }
+}
