@@ -40,21 +40,6 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// The `Idempotency-Key` of a request whose body says nothing.
-#[derive(Debug)]
-pub struct Repeat(pub Option<Once>);
-
-impl<S: Sync> FromRequest<S> for Repeat {
-    type Rejection = Failure;
-
-    async fn from_request(request: HttpRequest, _: &S) -> Result<Self, Failure> {
-        let (parts, body) = request.into_parts();
-        let bytes = read(body).await?;
-        let once = once(&parts.headers, &parts.method, &parts.uri, &bytes)?;
-        Ok(Self(once))
-    }
-}
-
 /// The body as a `T` all of whose fields may be left out, and so may the body.
 #[derive(Debug)]
 pub struct OptionalBody<T>(pub T, pub Option<Once>);

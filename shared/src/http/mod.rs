@@ -15,7 +15,7 @@ pub mod surface;
 pub mod telemetry;
 pub mod wire;
 
-pub use body::{Body, Object, OptionalBody, Repeat, read_object};
+pub use body::{Body, Object, OptionalBody, read_object};
 pub use caller::Caller;
 pub use edge::network;
 pub use failure::Failure;
