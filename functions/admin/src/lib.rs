@@ -10,13 +10,14 @@ use axum::{
     extract::State,
     http::HeaderMap,
     response::Response,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use parlance::{
     app::{App, ROTATION_OVERLAP_SECONDS},
-    domain::{Error, TenantId, page::Slice, secret::ApiKey},
+    domain::{Error, TenantId, TenantKeyId, page::Slice, secret::ApiKey},
     http::{
-        Body, Caller, Failure, NoParams, Now, Params, Path, Repeat, Reply, Show, entropy,
+        Body, Caller, Failure, KeyRotationIn, NoParams, Now, OptionalBody, OverlapQuery, Params,
+        Path, Reply, Show, entropy,
         surface::{ChatApiAuditor, ChatApiObserver, ChatApiOperator},
         wire::ErrorOut,
     },
@@ -27,7 +28,7 @@ use self::{
     model_usage::{ModelUsageOut, days},
     wire::{
         DeadLetters, DiscardIn, Discarded, KeyIssued, Listed, Meant, RedriveIn, Redriven,
-        TenantCreated, TenantIn, TenantOut, TenantPatchIn,
+        TenantCreated, TenantIn, TenantKeyOut, TenantOut, TenantPatchIn,
     },
 };
 
@@ -38,6 +39,8 @@ pub fn routes() -> Router<App> {
         .route("/admin/dead-letters/redrive", post(redrive))
         .route("/admin/tenants", post(create).get(list))
         .route("/admin/tenants/{tenant_id}", get(one).patch(change))
+        .route("/admin/tenants/{tenant_id}/keys", get(keys))
+        .route("/admin/tenants/{tenant_id}/keys/{key_id}", delete(revoke))
         .route("/admin/tenants/{tenant_id}/keys/rotate", post(rotate))
         .route("/admin/tenants/{tenant_id}/model-usage", get(usage))
         .route("/metrics", get(stand))
@@ -54,6 +57,8 @@ pub fn routes() -> Router<App> {
     one,
     change,
     rotate,
+    keys,
+    revoke,
     usage,
     stand
 ))]
@@ -294,7 +299,8 @@ async fn change(
 /// Rotate a tenant's key
 ///
 /// The new key is shown in this answer and never again. The one before it holds for 24 hours more, or for
-/// `overlap_seconds`: `0` ends a key that leaked, within a minute everywhere.
+/// `overlap_seconds`, in the body or in the query: `0` ends a key that leaked, within a minute everywhere. At most two keys
+/// of a tenant hold: a rotation ends all that are older than the one before it, and with `0` that one too.
 #[utoipa::path(
     post,
     path = "/admin/tenants/{tenant_id}/keys/rotate",
@@ -302,12 +308,13 @@ async fn change(
     security(("master_key" = [])),
     params(
         ("tenant_id" = String, Path),
-        ("overlap_seconds" = Option<u64>, Query, description = "0 to 86400, default 86400"),
+        ("overlap_seconds" = Option<u64>, Query, description = "As in the body: 0 to 86400, default 86400"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours"),
     ),
+    request_body = Option<KeyRotationIn>,
     responses(
         (status = 201, description = "The new key", body = KeyIssued),
-        (status = 400, description = "A parameter breaks a rule", body = ErrorOut),
+        (status = 400, description = "A field or parameter breaks a rule", body = ErrorOut),
         (status = 404, description = "No such tenant", body = ErrorOut),
         (status = 409, description = "Rotated meanwhile, or the Idempotency-Key was used", body = ErrorOut),
     ),
@@ -317,18 +324,70 @@ async fn rotate(
     Caller(operator): Caller<ChatApiOperator>,
     Path(id): Path<TenantId>,
     Now(moment): Now,
-    params: Params,
-    Repeat(once): Repeat,
+    query: OverlapQuery,
+    OptionalBody(body, once): OptionalBody<KeyRotationIn>,
 ) -> Reply<KeyIssued> {
-    params.only(&["overlap_seconds"])?;
-    let overlap = params.number("overlap_seconds", 0, ROTATION_OVERLAP_SECONDS.into())?;
-    let overlap = overlap.and_then(|seconds| u32::try_from(seconds).ok());
-    let overlap = overlap.unwrap_or(ROTATION_OVERLAP_SECONDS);
+    let overlap = body.overlap_seconds;
+    let overlap = overlap.parse(&query, ROTATION_OVERLAP_SECONDS, ROTATION_OVERLAP_SECONDS)?;
     let key = ApiKey::from_entropy(entropy()?);
     let issued = app
         .rotate_key(&operator, id, key, overlap, once.as_ref(), &moment)
         .await?;
     Ok(Show::created(KeyIssued::from(&issued)))
+}
+
+/// List a tenant's keys
+///
+/// Those that hold, the newest first, never their texts: the current one, and the one before it until its time is over. With
+/// `X-Master-Key` of any tenant; with `X-API-Key` of the key's own. Of a tenant that was last rotated by a version which did
+/// not name the one before, the current key alone is shown; the next rotation ends all others.
+#[utoipa::path(
+    get,
+    path = "/admin/tenants/{tenant_id}/keys",
+    tag = "Admin",
+    security(("master_key" = []), ("api_key" = [])),
+    params(("tenant_id" = String, Path)),
+    responses(
+        (status = 200, description = "At most two keys, masked", body = Vec<TenantKeyOut>),
+        (status = 404, description = "No such tenant, or another one than the key's", body = ErrorOut),
+    ),
+)]
+async fn keys(
+    State(app): State<App>,
+    Caller(observer): Caller<ChatApiObserver>,
+    _: NoParams,
+    Path(id): Path<TenantId>,
+    Now(moment): Now,
+) -> Reply<Vec<TenantKeyOut>> {
+    let keys = app.tenant_keys(&observer, id, &moment).await?;
+    Ok(Show::ok(keys.iter().map(TenantKeyOut::from).collect()))
+}
+
+/// End a tenant's replaced key
+///
+/// Before its time, within a minute everywhere. The current key is not ended in this way, since the tenant would have none: a
+/// rotation with `overlap_seconds` 0 ends it.
+#[utoipa::path(
+    delete,
+    path = "/admin/tenants/{tenant_id}/keys/{key_id}",
+    tag = "Admin",
+    security(("master_key" = [])),
+    params(("tenant_id" = String, Path), ("key_id" = String, Path)),
+    responses(
+        (status = 204, description = "Ended"),
+        (status = 404, description = "No such key holds, or no such tenant", body = ErrorOut),
+        (status = 409, description = "It is the current key", body = ErrorOut),
+    ),
+)]
+async fn revoke(
+    State(app): State<App>,
+    Caller(operator): Caller<ChatApiOperator>,
+    _: NoParams,
+    Path((tenant, key)): Path<(TenantId, TenantKeyId)>,
+    Now(moment): Now,
+) -> Reply<()> {
+    app.revoke_key(&operator, tenant, key, &moment).await?;
+    Ok(Show::nothing())
 }
 
 /// Get what models were used for

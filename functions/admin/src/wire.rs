@@ -12,6 +12,7 @@ use parlance::{
             CapChange, ListScope, RateLimit, RetryPatch, RetrySchedule, Tenant, TenantPatch,
             TokenCap,
         },
+        tenant_key::ListedKey,
         text::Name,
     },
     http::{
@@ -255,6 +256,41 @@ impl From<&IssuedKey> for KeyIssued {
             api_key: issued.key.expose().to_owned(),
             created_at: issued.created_at.to_string(),
             previous_key_expires_at: issued.previous_expires_at.to_string(),
+        }
+    }
+}
+
+/// A tenant's key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantKeyOut {
+    #[schema(example = "tkey_5f1c7c3e9a0b8d2f8e6d5c4b3a291807")]
+    key_id: String,
+    /// How its text begins, and its last 4 characters, which were not kept of keys of an earlier version.
+    #[schema(example = "sk_…4af9")]
+    masked_key: String,
+    /// `current`, or `previous` for the one that the last rotation has replaced.
+    #[schema(example = "previous")]
+    status: &'static str,
+    #[schema(example = "2025-12-13T12:00:00.000000Z", format = "date-time")]
+    created_at: String,
+    /// When it stops to hold. The current one has no end.
+    #[schema(example = "2025-12-15T12:00:00.000000Z", format = "date-time")]
+    expires_at: Option<String>,
+    /// When it was last used, to about an hour.
+    #[schema(example = "2025-12-14T12:00:00.000000Z", format = "date-time")]
+    last_used_at: Option<String>,
+}
+
+impl From<&ListedKey> for TenantKeyOut {
+    fn from(key: &ListedKey) -> Self {
+        let shown = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        Self {
+            key_id: key.id.to_string(),
+            masked_key: key.masked(),
+            status: key.standing.name(),
+            created_at: key.created_at.to_string(),
+            expires_at: shown(key.expires_at),
+            last_used_at: shown(key.last_used_at),
         }
     }
 }

@@ -11,14 +11,17 @@ use axum::{
 };
 use parlance::{
     app::App,
-    domain::{ApiKeyId, TenantId, api_key::KeyText},
+    domain::{
+        ApiKeyId, TenantId,
+        api_key::{KeyText, OVERLAP_SECONDS},
+    },
     http::{
-        Body, Caller, NoParams, Now, OptionalBody, Params, Path, Reply, Show, entropy,
-        surface::ChatApiObserver, wire::ErrorOut,
+        Body, Caller, KeyRotationIn, NoParams, Now, OptionalBody, OverlapQuery, Params, Path,
+        Reply, Show, entropy, surface::ChatApiObserver, wire::ErrorOut,
     },
 };
 
-use self::wire::{ApiKeyIn, ApiKeyIssued, ApiKeyOut, RotationIn};
+use self::wire::{ApiKeyIn, ApiKeyIssued, ApiKeyOut};
 
 /// The routes of the `keys` function.
 pub fn routes() -> Router<App> {
@@ -172,7 +175,7 @@ async fn revoke(
         ("overlap_seconds" = Option<u64>, Query, description = "As in the body: 0 to 86400, default 86400"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours"),
     ),
-    request_body = Option<RotationIn>,
+    request_body = Option<KeyRotationIn>,
     responses(
         (status = 201, description = "The key, and the one sight of its new text", body = ApiKeyIssued),
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
@@ -185,11 +188,11 @@ async fn rotate(
     Caller(keeper): Caller<ChatApiObserver>,
     Path((tenant, id)): Path<(TenantId, ApiKeyId)>,
     Now(moment): Now,
-    params: Params,
-    OptionalBody(body, once): OptionalBody<RotationIn>,
+    query: OverlapQuery,
+    OptionalBody(body, once): OptionalBody<KeyRotationIn>,
 ) -> Reply<ApiKeyIssued> {
-    params.only(&["overlap_seconds"])?;
-    let overlap = body.parse(&params)?;
+    let overlap = body.overlap_seconds;
+    let overlap = overlap.parse(&query, OVERLAP_SECONDS, OVERLAP_SECONDS)?;
     let entropy = entropy()?;
     let (key, text) = app
         .rotate_api_key(

@@ -3,10 +3,10 @@
 use parlance::{
     domain::{
         Error, Timestamp, UserId,
-        api_key::{Key, KeyText, Kind, NewKey, OVERLAP_SECONDS, Opens},
+        api_key::{Key, KeyText, Kind, NewKey, Opens},
         text::Name,
     },
-    http::{Params, not_null},
+    http::not_null,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -132,39 +132,5 @@ impl ApiKeyIssued {
             key: ApiKeyOut::new(key, now),
             api_key: text.expose().to_owned(),
         }
-    }
-}
-
-/// How to rotate a key.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ApiKeyRotationIn)]
-pub(crate) struct RotationIn {
-    /// For how long the text before it holds too: 0 to 86,400, default 86,400.
-    #[schema(example = 86400, minimum = 0, maximum = 86_400)]
-    overlap_seconds: Option<i64>,
-}
-
-impl RotationIn {
-    /// The overlap, in seconds: as the body or `query` says, which must not disagree.
-    pub(crate) fn parse(self, query: &Params) -> Result<u32, Error> {
-        const FIELD: &str = "overlap_seconds";
-        let in_query = query.number(FIELD, 0, OVERLAP_SECONDS.into())?;
-        let in_query = in_query.and_then(|seconds| i64::try_from(seconds).ok());
-        let given = match (self.overlap_seconds, in_query) {
-            (Some(body), Some(query)) if body != query => {
-                let reason = "Invalid overlap_seconds. The query and the body do not agree";
-                return Err(Error::invalid(FIELD, reason));
-            }
-            (Some(seconds), _) | (None, Some(seconds)) => seconds,
-            (None, None) => return Ok(OVERLAP_SECONDS),
-        };
-        let seconds = u32::try_from(given).ok();
-        let seconds = seconds.filter(|seconds| *seconds <= OVERLAP_SECONDS);
-        seconds.ok_or_else(|| {
-            Error::invalid(
-                FIELD,
-                "Invalid overlap_seconds. It is a whole number of seconds from 0 to 86400",
-            )
-        })
     }
 }

@@ -11,8 +11,8 @@ use parlance::{
     app::App,
     domain::{EndpointId, webhook::Secret},
     http::{
-        Body, Caller, NoParams, Now, OptionalBody, Params, Path, Reply, Show, entropy,
-        surface::ChatApiTenant, wire::ErrorOut,
+        Body, Caller, NoParams, Now, OptionalBody, OverlapQuery, Params, Path, Reply, Show,
+        entropy, surface::ChatApiTenant, wire::ErrorOut,
     },
 };
 
@@ -157,8 +157,8 @@ async fn change(
 
 /// Rotate a webhook endpoint's secret
 ///
-/// The new secret is shown in this answer and never again. For 24 hours more, or for `overlap_seconds`, webhooks are
-/// signed with the one before it too: `0` ends a secret that leaked.
+/// The new secret is shown in this answer and never again. For 24 hours more, or for `overlap_seconds`, in the body or in
+/// the query, webhooks are signed with the one before it too: `0` ends a secret that leaked. At most two sign.
 #[utoipa::path(
     post,
     path = "/webhooks/{endpoint_id}/secret/rotate",
@@ -166,6 +166,7 @@ async fn change(
     security(("api_key" = [])),
     params(
         ("endpoint_id" = String, Path),
+        ("overlap_seconds" = Option<u64>, Query, description = "As in the body: 0 to 604800, default 86400"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours"),
     ),
     request_body = Option<RotationIn>,
@@ -179,12 +180,12 @@ async fn change(
 async fn rotate(
     State(app): State<App>,
     Caller(key): Caller<ChatApiTenant>,
-    _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
+    query: OverlapQuery,
     OptionalBody(body, once): OptionalBody<RotationIn>,
 ) -> Reply<SecretIssued> {
-    let (secret, overlap) = body.parse(Secret::from_entropy(entropy()?))?;
+    let (secret, overlap) = body.parse(Secret::from_entropy(entropy()?), &query)?;
     let issued = app
         .rotate_secret(&key, id, secret, overlap, once.as_ref(), &moment)
         .await?;

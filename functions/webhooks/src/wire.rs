@@ -9,7 +9,7 @@ use parlance::{
             MAX_OVERLAP_SECONDS, OVERLAP_SECONDS, Secret, Status, Targets,
         },
     },
-    http::not_null,
+    http::{OverlapIn, OverlapQuery, not_null},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -168,33 +168,26 @@ impl EndpointCreated {
 
 /// How to rotate a secret.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RotationIn {
     /// `whsec_` and 24 to 64 bytes in base64. Left out: one is made.
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: Option<String>,
     /// For how long the secret before it holds too: 0 to 604,800, default 86,400.
-    #[schema(example = 86400, minimum = 0, maximum = 604_800)]
-    overlap_seconds: Option<i64>,
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, nullable = false, example = 86400, minimum = 0, maximum = 604_800)]
+    overlap_seconds: OverlapIn,
 }
 
 impl RotationIn {
-    /// The new secret, which is `made` unless one is brought, and the overlap in seconds.
-    pub(crate) fn parse(self, made: Secret) -> Result<(Secret, u32), Error> {
+    /// The new secret, which is `made` unless one is brought, and the overlap in seconds, which `query` may say too.
+    pub(crate) fn parse(self, made: Secret, query: &OverlapQuery) -> Result<(Secret, u32), Error> {
         let secret = self.secret.map_or(Ok(made), Secret::parse)?;
-        let overlap = self.overlap_seconds.map(overlap).transpose()?;
-        Ok((secret, overlap.unwrap_or(OVERLAP_SECONDS)))
+        let overlap = self.overlap_seconds;
+        let overlap = overlap.parse(query, MAX_OVERLAP_SECONDS, OVERLAP_SECONDS)?;
+        Ok((secret, overlap))
     }
-}
-
-fn overlap(seconds: i64) -> Result<u32, Error> {
-    let seconds = u32::try_from(seconds).ok();
-    let seconds = seconds.filter(|seconds| *seconds <= MAX_OVERLAP_SECONDS);
-    seconds.ok_or_else(|| {
-        Error::invalid(
-            "overlap_seconds",
-            "Invalid overlap_seconds. It is a whole number of seconds from 0 to 604800",
-        )
-    })
 }
 
 /// The one sight of an endpoint's next secret.

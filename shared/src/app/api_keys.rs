@@ -1,13 +1,5 @@
 //! A team's keys: their making, rotation and end, by the operator or by the tenant's server.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
-
-use tokio::time::{Instant, timeout_at};
-
 use super::App;
 use crate::{
     domain::{
@@ -25,32 +17,6 @@ use crate::{
 const NO_KEY: Error = Error::NotFound("API key");
 const TOO_MANY: Error = Error::Conflict("A tenant has at most 100 API keys. Revoke one first");
 const EXPIRED: Error = Error::Conflict("The key has expired. Create another one");
-
-/// How often one process notes that a key is used, in seconds.
-const NOTED_SECONDS: i64 = 3_600;
-/// How long a request waits for that note at most.
-const NOTE_PATIENCE: Duration = Duration::from_secs(1);
-/// For how many keys a process remembers when it was last noted. Forgetting costs one write.
-const CAPACITY: usize = 10_000;
-
-/// When this process last noted that a key is used, in seconds since 1970.
-#[derive(Debug, Default)]
-pub(super) struct Uses(Mutex<HashMap<ApiKeyId, i64>>);
-
-impl Uses {
-    /// Whether a use of `key` is to be noted at `now`. Whoever is told so notes it.
-    fn is_due(&self, key: ApiKeyId, now: i64) -> bool {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.get(&key).is_some_and(|at| now - at < NOTED_SECONDS) {
-            return false;
-        }
-        if noted.len() >= CAPACITY {
-            noted.clear();
-        }
-        noted.insert(key, now);
-        true
-    }
-}
 
 impl App {
     /// Makes the key `new` of `tenant`, whose text is `text`. It holds at once.
@@ -201,20 +167,9 @@ impl App {
 
     /// Notes that a key is used, about once an hour. A request never fails by it.
     pub(super) async fn note_use(&self, tenant: TenantId, key: ApiKeyId, moment: &Moment) {
-        if !self.0.uses.is_due(key, moment.now.seconds()) {
-            return;
-        }
-        let end = moment.deadline.min(Instant::now() + NOTE_PATIENCE);
-        let mut race = Backoff::until(end, moment.seed);
         let store = &self.stores().api_keys;
-        let note = store.note_use(tenant, key, moment.now, &mut race);
-        match timeout_at(end, note).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%tenant, %key, cause = error.why(), "the use of a key was not noted");
-            }
-            Err(_) => tracing::warn!(%tenant, %key, "noting the use of a key timed out"),
-        }
+        let write = async |race: &mut Backoff| store.note_use(tenant, key, moment.now, race).await;
+        self.0.uses.note((tenant, key), moment, write).await;
     }
 
     /// The claim of `once` for `operation`: the operator and the tenant do not take each other's keys.
@@ -231,25 +186,5 @@ impl App {
             Observer::Operator(_) => guards.operator_claim(operation, once, moment.now),
             Observer::Tenant(_) => guards.tenant_claim(tenant, operation, once, moment.now),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::Timestamp;
-
-    #[test]
-    fn a_use_is_noted_once_an_hour() {
-        let moment = Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
-            seed: 1,
-        };
-        let (uses, key) = (Uses::default(), ApiKeyId::at(&moment));
-        assert!(uses.is_due(key, 0));
-        assert!(!uses.is_due(key, NOTED_SECONDS - 1));
-        assert!(uses.is_due(key, NOTED_SECONDS));
-        assert!(!uses.is_due(key, NOTED_SECONDS + 1));
     }
 }

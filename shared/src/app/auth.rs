@@ -15,7 +15,7 @@ use crate::{
         TenantKey, UserId,
         api_key::{KeyText, Kind, Opens},
         rate::{Budget, Payer},
-        secret::SecretHash,
+        secret::{ApiKey, SecretHash},
         tenant::{ListScope, RateLimit, TokenCap},
     },
     store::keys::Door,
@@ -30,6 +30,13 @@ const GRACE: Duration = Duration::from_secs(2);
 const CAPACITY: usize = 10_000;
 
 const BAD_KEY: Error = Error::Unauthenticated("Invalid API key");
+/// What a key of the other door is told. Its shape says so: nothing is looked up, and nothing is said of whether it holds.
+const CHATAPI_KEY: Error =
+    Error::Unauthenticated("This is a ChatAPI key; chats take sk_live_… or pk_live_… keys");
+const TEAM_KEY: Error = Error::Unauthenticated(
+    "This is a key for chats; ChatAPI takes the tenant's key, which is sk_ and 64 hex digits",
+);
+const MISSPELT: Error = Error::Unauthenticated("This key is misspelt: its checksum does not match");
 
 /// What a tenant's key opens, as it was read at some time.
 #[derive(Debug, Clone, Copy)]
@@ -215,51 +222,57 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Unauthenticated`] if it was replaced, and its overlap is over.
+    /// [`Error::Unauthenticated`] if it was replaced, and its overlap is over, or if it is a key for chats by its shape.
     pub fn remembered(&self, key: &[u8], moment: &Moment) -> Result<Option<Session>, Error> {
+        if KeyText::is_meant_by(key) {
+            return Err(TEAM_KEY);
+        }
         let session = self.0.sessions.get(&SecretHash::of(key));
         session.map(|session| session.at(moment)).transpose()
     }
 
-    /// What `key` opens at `moment`, read anew.
+    /// What `key` opens at `moment`, read anew. Notes that it is used.
     ///
     /// # Errors
     ///
     /// [`Error::Unauthenticated`] if there is no such key, or no longer.
     pub async fn session(&self, key: &[u8], moment: &Moment) -> Result<Session, Error> {
-        let hash = SecretHash::of(key);
-        self.read_session(hash).await?.at(moment)
+        self.read_session(SecretHash::of(key), moment).await
     }
 
-    /// What the key that hashes to `hash` opens at `moment`, as far as this function remembers, or read anew.
+    /// What the key that hashes to `hash` opens at `moment`, as far as this function remembers, or read anew: a connection
+    /// that was opened with it uses it.
     ///
     /// # Errors
     ///
     /// [`Error::Unauthenticated`] if there is no such key, or no longer.
     pub async fn session_of(&self, hash: SecretHash, moment: &Moment) -> Result<Session, Error> {
-        let session = if let Some(session) = self.0.sessions.get(&hash) {
-            session
-        } else {
-            self.read_session(hash).await?
-        };
-        session.at(moment)
+        match self.0.sessions.get(&hash) {
+            Some(session) => session.at(moment),
+            None => self.read_session(hash, moment).await,
+        }
     }
 
-    async fn read_session(&self, hash: SecretHash) -> Result<Session, Error> {
+    async fn read_session(&self, hash: SecretHash, moment: &Moment) -> Result<Session, Error> {
         let reading = self.0.sessions.read();
         let record = self.stores().keys.get(hash).await?.ok_or(BAD_KEY)?;
         match record.door {
-            Door::Tenant => {}
+            Door::Tenant(_) => {}
             Door::Team(..) => return Err(BAD_KEY),
         }
         let tenant = self.stores().tenants.get(record.tenant).await?;
         let tenant = tenant.ok_or(BAD_KEY)?;
+        if !tenant.keys.admit(hash, record.created_at) {
+            return Err(BAD_KEY);
+        }
         let session = Session {
             tenant: tenant.id,
             rate_limit: tenant.rate_limit,
             expires: record.expires,
         };
         self.0.sessions.put(reading, hash, session.tenant, session);
+        let session = session.at(moment)?;
+        self.note_tenant_key(session.tenant, hash, moment).await;
         Ok(session)
     }
 
@@ -273,8 +286,16 @@ impl App {
         key: &[u8],
         moment: &Moment,
     ) -> Result<Option<Arc<TeamSession>>, Error> {
-        // Mistyped or made up: known without a look.
-        KeyText::kind_of(key).ok_or(BAD_KEY)?;
+        // Mistyped, made up or of the other door: known without a look.
+        if KeyText::kind_of(key).is_none() {
+            return Err(if KeyText::is_meant_by(key) {
+                MISSPELT
+            } else if ApiKey::is_shape_of(key) {
+                CHATAPI_KEY
+            } else {
+                BAD_KEY
+            });
+        }
         let session = self.0.team_sessions.get(&SecretHash::of(key));
         if let Some(session) = &session {
             holds(session.expires, moment)?;
@@ -296,7 +317,7 @@ impl App {
         let record = self.stores().keys.get(hash).await?.ok_or(BAD_KEY)?;
         let (key, opens) = match record.door {
             Door::Team(key, opens) => (key, opens),
-            Door::Tenant => return Err(BAD_KEY),
+            Door::Tenant(_) => return Err(BAD_KEY),
         };
         let tenant = self.stores().tenants.get(record.tenant).await?;
         let tenant = tenant.ok_or(BAD_KEY)?;

@@ -27,6 +27,7 @@ mod subscriptions;
 mod sweeps;
 mod tenants;
 mod tools;
+mod uses;
 mod webhooks;
 
 use std::{sync::Arc, time::Instant};
@@ -36,7 +37,6 @@ use aws_sdk_dynamodb::Client;
 pub use self::audience::Told;
 use self::{
     agents::KnownAgents,
-    api_keys::Uses,
     auth::{Session, Sessions, TeamSession},
     deliveries::Schedules,
     health::Probe,
@@ -45,6 +45,7 @@ use self::{
     metrics::Tally,
     provider_keys::KnownKeys,
     quota::Quotas,
+    uses::Uses,
     webhooks::Known,
 };
 pub use self::{
@@ -60,6 +61,7 @@ pub use self::{
     webhooks::{IssuedSecret, NewEndpoint, Trial, Webhooks},
 };
 use crate::{
+    domain::{ApiKeyId, TenantKeyId},
     providers::{models::Models, operator_key::OperatorKey, outbound::Fetcher, sockets::Sockets},
     queue::Jobs,
     store::Stores,
@@ -75,7 +77,8 @@ struct Inner {
     means: Means,
     sessions: Sessions<Session>,
     team_sessions: Sessions<Arc<TeamSession>>,
-    uses: Uses,
+    uses: Uses<ApiKeyId>,
+    tenant_key_uses: Uses<TenantKeyId>,
     quotas: Quotas,
     endpoints: Known,
     provider_keys: KnownKeys,
@@ -126,6 +129,7 @@ impl App {
             sessions: Sessions::default(),
             team_sessions: Sessions::default(),
             uses: Uses::default(),
+            tenant_key_uses: Uses::default(),
             quotas: Quotas::default(),
             endpoints: Known::default(),
             provider_keys: KnownKeys::default(),

@@ -117,6 +117,13 @@ impl KeyText {
         (sum == expected).then_some(kind)
     }
 
+    /// Whether `text` begins as a key of a team does, whether it can be one or not.
+    pub fn is_meant_by(text: &[u8]) -> bool {
+        Kind::ALL
+            .iter()
+            .any(|kind| text.starts_with(kind.prefix().as_bytes()))
+    }
+
     /// For the one answer that shows it.
     pub fn expose(&self) -> &str {
         &self.0

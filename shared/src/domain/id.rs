@@ -1,14 +1,15 @@
 //! Ids: a prefix that names the kind, and 32 hex digits.
 //!
 //! Ids of things sort by the time they were made (UUIDv7), except [`MessageId`], which starts with
-//! its message's seq (UUIDv8), and [`SubscriptionId`] and [`DeliveryId`], which are computed from what they name.
+//! its message's seq (UUIDv8), and [`SubscriptionId`], [`DeliveryId`] and [`TenantKeyId`], which are computed from what they
+//! name.
 
 use std::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use super::{Moment, Timestamp, UserId, delivery::Subject, message::Seq};
+use super::{Moment, Timestamp, UserId, delivery::Subject, message::Seq, secret::SecretHash};
 
 /// The text is not an id of the expected kind.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +110,10 @@ id! {
     ApiKeyId, "key"
 }
 id! {
+    /// Names one of a tenant's own keys. It is no secret.
+    TenantKeyId, "tkey"
+}
+id! {
     /// Names a key of a model provider within a tenant. It is no secret.
     ProviderKeyId, "pkey"
 }
@@ -174,6 +179,13 @@ impl SubscriptionId {
     /// subscription by construction.
     pub fn of(tenant: TenantId, user: &str, topic: &str) -> Self {
         Self(computed(&[&tenant.to_string(), user, topic]))
+    }
+}
+
+impl TenantKeyId {
+    /// The one id of the key that hashes to `hash`. It tells neither the key nor its hash.
+    pub fn of(hash: SecretHash) -> Self {
+        Self(computed(&["tenant key", &hash.to_hex()]))
     }
 }
 

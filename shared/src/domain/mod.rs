@@ -24,6 +24,7 @@ pub mod room;
 pub mod secret;
 pub mod subscription;
 pub mod tenant;
+pub mod tenant_key;
 pub mod text;
 pub mod timestamp;
 pub mod tool;
@@ -36,7 +37,7 @@ pub use counts::Counts;
 pub use error::Error;
 pub use id::{
     ApiKeyId, ChatId, DeliveryId, EndpointId, EventId, MessageId, NotificationId, OwnAgentId,
-    ProviderKeyId, RequestId, RoomId, SubscriptionId, TenantId,
+    ProviderKeyId, RequestId, RoomId, SubscriptionId, TenantId, TenantKeyId,
 };
 pub use live::{Connection, ConnectionId, Reach};
 pub use moment::Moment;

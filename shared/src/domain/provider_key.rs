@@ -17,6 +17,10 @@ pub const MAX_PROVIDER_KEYS: u32 = 50;
 const SHOWS_END: usize = 12;
 /// A shorter key does not show how it begins.
 const SHOWS_BEGIN: usize = 16;
+/// What is shown of a key so short that any part of it would be a large one. It tells no length either.
+const TOO_SHORT: &str = "(short key, hidden)";
+/// What the version before this one stored for such a key.
+const TOO_SHORT_BEFORE: &str = "...";
 
 /// What a provider knows its customer by, in the clear: exists only between its coming and its sealing, and between
 /// its opening and the request that carries it.
@@ -49,17 +53,15 @@ impl ModelKey {
 
     /// What is shown of it: how it begins and ends, unless that would be a large part of it.
     pub fn masked(&self) -> String {
+        if self.0.len() < SHOWS_END {
+            return TOO_SHORT.to_owned();
+        }
         let begin = if self.0.len() < SHOWS_BEGIN {
             ""
         } else {
             &self.0[..3]
         };
-        let end = if self.0.len() < SHOWS_END {
-            ""
-        } else {
-            &self.0[self.0.len() - 4..]
-        };
-        format!("{begin}...{end}")
+        format!("{begin}...{}", &self.0[self.0.len() - 4..])
     }
 }
 
@@ -329,6 +331,14 @@ pub struct ProviderKey {
 }
 
 impl ProviderKey {
+    /// What is shown of a key of which `masked` was stored.
+    pub(crate) fn masked_as_stored(masked: &str) -> String {
+        match masked {
+            TOO_SHORT_BEFORE => TOO_SHORT.to_owned(),
+            masked => masked.to_owned(),
+        }
+    }
+
     /// The same for keys with this `hash` that hold at the same place: one text may open several doors.
     pub(crate) fn fingerprint_of(
         provider: Provider,
@@ -443,7 +453,24 @@ mod tests {
     fn of_a_key_so_much_is_shown_that_its_owner_knows_it() {
         assert_eq!(key("sk-proj-0123456789abcd").masked(), "sk-...abcd");
         assert_eq!(key("0123456789abcde").masked(), "...bcde");
-        assert_eq!(key("01234567890").masked(), "...");
+    }
+
+    #[test]
+    fn of_a_short_key_neither_a_part_nor_the_length_is_shown_and_yet_something() {
+        for short in ["x", "sk-1", "ollama", "01234567890"] {
+            assert_eq!(key(short).masked(), "(short key, hidden)");
+        }
+    }
+
+    #[test]
+    fn a_short_key_that_the_version_before_stored_is_shown_in_the_same_way() {
+        let shown = ProviderKey::masked_as_stored;
+        assert_eq!(shown("..."), "(short key, hidden)");
+        assert_eq!(shown("...bcde"), "...bcde");
+    }
+
+    #[test]
+    fn a_model_key_is_never_shown_by_debug() {
         assert_eq!(format!("{:?}", key("sk-secret")), "ModelKey(…)");
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::tenant_key::SHOWN;
+
 /// The SHA-256 of a secret. High-entropy keys need no slow hash; passwords do and are not kept here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretHash([u8; 32]);
@@ -49,9 +51,25 @@ impl fmt::Debug for SecretHash {
 pub struct ApiKey(String);
 
 impl ApiKey {
+    /// What it begins with.
+    const PREFIX: &str = "sk_";
+    /// How many hex digits follow.
+    const DIGITS: usize = 64;
+
     /// A key of 256 random bits: `sk_` and 64 hex digits, which cannot begin with `sk_live_`.
     pub fn from_entropy(entropy: [u8; 32]) -> Self {
-        Self(format!("sk_{}", hex::encode(entropy)))
+        Self(format!("{}{}", Self::PREFIX, hex::encode(entropy)))
+    }
+
+    /// Whether `text` has the shape of such a key. Nothing tells from it whether there is this one.
+    pub fn is_shape_of(text: &[u8]) -> bool {
+        text.strip_prefix(Self::PREFIX.as_bytes())
+            .is_some_and(|digits| {
+                digits.len() == Self::DIGITS
+                    && digits
+                        .iter()
+                        .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            })
     }
 
     /// For the one answer that shows it.
@@ -62,6 +80,11 @@ impl ApiKey {
     /// What is stored of it.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(self.0.as_bytes())
+    }
+
+    /// Its last characters, by which people know it again.
+    pub fn last4(&self) -> &str {
+        &self.0[self.0.len() - SHOWN..]
     }
 }
 
@@ -111,6 +134,24 @@ mod tests {
             format!("{key:?} {:?}", key.hash()),
             "ApiKey(…) SecretHash(…)"
         );
+    }
+
+    #[test]
+    fn a_tenants_key_is_known_by_its_shape() {
+        let key = ApiKey::from_entropy([7; 32]);
+        let text = key.expose();
+        assert!(ApiKey::is_shape_of(text.as_bytes()));
+        for other in [
+            "",
+            "sk_",
+            &text[..text.len() - 1],
+            &format!("{text}0"),
+            &text.to_uppercase(),
+            &text.replace("sk_", "pk_"),
+            "sk_live_000000000000000000000000000000",
+        ] {
+            assert!(!ApiKey::is_shape_of(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tenants: who pays, and what they may use.
 
-use super::{Error, TenantId, Timestamp, secret::SecretHash, text::Name};
+use super::{Error, TenantId, Timestamp, secret::SecretHash, tenant_key::TenantKeys, text::Name};
 
 /// How many requests a tenant may make, per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,12 +270,9 @@ pub struct Tenant {
     pub token_cap: Option<TokenCap>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// The hash of its current API key, so that a rotation knows which to retire.
-    pub(crate) key: SecretHashHex,
+    /// Its own keys.
+    pub(crate) keys: TenantKeys,
 }
-
-/// A hash as the store spells it.
-pub(crate) type SecretHashHex = String;
 
 impl Tenant {
     /// A new tenant whose API key hashes to `key`.
@@ -288,7 +285,7 @@ impl Tenant {
             list_scope: ListScope::default(),
             token_cap: None,
             created_at,
-            key: key.to_hex(),
+            keys: TenantKeys::of(key),
         }
     }
 }

@@ -52,18 +52,6 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalBody<T> {
     }
 }
 
-/// The `Idempotency-Key` of a request whose body says nothing.
-#[derive(Debug)]
-pub struct Repeat(pub Option<Once>);
-
-impl<S: Sync> FromRequest<S> for Repeat {
-    type Rejection = Failure;
-
-    async fn from_request(http: HttpRequest, _: &S) -> Result<Self, Failure> {
-        Ok(Self(Sent::read(http).await?.once()?))
-    }
-}
-
 /// A request whose body was read.
 struct Sent {
     parts: Parts,

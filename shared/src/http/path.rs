@@ -10,7 +10,7 @@ use axum::{
 use super::Failure;
 use crate::domain::{
     AgentId, ApiKeyId, ChatId, EndpointId, Error, MessageId, NotificationId, ProviderKeyId, RoomId,
-    SubscriptionId, TenantId, UserId,
+    SubscriptionId, TenantId, TenantKeyId, UserId,
 };
 
 /// The ids of a path, in its order. What is not an id names nothing: not found.
@@ -60,6 +60,12 @@ impl Segment for AgentId {
 impl Segment for ApiKeyId {
     fn read(segment: &str) -> Result<Self, Error> {
         id(segment, "API key")
+    }
+}
+
+impl Segment for TenantKeyId {
+    fn read(segment: &str) -> Result<Self, Error> {
+        id(segment, "Key")
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! | partition key        | attributes                                    |
 //! |----------------------|-----------------------------------------------|
-//! | SHA-256 in hex       | `kind` = `tenant`, `tenant`, `created_at`, `ttl?` |
+//! | SHA-256 in hex       | `kind` = `tenant`, `tenant`, `last4?`, `created_at`, `ttl?` |
 //! | SHA-256 in hex       | `kind` = `publishable` or `secret`, `tenant`, `key` (`key_…`), `origins?`, `user?`, `created_at`, `ttl?` |
 //!
-//! **Invariant:** a key of kind `tenant` without `ttl` is its tenant's current one. What is here of a team's key changes
-//! only with its row in [`super::api_keys`]. TTL deletes days late, so expiry is read, not waited for.
+//! **Invariant:** a key of kind `tenant` without `ttl` is its tenant's current one; which of the others hold, the tenant's
+//! profile says besides ([`crate::domain::tenant_key`]). What is here of a team's key changes only with its row in
+//! [`super::api_keys`]. TTL deletes days late, so expiry is read, not waited for.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -21,7 +22,7 @@ use super::{
 use crate::domain::{
     ApiKeyId, Error, TenantId, Timestamp, UserId,
     api_key::{Key, Kind, Opens, Origin, Origins},
-    secret::SecretHash,
+    secret::{ApiKey, SecretHash},
 };
 
 /// The kind of a tenant's key.
@@ -39,6 +40,8 @@ pub struct KeyStore {
 pub struct KeyRecord {
     /// Whose key it is.
     pub tenant: TenantId,
+    /// When its text was made.
+    pub created_at: Timestamp,
     /// When it stops to hold, in seconds since 1970; `None` for never.
     pub expires: Option<i64>,
     /// Which door it is for.
@@ -48,8 +51,8 @@ pub struct KeyRecord {
 /// Which door a key is for. It opens no other.
 #[derive(Debug, Clone)]
 pub enum Door {
-    /// The tenant's own.
-    Tenant,
+    /// The tenant's own, by the key that ends with these characters, if they were kept.
+    Tenant(Option<String>),
     /// The team's, by the key that has this name.
     Team(ApiKeyId, Opens),
 }
@@ -75,9 +78,10 @@ impl KeyStore {
             .map(|item| {
                 Ok(KeyRecord {
                     tenant: item.parse("tenant")?,
+                    created_at: item.parse("created_at")?,
                     expires: item.number_opt("ttl")?,
                     door: match item.text("kind")? {
-                        TENANT => Door::Tenant,
+                        TENANT => Door::Tenant(item.text_opt("last4")?.map(str::to_owned)),
                         _ => Door::Team(item.parse("key")?, opens(&item)?),
                     },
                 })
@@ -85,17 +89,18 @@ impl KeyStore {
             .transpose()
     }
 
-    /// A new key of `tenant`, as a write of a transaction.
+    /// The new key `key` of `tenant`, as a write of a transaction.
     pub(super) fn write(
         &self,
         tenant: TenantId,
-        hash: SecretHash,
+        key: &ApiKey,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Error> {
         let item = NewItem::new()
-            .s("pk", hash.to_hex())
+            .s("pk", key.hash().to_hex())
             .s("kind", TENANT)
             .s("tenant", tenant)
+            .s("last4", key.last4())
             .s("created_at", now)
             .build();
         self.put(item)

@@ -417,7 +417,7 @@ fn from_item(owner: Owner, item: &Item) -> Result<ProviderKey, Error> {
         name: Description::stored(item.text("name")?.to_owned()),
         is_valid: item.text("status")? == ACTIVE,
         expires_at: item.time_opt("expires_at")?,
-        masked: item.text("masked")?.to_owned(),
+        masked: ProviderKey::masked_as_stored(item.text("masked")?),
         created_at: item.parse("created_at")?,
         updated_at: item.parse("updated_at")?,
         last_used_at: item.time_opt("last_used_at")?,

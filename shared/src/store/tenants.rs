@@ -2,14 +2,18 @@
 //!
 //! | partition key | sort key    | attributes                                         |
 //! |---------------|-------------|----------------------------------------------------|
-//! | `profile`     | `tenant_…`  | `name`, `rate_limit`, `key` (hash), `created_at`, `retry_attempts?`, `retry_interval?` (s), `retry_backoff?`, `list_scope?`, `token_cap?` |
+//! | `profile`     | `tenant_…`  | `name`, `rate_limit`, `key` (hash), `rotated_key?` (hash), `rotated_at?`, `previous_key?` (hash), `created_at`, `retry_attempts?`, `retry_interval?` (s), `retry_backoff?`, `list_scope?`, `token_cap?` |
+//! | `tenant#keys` | `tkey_…`    | `last_used_at`                                     |
 //!
-//! **Invariant:** `key` names the tenant's current key: it changes in the transaction that writes that key.
+//! **Invariant:** `key` names the tenant's current key: it changes in the transaction that writes that key. `rotated_key` is
+//! the current key after the last rotation that named the previous one, `previous_key`, which is absent if it was ended.
+//! Where `rotated_key` is not `key`, the version before this one has rotated since ([`crate::domain::tenant_key`]).
 
 use aws_sdk_dynamodb::{
     Client,
     types::{
-        AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld, Update,
+        AttributeValue, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld,
+        TransactWriteItem, Update, builders::UpdateBuilder,
     },
 };
 
@@ -17,23 +21,26 @@ use super::{
     Backoff,
     aws::{fault, settle},
     guards::{Claim, SHOWN},
-    item::{Item, NewItem, Read, malformed, n, s},
+    item::{Item, NewItem, Read, VERSION, malformed, n, s},
     keys::KeyStore,
     paging::Partition,
     transaction::{self, Outcome},
 };
 use crate::domain::{
-    Error, Page, TenantId, Timestamp,
+    Error, Page, TenantId, TenantKeyId, Timestamp,
     page::Slice,
-    secret::SecretHash,
+    secret::{ApiKey, SecretHash},
     tenant::{
         CapChange, ListScope, RateLimit, RetrySchedule, Tenant, TenantPatch, TokenCap, Waits,
     },
+    tenant_key::{LastRotation, TenantKeys},
     text::Name,
 };
 
 /// Profiles are few and rarely written: one partition lists them all.
 const PROFILE: &str = "profile";
+/// A use of a key is noted if none was for so long, in seconds.
+const COARSE_SECONDS: i64 = 3_600;
 
 /// The profiles in the `tenants` table.
 #[derive(Debug)]
@@ -43,14 +50,14 @@ pub struct TenantStore {
 }
 
 /// The change of a tenant's key.
-#[derive(Debug, Clone, Copy)]
-pub struct Rotation {
+#[derive(Debug)]
+pub struct Rotation<'a> {
     /// The new key.
-    pub key: SecretHash,
+    pub key: &'a ApiKey,
     /// When it begins to hold.
     pub at: Timestamp,
-    /// Until when the one before it holds.
-    pub overlap_ends: Timestamp,
+    /// Until when the one before it holds; `None` if it does not.
+    pub overlap_ends: Option<Timestamp>,
 }
 
 impl TenantStore {
@@ -58,7 +65,7 @@ impl TenantStore {
         Self { client, table }
     }
 
-    /// Makes `tenant` and its first key, once per `claim`.
+    /// Makes `tenant` and its first key, `key`, once per `claim`.
     ///
     /// # Errors
     ///
@@ -67,7 +74,7 @@ impl TenantStore {
         &self,
         keys: &KeyStore,
         tenant: &Tenant,
-        key: SecretHash,
+        key: &ApiKey,
         claim: Option<&Claim>,
         race: &mut Backoff,
     ) -> Result<(), Error> {
@@ -180,7 +187,7 @@ impl TenantStore {
         }
     }
 
-    /// Makes the key of `rotation` the current one of `tenant`.
+    /// Makes the key of `rotation` the current one of `tenant`. Of those before it only the last may go on to hold.
     ///
     /// # Errors
     ///
@@ -189,34 +196,39 @@ impl TenantStore {
         &self,
         keys: &KeyStore,
         tenant: &Tenant,
-        rotation: &Rotation,
+        rotation: &Rotation<'_>,
         claim: Option<&Claim>,
         race: &mut Backoff,
     ) -> Result<(), Error> {
-        let Rotation {
-            key,
-            at,
-            overlap_ends,
-        } = *rotation;
-        let update = Update::builder()
-            .table_name(&self.table)
-            .key("pk", s(PROFILE))
-            .key("sk", s(tenant.id))
-            .update_expression("SET #key = :new")
-            .condition_expression("#key = :old")
-            .expression_attribute_names("#key", "key")
-            .expression_attribute_values(":new", s(key.to_hex()))
-            .expression_attribute_values(":old", s(&tenant.key))
-            .return_values_on_condition_check_failure(AllOld)
+        let (old, new) = (tenant.keys.current, rotation.key.hash().to_hex());
+        let (previous, end) = match rotation.overlap_ends {
+            Some(until) => (
+                "SET #key = :new, rotated_key = :new, rotated_at = :at, previous_key = :old",
+                keys.retire(&old.to_hex(), until)?,
+            ),
+            None => (
+                "SET #key = :new, rotated_key = :new, rotated_at = :at REMOVE previous_key",
+                keys.remove(old)?,
+            ),
+        };
+        let update = self
+            .while_current(tenant.id, old, previous)
+            .expression_attribute_values(":new", s(&new))
+            .expression_attribute_values(":at", s(rotation.at))
             .build()
             .map_err(Error::internal)?;
         let mut writes = vec![
             transaction::update(update),
-            keys.write(tenant.id, key, at)?,
-            keys.retire(&tenant.key, overlap_ends)?,
+            keys.write(tenant.id, rotation.key, rotation.at)?,
+            end,
         ];
+        if rotation.overlap_ends.is_none() {
+            writes.push(self.forget_use(tenant.id, old)?);
+        }
+        writes.extend(self.end(keys, tenant)?);
+        let marker = writes.len();
         if let Some(claim) = claim {
-            writes.push(claim.write(NewItem::new().s("key", key.to_hex()).build())?);
+            writes.push(claim.write(NewItem::new().s("key", &new).build())?);
         }
         let refused = match transaction::commit(&self.client, &writes, race).await? {
             Outcome::Committed => return Ok(()),
@@ -226,16 +238,121 @@ impl TenantStore {
             .first()
             .and_then(Option::as_ref)
             .and_then(|standing| standing.item.as_ref());
-        if current.is_some_and(|item| item.get("key") == Some(&s(key.to_hex()))) {
+        if current.is_some_and(|item| item.get("key") == Some(&s(&new))) {
             // An earlier try of ours landed and its answer was lost: nobody else has this key.
             return Ok(());
         }
-        if let (Some(claim), Some(Some(marker))) = (claim, refused.get(3)) {
+        if let (Some(claim), Some(Some(marker))) = (claim, refused.get(marker)) {
             claim.recognise(marker.item.as_ref())?;
             return Err(SHOWN);
         }
         Err(Error::Conflict("The key was rotated meanwhile"))
     }
+
+    /// Ends all keys of `tenant` but its current one, as of `now`. `false` if it was rotated since it was read.
+    pub async fn end_replaced(
+        &self,
+        keys: &KeyStore,
+        tenant: &Tenant,
+        now: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
+        let only = "SET rotated_key = :old, rotated_at = :at REMOVE previous_key";
+        let update = self
+            .while_current(tenant.id, tenant.keys.current, only)
+            .expression_attribute_values(":at", s(now))
+            .build()
+            .map_err(Error::internal)?;
+        let mut writes = vec![transaction::update(update)];
+        writes.extend(self.end(keys, tenant)?);
+        match transaction::commit(&self.client, &writes, race).await? {
+            // A repetition after a lost answer does the same again.
+            Outcome::Committed => Ok(true),
+            Outcome::Refused(_) => Ok(false),
+        }
+    }
+
+    /// When the key that `id` names was last used, to about an hour; `None` if that was not noted.
+    pub async fn last_use(
+        &self,
+        tenant: TenantId,
+        id: TenantKeyId,
+    ) -> Result<Option<Timestamp>, Error> {
+        let noted = Partition {
+            client: &self.client,
+            table: &self.table,
+            pk: uses(tenant),
+            begins_with: None,
+        };
+        match noted.get(id).await? {
+            Some(item) => item.time_opt("last_used_at"),
+            None => Ok(None),
+        }
+    }
+
+    /// Notes that a key was used at `now`, unless that was noted within the last hour.
+    pub async fn note_use(
+        &self,
+        tenant: TenantId,
+        id: TenantKeyId,
+        now: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(uses(tenant)))
+            .key("sk", s(id))
+            .update_expression("SET last_used_at = :now, v = :v")
+            .condition_expression("attribute_not_exists(last_used_at) OR last_used_at < :before")
+            .expression_attribute_values(":now", s(now))
+            .expression_attribute_values(":v", n(VERSION))
+            .expression_attribute_values(":before", s(now.plus_seconds(-COARSE_SECONDS)))
+            .return_values_on_condition_check_failure(AllOld);
+        settle(race, &self.table, || update.clone().send())
+            .await
+            .map(drop)
+    }
+
+    /// The update `expression` of a profile whose current key hashes to `current`, which is `:old` in it.
+    fn while_current(&self, id: TenantId, current: SecretHash, expression: &str) -> UpdateBuilder {
+        Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(PROFILE))
+            .key("sk", s(id))
+            .update_expression(expression)
+            .condition_expression("#key = :old")
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_values(":old", s(current.to_hex()))
+            .return_values_on_condition_check_failure(AllOld)
+    }
+
+    /// The end of the keys of `tenant` that were replaced before, as writes of a transaction.
+    fn end(&self, keys: &KeyStore, tenant: &Tenant) -> Result<Vec<TransactWriteItem>, Error> {
+        let mut writes = Vec::new();
+        for hash in tenant.keys.replaced() {
+            writes.push(keys.remove(hash)?);
+            writes.push(self.forget_use(tenant.id, hash)?);
+        }
+        Ok(writes)
+    }
+
+    /// The end of what is noted of a key's use, as a write of a transaction.
+    fn forget_use(&self, tenant: TenantId, hash: SecretHash) -> Result<TransactWriteItem, Error> {
+        Delete::builder()
+            .table_name(&self.table)
+            .key("pk", s(uses(tenant)))
+            .key("sk", s(TenantKeyId::of(hash)))
+            .build()
+            .map(transaction::delete)
+            .map_err(Error::internal)
+    }
+}
+
+/// The partition of what is noted of the use of a tenant's keys.
+fn uses(tenant: TenantId) -> String {
+    format!("{tenant}#keys")
 }
 
 fn shown_before(
@@ -262,7 +379,7 @@ fn to_item(tenant: &Tenant) -> Item {
         .s("sk", tenant.id)
         .s("name", tenant.name.as_str())
         .n("rate_limit", tenant.rate_limit.per_second())
-        .s("key", &tenant.key)
+        .s("key", tenant.keys.current.to_hex())
         .s("created_at", tenant.created_at)
         .build()
 }
@@ -278,7 +395,28 @@ fn from_item(item: &Item) -> Result<Tenant, Error> {
         list_scope: scope.transpose()?.unwrap_or_default(),
         token_cap: item.number_opt("token_cap")?.map(TokenCap::stored),
         created_at: item.parse("created_at")?,
-        key: item.text("key")?.to_owned(),
+        keys: keys(item)?,
+    })
+}
+
+fn keys(item: &Item) -> Result<TenantKeys, Error> {
+    let hash = |name| {
+        let hex = item.text_opt(name)?;
+        hex.map(|hex| SecretHash::from_hex(hex).ok_or_else(|| malformed(name)))
+            .transpose()
+    };
+    let rotation = match (hash("rotated_key")?, item.time_opt("rotated_at")?) {
+        (Some(current), Some(at)) => Some(LastRotation {
+            current,
+            at,
+            previous: hash("previous_key")?,
+        }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return Err(malformed("rotated_key")),
+    };
+    Ok(TenantKeys {
+        current: hash("key")?.ok_or_else(|| malformed("key"))?,
+        rotation,
     })
 }
 

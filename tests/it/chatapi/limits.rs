@@ -230,7 +230,7 @@ async fn a_body_is_256_kb_at_most() {
 }
 
 #[tokio::test]
-async fn an_ignored_body_is_bounded_too() {
+async fn an_optional_body_is_bounded_too() {
     let (tenant, ..) = alone().await;
     let operator = tenant.world.operator().anew();
     let path = format!("/admin/tenants/{}/keys/rotate", tenant.id);

@@ -348,20 +348,7 @@ async fn an_overlap_that_breaks_its_rule_rotates_nothing() {
 }
 
 #[tokio::test]
-async fn rotating_twice_leaves_the_newest_key_without_an_end() {
-    let tenant = tenant().await;
-    let (second, third) = (rotate(&tenant).await, rotate(&tenant).await);
-
-    for key in [&tenant.key, &second.text("api_key"), &third.text("api_key")] {
-        assert_eq!(status(&tenant.world, key).await, 200);
-        let hash = hex::encode(Sha256::digest(key));
-        let item = super::item(&tenant.world, "Keys", hash).await.unwrap();
-        assert_eq!(item.contains_key("ttl"), *key != third.text("api_key"));
-    }
-}
-
-#[tokio::test]
-async fn eight_rotations_at_once_leave_one_key_without_an_end() {
+async fn eight_rotations_at_once_leave_one_key_without_an_end_and_one_with() {
     let tenant = tenant().await;
     let mut requests = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -378,8 +365,8 @@ async fn eight_rotations_at_once_leave_one_key_without_an_end() {
         .iter()
         .filter(|key| key["tenant"] == s(&tenant.id))
         .collect();
-    let issued = answers.iter().filter(|answer| answer.status == 201).count();
-    assert_eq!(own.len(), issued + 1);
+    assert!(answers.iter().any(|answer| answer.status == 201));
+    assert_eq!(own.len(), 2);
     assert_eq!(own.iter().filter(|key| !key.contains_key("ttl")).count(), 1);
 }
 

@@ -97,6 +97,7 @@ impl Stage {
                 "provider-keys/{key_id}",
                 &format!("provider-keys/pkey_{id}"),
             )
+            .replace("/keys/{key_id}", &format!("/keys/tkey_{id}"))
             .replace("{key_id}", &format!("key_{id}"));
         // Whatever each dialect calls an agent's id.
         let path = match path.split_once("/agent/{") {
@@ -142,6 +143,8 @@ fn body_of(operation: &Operation) -> Option<Value> {
 }
 
 fn resolved(schema: &Value) -> Option<Value> {
+    // A body that may be left out.
+    let schema = schema.pointer("/oneOf/0").unwrap_or(schema);
     let description: Value = serde_json::from_str(edge::OPENAPI).unwrap();
     match schema.get("$ref") {
         Some(reference) => {

@@ -3,10 +3,16 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 
+use parlance::domain::api_key::{KeyText, Kind};
+
 use super::{assert_error, assert_needs_secret, assert_unknown, client, door, team};
 use crate::{
     openapi::{document, is_kodey},
-    support::Client,
+    support::{
+        Client, World,
+        faults::{Cost, Meter},
+        world,
+    },
 };
 
 #[tokio::test]
@@ -41,26 +47,16 @@ async fn both_kinds_of_keys_open_their_own_team() {
 async fn a_missing_or_wrong_key_is_refused_in_the_dialects_one_sentence() {
     let team = team().await;
     let world = door(&team.tenant.world);
-    let mistyped = format!(
-        "{}{}",
-        &team.secret[..37],
-        if team.secret.ends_with('a') { 'b' } else { 'a' }
-    );
     for key in [
         "",
         " ",
         "\u{fffd}",
-        "pk_live_",
-        "sk_live_000000000000000000000000000000",
         "usk_live_000000000000000000000000000000",
-        &mistyped,
+        &made_up(),
         &team.secret.to_uppercase(),
-        &format!("{}0", team.secret),
         &format!("Bearer {}", team.secret),
-        &team.secret.replace("sk_", "pk_"),
-        &team.publishable.replace("pk_", "sk_"),
-        // A tenant's key of the other dialect.
-        &team.tenant.key,
+        &team.tenant.key.to_uppercase(),
+        &team.tenant.key[..66],
         &"x".repeat(10_000),
     ] {
         for path in ["/chat", "/chat/chat_1", "/agent"] {
@@ -74,6 +70,86 @@ async fn a_missing_or_wrong_key_is_refused_in_the_dialects_one_sentence() {
     assert_unknown(&bearer.get("/chat").await);
     let query = world.stranger();
     assert_unknown(&query.get(&format!("/chat?x-api-key={}", team.secret)).await);
+}
+
+/// A key that nobody has, with a checksum that matches.
+fn made_up() -> String {
+    KeyText::from_entropy(Kind::Secret, [9; 32])
+        .expose()
+        .to_owned()
+}
+
+/// A process whose calls are counted.
+async fn counted() -> (World, Meter) {
+    let meter = Meter::default();
+    let world = world().await.another(|client| meter.meter(client));
+    (world, meter)
+}
+
+#[tokio::test]
+async fn a_misspelt_key_says_so_by_its_checksum_without_a_look() {
+    let team = team().await;
+    let (world, meter) = counted().await;
+    let world = door(&world);
+    let mistyped = format!(
+        "{}{}",
+        &team.secret[..37],
+        if team.secret.ends_with('a') { 'b' } else { 'a' }
+    );
+    for key in [
+        "pk_live_",
+        "sk_live_000000000000000000000000000000",
+        &mistyped,
+        &team.secret[..30],
+        &format!("{}0", team.secret),
+        &team.secret.replace("sk_", "pk_"),
+        &team.publishable.replace("pk_", "sk_"),
+    ] {
+        client(&world, key).get("/chat").await.assert(
+            401,
+            json!({
+                "message": "Unauthorized: This key is misspelt: its checksum does not match.",
+            }),
+        );
+    }
+    assert_eq!(meter.take(), Cost::default());
+}
+
+#[tokio::test]
+async fn a_chatapi_key_at_the_door_of_chats_is_told_so_whether_it_holds_or_not() {
+    let team = team().await;
+    let (world, meter) = counted().await;
+    let world = door(&world);
+    let nobodys = format!("sk_{}", "0".repeat(64));
+    for key in [&team.tenant.key, &nobodys] {
+        client(&world, key).get("/chat").await.assert(
+            401,
+            json!({
+                "message": "Unauthorized: This is a ChatAPI key; chats take sk_live_… or pk_live_… keys.",
+            }),
+        );
+    }
+    assert_eq!(meter.take(), Cost::default());
+}
+
+#[tokio::test]
+async fn a_teams_key_at_the_door_of_chatapi_is_told_so_whether_it_holds_or_not() {
+    let team = team().await;
+    let (world, meter) = counted().await;
+    let wrong_door = json!({
+        "success": false,
+        "error": {
+            "code": "AUTHENTICATION_ERROR",
+            "message": "This is a key for chats; ChatAPI takes the tenant's key, which is sk_ and 64 hex digits",
+        },
+    });
+    for key in [&team.secret, &team.publishable, &made_up()] {
+        let server = client(&world, key).with("x-user-id", "alice");
+        for path in ["/rooms", "/webhooks", "/metrics"] {
+            server.get(path).await.assert(401, wrong_door.clone());
+        }
+    }
+    assert_eq!(meter.take(), Cost::default());
 }
 
 #[tokio::test]
@@ -162,12 +238,11 @@ async fn every_described_operation_wants_a_key() {
     let team = team().await;
     for (method, path, _) in described() {
         let stranger = team.tenant.world.stranger();
-        for client in [
-            stranger.clone(),
-            stranger.with("x-api-key", &team.tenant.key),
-        ] {
-            assert_unknown(&client.send(method.clone(), &path, "{}").await);
-        }
+        let without = stranger.clone().send(method.clone(), &path, "{}").await;
+        assert_unknown(&without);
+        let of_the_tenant = stranger.with("x-api-key", &team.tenant.key);
+        let refused = of_the_tenant.send(method, &path, "{}").await;
+        assert_eq!(refused.status, 401, "{}", refused.raw);
     }
 }
 

@@ -107,7 +107,7 @@ async fn a_key_that_was_ended_ends_its_connections_when_they_speak() {
     let tenant = service().tenant();
     let mut alice = tenant.open("alice").await;
     let path = format!("/admin/tenants/{}/keys/rotate?overlap_seconds=0", tenant.id);
-    tenant.service.admin("POST", &path, &Value::Null);
+    tenant.service.admin("POST", &path, &json!({}));
     let error = alice.ask(json!({ "type": "ping" }), "error").await;
     let expected = json!({
         "type": "error", "code": "AUTHENTICATION_ERROR", "message": "Invalid API key",

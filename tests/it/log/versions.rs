@@ -154,3 +154,30 @@ async fn what_a_later_version_added_to_a_provider_key_survives_a_change_by_this_
     }
     assert_eq!(still_new(&tenant, "TENANTS_TABLE").await, before);
 }
+
+#[tokio::test]
+async fn what_a_later_version_added_to_a_profile_survives_rotations_by_this_one() {
+    let tenant = tenant().await;
+    let operator = tenant.world.operator().anew();
+    modernise(&tenant, "TENANTS_TABLE").await;
+    let keys = format!("/admin/tenants/{}/keys", tenant.id);
+    let rotate = format!("{keys}/rotate");
+    for overlap in [60, 0, 60] {
+        let body = json!({ "overlap_seconds": overlap });
+        let rotated = operator.post(&rotate, &body).await;
+        assert_eq!(rotated.status, 201, "{}", rotated.raw);
+    }
+    let previous = operator.get(&keys).await.body[1]["key_id"].clone();
+    let ended = format!("{keys}/{}", previous.as_str().unwrap());
+    assert_eq!(operator.delete(&ended).await.status, 204);
+
+    let table = &Stack::compiled_in().unwrap().environment["TENANTS_TABLE"];
+    let profile = tenant.world.dynamodb.get_item().table_name(table);
+    let profile = profile
+        .key("pk", AttributeValue::S("profile".to_owned()))
+        .key("sk", AttributeValue::S(tenant.id.clone()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(profile.item().unwrap()[NEW].as_s().unwrap(), "kept");
+}

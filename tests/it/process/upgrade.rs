@@ -179,3 +179,53 @@ fn what_one_version_changes_the_other_shows() {
     assert_eq!(said(&page)[0].content, "here I am");
     assert_eq!(seen(&owner, &tenant, &room), seen(&guest, &tenant, &room));
 }
+
+/// What the tenant's server with `key` is answered.
+fn opens(runner: &Runner, tenant: &Tenant, key: &str) -> bool {
+    let tenant = Tenant {
+        id: tenant.id.clone(),
+        key: key.to_owned(),
+    };
+    match runner.user(&tenant, "alice").get("/rooms").status {
+        200 => true,
+        401 => false,
+        status => panic!("{status}"),
+    }
+}
+
+/// Rotates a tenant's key, and gives the new one.
+fn rotated(runner: &Runner, tenant: &Tenant) -> String {
+    let path = format!("/admin/tenants/{}/keys/rotate", tenant.id);
+    let rotated = runner.operator().post(&path, &json!({})).assert(201);
+    rotated["api_key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn keys_that_either_version_rotates_hold_and_end_in_both() {
+    let Some(previous) = previous() else { return };
+    let runner = old(Start::new(), &previous);
+    let tenant = runner.busy_tenant();
+    let second = rotated(&runner, &tenant);
+    let (_, start) = runner.stop();
+
+    let runner = start.run();
+    for key in [&tenant.key, &second] {
+        assert!(opens(&runner, &tenant, key));
+    }
+    let third = rotated(&runner, &tenant);
+    assert!(!opens(&runner, &tenant, &tenant.key));
+    let fourth = rotated(&runner, &tenant);
+    let (_, start) = runner.stop();
+
+    let runner = old(start, &previous);
+    for (key, holds) in [(&second, false), (&third, true), (&fourth, true)] {
+        assert_eq!(opens(&runner, &tenant, key), holds);
+    }
+    let fifth = rotated(&runner, &tenant);
+    let (_, start) = runner.stop();
+
+    let runner = start.run();
+    for (key, holds) in [(&third, false), (&fourth, true), (&fifth, true)] {
+        assert_eq!(opens(&runner, &tenant, key), holds);
+    }
+}

@@ -1,5 +1,6 @@
 //! Keys of model providers: how they are kept, and which one answers.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use parlance::{domain::provider_key::Scopes, http::moment};
 use serde_json::{Value, json};
 
@@ -26,6 +27,35 @@ pub(super) async fn kept(tenant: &Tenant, body: Value) -> Response {
 
 pub(super) fn openai(key: &str) -> Value {
     json!({ "provider": "openai", "api_key": key })
+}
+
+#[tokio::test]
+async fn a_short_key_is_never_shown_as_three_dots() {
+    let tenant = tenant().await;
+    let mut shown = Vec::new();
+    for short in ["x", "ollama", "sk-12345678"] {
+        shown.push(kept(&tenant, openai(short)).await);
+    }
+    for made in &shown {
+        assert_eq!(made.status, 201, "{}", made.raw);
+        assert_eq!(made.text("masked_key"), "(short key, hidden)");
+    }
+    // As the version before this one stored it.
+    let update = tenant.world.dynamodb.update_item().table_name("Tenants");
+    update
+        .key(
+            "pk",
+            AttributeValue::S(format!("{}#provider_keys", tenant.id)),
+        )
+        .key("sk", AttributeValue::S(shown[0].text("key_id")))
+        .update_expression("SET masked = :dots")
+        .expression_attribute_values(":dots", AttributeValue::S("...".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let listed = tenant.server().get(&path(&tenant)).await;
+    let masks = crate::chatapi::column(&listed, "masked_key");
+    assert_eq!(masks, ["(short key, hidden)"; 3]);
 }
 
 #[tokio::test]

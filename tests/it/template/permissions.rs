@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 use super::{
     binary_of, each, functions,
-    grants::{Grant, granted},
+    grants::{Grant, granted, limited},
     guard::Guard,
     tagged,
 };
@@ -286,13 +286,26 @@ async fn admin_may_do_what_it_does() {
     assert_done(&operator().get(&path).await);
     assert_done(&operator().patch(&path, &json!({ "name": "other" })).await);
     let rotate = format!("{path}/keys/rotate");
-    assert_done(&operator().post(&rotate, &Value::Null).await);
+    for overlap in [60, 60, 0, 60] {
+        let body = json!({ "overlap_seconds": overlap });
+        assert_done(&operator().post(&rotate, &body).await);
+    }
+    let keys = format!("{path}/keys");
+    let listed = operator().get(&keys).await;
+    assert_done(&listed);
+    let previous = listed.body[1]["key_id"].as_str().unwrap();
+    let rotated = operator().post(&rotate, &json!({})).await;
+    assert_done(&rotated);
+    let listed = operator().get(&keys).await;
+    let previous_now = listed.body[1]["key_id"].as_str().unwrap();
+    assert_ne!(previous, previous_now);
+    assert_done(&operator().delete(&format!("{keys}/{previous_now}")).await);
     // The operator reads any tenant's dead letters, and a tenant its own.
     let letters = format!("/admin/dead-letters?tenant_id={}", made.text("tenant_id"));
     assert_done(&operator().get(&letters).await);
     let own = Tenant {
         id: made.text("tenant_id"),
-        key: made.text("api_key"),
+        key: rotated.text("api_key"),
         world: world.clone(),
     };
     assert_done(&own.user("alice").get(&letters).await);
@@ -314,6 +327,15 @@ async fn admin_may_do_what_it_does() {
 
     // The secret is read when the process starts, by another client.
     guard.assert_all_but(&[Grant::new("secretsmanager:GetSecretValue", "MasterKey")]);
+}
+
+/// The guard sees no partitions.
+#[test]
+fn functions_that_note_the_use_of_a_tenants_key_change_nothing_else_of_tenants() {
+    for binary in ["rooms", "messages", "acks", "notify", "sockets", "ws-token"] {
+        let partitions = limited(binary, "dynamodb:UpdateItem");
+        assert_eq!(partitions, ["tenant_*#keys"], "{binary}");
+    }
 }
 
 #[tokio::test]

@@ -190,7 +190,7 @@ pub(crate) struct ProviderKeyOut {
     key_id: String,
     #[schema(example = "openai")]
     provider: &'static str,
-    /// How the key begins and ends, if it is long enough not to be known by that.
+    /// How the key begins and ends, if it is long enough not to be known by that; else `(short key, hidden)`.
     #[schema(example = "sk-...abcd")]
     masked_key: String,
     /// `global`, `tenant`, `bot_group` or `bot`.

@@ -35,7 +35,7 @@ const PUBLISHABLE: [(Method, &str); 6] = [
     (Method::GET, "/chat/:chatId/message"),
 ];
 
-const BAD_KEY: &str = "Invalid API key.";
+const BAD_KEY: &str = "Invalid API key";
 const UPGRADE: &str = "Send this request from your server with a secret key (sk_live_*). \
      Never use a secret key in a browser";
 
@@ -139,10 +139,10 @@ fn envelope(error: &Error) -> KodeyErrorOut {
         upgrade_instructions: None,
     };
     match error {
-        // The documentation's one sentence for all of them, and nothing else.
-        Error::Unauthenticated(_) => KodeyErrorOut {
+        // The documentation's sentence, or as it is built where a key's shape says what is wrong with it; and nothing else.
+        Error::Unauthenticated(reason) => KodeyErrorOut {
             error: None,
-            message: format!("Unauthorized: {BAD_KEY}"),
+            message: format!("Unauthorized: {reason}."),
             ..plain
         },
         Error::Invalid { field, .. } => KodeyErrorOut {
@@ -278,9 +278,14 @@ mod tests {
                 ),
             ),
             (
-                Error::Unauthenticated("Whatever was wrong"),
+                Error::Unauthenticated(BAD_KEY),
                 401,
                 json!({ "message": "Unauthorized: Invalid API key." }),
+            ),
+            (
+                Error::Unauthenticated("This key is of another door"),
+                401,
+                json!({ "message": "Unauthorized: This key is of another door." }),
             ),
             (
                 Error::Forbidden("Not from here"),

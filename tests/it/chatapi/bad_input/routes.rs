@@ -30,6 +30,8 @@ async fn a_wrong_method_is_told_the_right_ones() {
         ("/admin/dead-letters/redrive", "POST"),
         ("/admin/tenants", "GET, POST"),
         ("/admin/tenants/tenant_1", "GET, PATCH"),
+        ("/admin/tenants/tenant_1/keys", "GET"),
+        ("/admin/tenants/tenant_1/keys/tkey_1", "DELETE"),
         ("/admin/tenants/tenant_1/keys/rotate", "POST"),
         ("/metrics", "GET"),
         ("/openapi.json", "GET"),
