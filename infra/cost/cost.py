@@ -166,6 +166,13 @@ def job(function, operation, measured, waits_ms=0.0):
     return batch * (1 / JOBS_PER_BATCH) + units(budget["write_units"], budget["read_units"])
 
 
+def acknowledged():
+    """What follows an ack that moves: its job is sent alone, and done with nine others, which ends there where nobody listens."""
+    budget = BUDGETS["ack_unheard"]
+    batch = Cost(queues=2 * QUEUED) + invocation("Live", "live_of_10", budget["round_trips"])
+    return Cost(queues=QUEUED) + batch * (1 / JOBS_PER_BATCH) + units(budget["write_units"], budget["read_units"])
+
+
 def told():
     """What telling costs, after what was sent is stored and read from the stream."""
     live = job("Live", "live", "live_of_10")
@@ -197,7 +204,7 @@ def rows():
         ("a page of 50 read", ours("Messages", "read_50"), naive("Messages", "read_50", 1, 0, page + 0.5)),
         (
             "a message acknowledged",
-            ours("Acks", "ack"),
+            ours("Acks", "ack") + acknowledged(),
             # Its place, then the tail, then the write.
             naive("Acks", "ack", 3, 1, 2),
         ),
@@ -327,6 +334,9 @@ discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a m
 
 {table(lines)}
 
+- **A message acknowledged** includes the job that has it told, which is dropped where nobody listens. Where somebody does, telling it costs up to
+  3.5 read units more, and $1.00 a million frames. An ack that moves nothing sends no job.
+- **Typing**, where it is told, costs a write and a job for each `typing.start` that is told, at most one in three seconds for each connection, and as much for its end.
 - **A message sent** includes what follows it: its part of two batches of the stream, and the write of its room's head. A room that gets several
   messages within a second writes its head once, so a busy one costs up to ${dollars(units(BUDGETS["head"]["write_units"], 0).total)} a million less. Reading the stream is free.
 - **Naive** is a design that works as well for its clients: a transactional counter hands out seqs, a Lambda authorizer looks up key and tenant

@@ -23,7 +23,7 @@ pub struct Doc;
 /// Acknowledge messages
 ///
 /// Marks all messages up to `seq` as received by the caller. It only moves forward: an older seq
-/// succeeds and changes nothing.
+/// succeeds and changes nothing. The caller's connections, and the other members of a small room, hear `ack.received`.
 #[utoipa::path(
     post,
     path = "/acks",
@@ -43,6 +43,6 @@ async fn ack(
     Body(body, _): Body<AckIn>,
 ) -> Reply<Acked> {
     let (room, seq) = body.parse()?;
-    app.ack(&actor, room, seq, &moment).await?;
+    app.ack(&actor, room, seq, None, &moment).await?;
     Ok(Show::ok(Acked { success: true }))
 }

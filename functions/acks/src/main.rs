@@ -1,8 +1,8 @@
 //! The `acks` function on AWS Lambda.
 
-use parlance::http::{serve::serve, surface::ChatApi};
+use parlance::http::{serve::serve_sending, surface::ChatApi};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    serve::<ChatApi>(acks::routes()).await
+    serve_sending::<ChatApi>(acks::routes()).await
 }

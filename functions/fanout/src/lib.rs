@@ -98,7 +98,9 @@ const fn new_message(job: &Fanout) -> Option<TenantId> {
         Fanout::Tell { .. }
         | Fanout::CatchUp { .. }
         | Fanout::PresenceCame { .. }
-        | Fanout::PresenceGone { .. } => None,
+        | Fanout::PresenceGone { .. }
+        | Fanout::Acked { .. }
+        | Fanout::TypingEnds { .. } => None,
     }
 }
 

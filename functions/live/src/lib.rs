@@ -7,7 +7,7 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMe
 use futures_util::{FutureExt, StreamExt, stream};
 use parlance::{
     app::{App, Keep, Told},
-    domain::{Error, Moment, RoomId, TenantId, delivery::Subject},
+    domain::{Error, Moment, RoomId, TenantId, Thread, delivery::Subject},
     http::{
         counts, moment,
         telemetry::batch::{Observed, Outcome, oldest_job},
@@ -142,7 +142,9 @@ fn gathered(jobs: Vec<(Received, Fanout)>) -> Vec<Work> {
             } => (tenant, subject, audience),
             other @ (Fanout::CatchUp { .. }
             | Fanout::PresenceCame { .. }
-            | Fanout::PresenceGone { .. }) => {
+            | Fanout::PresenceGone { .. }
+            | Fanout::Acked { .. }
+            | Fanout::TypingEnds { .. }) => {
                 works.push(Work {
                     received: vec![received],
                     what: What::Other(other),
@@ -228,6 +230,20 @@ async fn act(app: &App, what: What, moment: &Moment) -> Result<Told, Error> {
         }
         What::Other(Fanout::PresenceGone { tenant, user, at }) => {
             app.presence_gone(tenant, &user, at, moment).await?;
+        }
+        What::Other(Fanout::Acked {
+            tenant,
+            room,
+            user,
+            seq,
+            said_by,
+        }) => {
+            let thread = Thread { tenant, room };
+            app.tell_acked(thread, &user, seq, said_by.as_ref(), moment)
+                .await;
+        }
+        What::Other(Fanout::TypingEnds { tenant, typing }) => {
+            app.end_typing(tenant, &typing, moment).await?;
         }
     }
     Ok(Told::Done)

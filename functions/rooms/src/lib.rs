@@ -5,7 +5,7 @@ mod wire;
 use axum::{
     Router,
     extract::State,
-    routing::{delete, get, post},
+    routing::{get, patch, post},
 };
 use parlance::{
     app::App,
@@ -15,7 +15,7 @@ use parlance::{
     },
 };
 
-use self::wire::{MemberOut, MembersIn, RoomCreated, RoomIn, RoomOut, RoomPatch};
+use self::wire::{MemberOut, MemberPatch, MembersIn, RoomCreated, RoomIn, RoomOut, RoomPatch};
 
 /// The routes of the `rooms` function.
 pub fn routes() -> Router<App> {
@@ -24,14 +24,31 @@ pub fn routes() -> Router<App> {
         .route("/rooms/{room_id}", get(one).patch(rename))
         .route(
             "/rooms/{room_id}/members",
-            get(members).post(add).delete(remove_by_query),
+            get(members)
+                .post(add)
+                .patch(change_by_query)
+                .delete(remove_by_query),
         )
-        .route("/rooms/{room_id}/members/{user_id}", delete(remove))
+        .route(
+            "/rooms/{room_id}/members/{user_id}",
+            patch(change).delete(remove),
+        )
 }
 
 /// What this function adds to the API's description.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(create, list, one, rename, members, add, remove_by_query, remove))]
+#[openapi(paths(
+    create,
+    list,
+    one,
+    rename,
+    members,
+    add,
+    change_by_query,
+    change,
+    remove_by_query,
+    remove
+))]
 pub struct Doc;
 
 /// Create a room
@@ -183,7 +200,8 @@ async fn members(
 
 /// Add members
 ///
-/// Admins only. Who is a member already stays as they are. Answers the places of all who were named.
+/// Admins only. Who is a member already gets the `role` too if one is given, and stays as they are without. Answers the
+/// places of all who were named.
 #[utoipa::path(
     post,
     path = "/rooms/{room_id}/members",
@@ -198,7 +216,7 @@ async fn members(
         (status = 400, description = "A field breaks a rule, or the room would hold more than 10,000", body = ErrorOut),
         (status = 403, description = "Not an admin of the room", body = ErrorOut),
         (status = 404, description = "No such room", body = ErrorOut),
-        (status = 409, description = "It is a dm, or the Idempotency-Key was used for another request", body = ErrorOut),
+        (status = 409, description = "It is a dm, no admin would be left, or the Idempotency-Key was used for another request", body = ErrorOut),
     ),
 )]
 async fn add(
@@ -215,6 +233,67 @@ async fn add(
         .await?;
     let shown = places.value.iter().map(MemberOut::from).collect();
     Ok(Show::created(shown).replayed(places.replayed))
+}
+
+/// Change a member's role
+///
+/// Admins only. A room keeps at least one admin, and a dm's members never change.
+#[utoipa::path(
+    patch,
+    path = "/rooms/{room_id}/members/{user_id}",
+    tag = "Rooms",
+    params(("room_id" = String, Path), ("user_id" = String, Path)),
+    request_body = MemberPatch,
+    responses(
+        (status = 200, description = "The place as it is now", body = MemberOut),
+        (status = 400, description = "A field breaks a rule", body = ErrorOut),
+        (status = 403, description = "Not a member, or not an admin", body = ErrorOut),
+        (status = 404, description = "No such room or member", body = ErrorOut),
+        (status = 409, description = "It is a dm, or no admin would be left", body = ErrorOut),
+    ),
+)]
+async fn change(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    Path((room, user)): Path<(RoomId, UserId)>,
+    _: NoParams,
+    Now(moment): Now,
+    Body(body, _): Body<MemberPatch>,
+) -> Reply<MemberOut> {
+    let role = body.parse()?;
+    let place = app.change_role(&actor, room, &user, role, &moment).await?;
+    Ok(Show::ok(MemberOut::from(&place)))
+}
+
+/// Change a member's role, named in the query
+///
+/// For user ids with `/`, `?`, `#` or `%`, which some gateways do not carry in a path.
+#[utoipa::path(
+    patch,
+    path = "/rooms/{room_id}/members",
+    tag = "Rooms",
+    params(("room_id" = String, Path), ("user_id" = String, Query)),
+    request_body = MemberPatch,
+    responses(
+        (status = 200, description = "The place as it is now", body = MemberOut),
+        (status = 400, description = "A field breaks a rule, or the user id is missing", body = ErrorOut),
+        (status = 403, description = "Not a member, or not an admin", body = ErrorOut),
+        (status = 404, description = "No such room or member", body = ErrorOut),
+        (status = 409, description = "It is a dm, or no admin would be left", body = ErrorOut),
+    ),
+)]
+async fn change_by_query(
+    State(app): State<App>,
+    Caller(actor): Caller<ChatApi>,
+    Path(room): Path<RoomId>,
+    Now(moment): Now,
+    params: Params,
+    Body(body, _): Body<MemberPatch>,
+) -> Reply<MemberOut> {
+    let user = named(&params)?;
+    let role = body.parse()?;
+    let place = app.change_role(&actor, room, &user, role, &moment).await?;
+    Ok(Show::ok(MemberOut::from(&place)))
 }
 
 /// Remove a member
@@ -267,11 +346,16 @@ async fn remove_by_query(
     Now(moment): Now,
     params: Params,
 ) -> Reply<()> {
+    let user = named(&params)?;
+    app.remove_member(&actor, room, &user, &moment).await?;
+    Ok(Show::nothing())
+}
+
+/// The member that a query names.
+fn named(params: &Params) -> Result<UserId, Error> {
     params.only(&["user_id"])?;
     let user = params
         .get("user_id")
         .ok_or(Error::invalid("user_id", "Missing user_id"))?;
-    let user = UserId::parse("user_id", user)?;
-    app.remove_member(&actor, room, &user, &moment).await?;
-    Ok(Show::nothing())
+    UserId::parse("user_id", user)
 }

@@ -175,7 +175,7 @@ pub(crate) struct MembersIn {
     #[serde(alias = "members")]
     #[schema(example = json!(["user3", "user4"]), max_items = 1000)]
     user_ids: Vec<String>,
-    /// `member` (the default) or `admin`.
+    /// `member` or `admin`, for all who are named. Without it, who is new is a `member`, and who is in the room keeps theirs.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(example = "member")]
     role: Option<String>,
@@ -183,7 +183,7 @@ pub(crate) struct MembersIn {
 
 impl MembersIn {
     /// The same in domain words.
-    pub(crate) fn parse(self) -> Result<(BTreeSet<UserId>, Role), Error> {
+    pub(crate) fn parse(self) -> Result<(BTreeSet<UserId>, Option<Role>), Error> {
         let users = users("user_ids", &self.user_ids)?;
         if users.is_empty() {
             return Err(Error::invalid(
@@ -191,11 +191,24 @@ impl MembersIn {
                 "Invalid user_ids. Name at least one user",
             ));
         }
-        let role = match self.role {
-            None => Role::Member,
-            Some(role) => role.parse()?,
-        };
+        let role = self.role.map(|role| role.parse()).transpose()?;
         Ok((users, role))
+    }
+}
+
+/// A change of a member.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemberPatch {
+    /// `member` or `admin`.
+    #[schema(example = "admin")]
+    role: String,
+}
+
+impl MemberPatch {
+    /// The role the member is to have.
+    pub(crate) fn parse(self) -> Result<Role, Error> {
+        self.role.parse()
     }
 }
 

@@ -6,7 +6,6 @@ use parlance::{
     app::{App, connections::MAX_HELLO_ROOMS},
     domain::{Actor, ConnectionId, Error, Moment, Once, live::Socket, message::Seq},
     http::{read_object, same::digests, surface::ChatApi, telemetry::socket::Observed},
-    providers::frames::Typing,
 };
 
 use crate::wire::{AckIn, Head, HelloIn, MessageIn, Out, RoomIn};
@@ -122,11 +121,11 @@ impl Frame<'_> {
             }
             "typing.start" => {
                 observed.says("typing.start");
-                self.typing(bytes, Typing::Start).await.map(|()| None)
+                self.start_typing(bytes).await.map(|()| None)
             }
             "typing.stop" => {
                 observed.says("typing.stop");
-                self.typing(bytes, Typing::Stop).await.map(|()| None)
+                self.stop_typing(bytes).await.map(|()| None)
             }
             "subscribe" => {
                 observed.says("subscribe");
@@ -163,8 +162,9 @@ impl Frame<'_> {
 
     async fn ack(&self, data: &[u8], request_id: Option<String>) -> Result<Out, Error> {
         let (room, seq) = read_object::<AckIn>(data)?.parse()?;
+        let said_by = Some(&self.socket.connection.id);
         self.app
-            .ack_aloud(self.actor, room, seq, self.moment)
+            .ack(self.actor, room, seq, said_by, self.moment)
             .await?;
         Ok(Out::Acked {
             request_id,
@@ -174,9 +174,22 @@ impl Frame<'_> {
         })
     }
 
-    async fn typing(&self, data: &[u8], typing: Typing) -> Result<(), Error> {
+    async fn start_typing(&self, data: &[u8]) -> Result<(), Error> {
         let room = read_object::<RoomIn>(data)?.parse()?;
-        self.app.typing(self.actor, room, typing, self.moment).await
+        let connection = &self.socket.connection;
+        let typing = self
+            .app
+            .start_typing(self.actor, connection, room, self.moment);
+        typing.await
+    }
+
+    async fn stop_typing(&self, data: &[u8]) -> Result<(), Error> {
+        let room = read_object::<RoomIn>(data)?.parse()?;
+        let connection = &self.socket.connection;
+        let typing = self
+            .app
+            .stop_typing(self.actor, connection, room, self.moment);
+        typing.await
     }
 
     async fn subscribe(&self, data: &[u8], request_id: Option<String>) -> Result<Out, Error> {

@@ -2,15 +2,19 @@
 
 use super::{
     App,
+    live::in_passing,
     membership::{NOT_MEMBER, thread},
 };
 use crate::{
-    domain::{Actor, Error, Moment, RoomId, message::Seq},
-    store::Backoff,
+    domain::{Actor, ConnectionId, Error, Moment, RoomId, message::Seq},
+    queue::Fanout,
+    store::{Backoff, rooms::Acked},
 };
 
 impl App {
-    /// Notes that the caller has received a room up to `seq`. An older seq changes nothing.
+    /// Notes that the caller has received a room up to `seq`, and has that told: to the other members of a small room, and
+    /// to the caller's other connections. An older seq changes nothing and is told to nobody. `said_by` is the connection
+    /// over which it was said, if it was over one.
     ///
     /// # Errors
     ///
@@ -20,6 +24,7 @@ impl App {
         actor: &Actor,
         room: RoomId,
         seq: Seq,
+        said_by: Option<&ConnectionId>,
         moment: &Moment,
     ) -> Result<(), Error> {
         let mut race = Backoff::until(moment.deadline, moment.seed);
@@ -33,21 +38,30 @@ impl App {
                 "Invalid seq. It is beyond the last message of the room",
             ));
         }
-        if stores
-            .rooms
-            .ack(thread, actor.user(), seq, &mut race)
-            .await?
-        {
-            return Ok(());
+        let acked = stores.rooms.ack(thread, actor.user(), seq, &mut race);
+        let acked = match acked.await? {
+            Acked::Nobody => {
+                Box::pin(self.member_for_sure(thread, actor.user(), moment)).await?;
+                let acked = stores.rooms.ack(thread, actor.user(), seq, &mut race);
+                acked.await?
+            }
+            acked @ (Acked::Moved | Acked::Before) => acked,
+        };
+        match acked {
+            Acked::Moved => {
+                let job = Fanout::Acked {
+                    tenant: actor.tenant(),
+                    room,
+                    user: actor.user().clone(),
+                    seq,
+                    said_by: said_by.cloned(),
+                };
+                // It is noted: whoever does not hear of it reads it.
+                in_passing(async { Ok(self.jobs().fan_out(&[job], 0).await?) }).await;
+                Ok(())
+            }
+            Acked::Before => Ok(()),
+            Acked::Nobody => Err(NOT_MEMBER),
         }
-        Box::pin(self.member_for_sure(thread, actor.user(), moment)).await?;
-        if stores
-            .rooms
-            .ack(thread, actor.user(), seq, &mut race)
-            .await?
-        {
-            return Ok(());
-        }
-        Err(NOT_MEMBER)
     }
 }

@@ -5,15 +5,17 @@
 //! delivery is queued. All of it may be done twice: pumps stop at what a connection has, and a delivery's
 //! copies meet in one row.
 
-use super::App;
+use super::{App, live::in_passing};
 use crate::{
     domain::{
         ConnectionId, Cursor, Error, Moment, Reach, RoomId, TenantId, Thread, UserId,
         delivery::{Job, Subject},
+        event::MEMBER_LEFT,
         live::{STUCK_TRIES, wait},
         message::Message,
         notification::Notification,
         page::Slice,
+        room::Member,
         webhook::EventType,
     },
     providers::frames,
@@ -80,6 +82,14 @@ impl App {
                 if let Ok(kind) = event.kind.parse() {
                     self.tell_webhooks(tenant, first, kind, moment).await?;
                 }
+                if event.kind == MEMBER_LEFT
+                    && let Some(room) = event.room
+                {
+                    let thread = Thread { tenant, room };
+                    for user in &event.users {
+                        in_passing(self.end_typing_of_leaver(thread, user, moment)).await;
+                    }
+                }
             }
         }
         Ok(Told::Done)
@@ -137,9 +147,19 @@ impl App {
             .collect();
         let seqs: Vec<_> = messages.iter().map(|(_, id)| id.seq()).collect();
         let tries = audience.tries();
-        let reached = self
-            .pump_room(thread, &seqs, &page.users, tries, moment)
-            .await?;
+        let reached = match audience {
+            // They may have left the room since the last try, or joined it again.
+            Audience::Only { users, .. } => {
+                self.pump_room(thread, &seqs, users, tries, moment).await
+            }
+            Audience::All
+            | Audience::Users(_)
+            | Audience::Members(_)
+            | Audience::Subscribers(_) => {
+                self.pump_members(thread, &seqs, &page.members, tries, moment)
+                    .await
+            }
+        }?;
         let mut missed = Vec::new();
         let mut again = Vec::new();
         for ((subject, id), reached) in messages.into_iter().zip(reached) {
@@ -365,6 +385,7 @@ impl App {
             Audience::Only { users, .. } => {
                 return Ok(Found {
                     users: users.clone(),
+                    members: Vec::new(),
                     next: None,
                 });
             }
@@ -393,11 +414,13 @@ impl App {
             }
         };
         let more = page.next.take().is_some();
-        let users: Vec<_> = page.items.into_iter().map(|member| member.user).collect();
+        let members = page.items;
+        let users: Vec<_> = members.iter().map(|member| member.user.clone()).collect();
         let last = users.last().filter(|_| more).cloned();
         Ok(Found {
             next: last.map(|last| Audience::Members(Some(last))),
             users,
+            members,
         })
     }
 }
@@ -405,6 +428,8 @@ impl App {
 /// Some of an audience, and who comes after them.
 struct Found {
     users: Vec<UserId>,
+    /// Their places, if they were read.
+    members: Vec<Member>,
     next: Option<Audience>,
 }
 

@@ -12,7 +12,6 @@ use crate::{
         message::Seq,
         secret::{SecretHash, SocketToken},
     },
-    providers::frames::{self, Typing},
     store::{Backoff, connections::Admission, guards::Opens},
 };
 
@@ -211,7 +210,7 @@ impl App {
             .await?;
         let placing: Vec<_> = after
             .into_iter()
-            .filter(|(room, _)| among.contains(room))
+            .filter(|(room, _)| among.contains_key(room))
             .map(|(room, seq)| {
                 let mut race = race.clone();
                 async move {
@@ -235,37 +234,11 @@ impl App {
         stores.connections.ready(id, moment.now, &mut race).await?;
         Ok(Greeted {
             rooms: among.len(),
-            refused: rooms.into_iter().filter(|it| !among.contains(it)).collect(),
+            refused: rooms
+                .into_iter()
+                .filter(|it| !among.contains_key(it))
+                .collect(),
         })
-    }
-
-    /// Notes that the caller has received a room up to `seq`, and tells the others of a small room.
-    pub async fn ack_aloud(
-        &self,
-        actor: &Actor,
-        room: RoomId,
-        seq: Seq,
-        moment: &Moment,
-    ) -> Result<(), Error> {
-        self.ack(actor, room, seq, moment).await?;
-        let frame = frames::ack_received(room, seq, actor.user())?;
-        // It is noted: whoever does not hear of it reads it.
-        in_passing(self.tell_room(actor, room, &frame, moment).await);
-        Ok(())
-    }
-
-    /// Tells the others of a small room whether the caller is writing.
-    pub async fn typing(
-        &self,
-        actor: &Actor,
-        room: RoomId,
-        typing: Typing,
-        moment: &Moment,
-    ) -> Result<(), Error> {
-        self.member(actor, room, moment).await?;
-        let frame = frames::typing(room, actor.user(), typing)?;
-        in_passing(self.tell_room(actor, room, &frame, moment).await);
-        Ok(())
     }
 
     /// Who of a room is online; `None` if the room has more than [`super::live::SMALL_ROOM`] members.
@@ -284,13 +257,7 @@ impl App {
         let online = store
             .online(actor.tenant(), &members, moment.now, &race)
             .await?;
-        Ok(Some(online.into_iter().map(|it| it.user).collect()))
-    }
-}
-
-/// What is told in passing may fail: it is said, and nothing else comes of it.
-fn in_passing(told: Result<(), Error>) {
-    if let Err(error) = told {
-        tracing::warn!(cause = error.why(), "the others were not told: {error}");
+        let online = online.connections.into_iter();
+        Ok(Some(online.map(|it| it.user).collect()))
     }
 }

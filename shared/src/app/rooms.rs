@@ -16,7 +16,7 @@ use crate::{
     },
     store::{
         Backoff,
-        rooms::{Freshness, Head},
+        rooms::{Freshness, Head, JOINED_AT_ONCE as AT_ONCE},
     },
 };
 
@@ -156,7 +156,8 @@ impl App {
         rooms.members(thread, slice).await
     }
 
-    /// Adds members to a room the caller administers. Those who are in it already stay as they are.
+    /// Adds members to a room the caller administers, as `role` or else as members. Those who are in it already get `role`
+    /// too, and stay as they are without one.
     ///
     /// More than 90 take several transactions; a request that died among them is finished by the same
     /// request sent again.
@@ -165,12 +166,16 @@ impl App {
         actor: &Actor,
         room: RoomId,
         users: &BTreeSet<UserId>,
-        role: Role,
+        role: Option<Role>,
         once: Option<&Once>,
         moment: &Moment,
     ) -> Result<Done<Vec<Member>>, Error> {
         let thread = thread(actor, room);
-        let (_, head) = tokio::try_join!(self.admin(actor, room, moment), self.head(actor, room))?;
+        let (_, head, tail) = tokio::try_join!(
+            self.admin(actor, room, moment),
+            self.head(actor, room),
+            self.stores().messages.tail(thread),
+        )?;
         if head.room.kind == RoomType::Dm {
             return Err(DM_IS_FIXED);
         }
@@ -197,23 +202,74 @@ impl App {
         }
         let users: Vec<_> = users.iter().cloned().collect();
         let mut places = Vec::with_capacity(users.len());
-        for (part, users) in (0..).zip(users.chunks(crate::store::rooms::JOINED_AT_ONCE)) {
+        let rooms = &stores.rooms;
+        // Each change has an event of its own.
+        let mut parts = 0..;
+        let mut event = move || {
+            let part = parts.next().unwrap_or_default();
+            move |kind| event(actor, room, moment, part, kind)
+        };
+        if let Some(role) = role {
+            // First: what no role can be changed for is not half done.
+            let named = users.iter().cloned().collect();
+            let known = rooms.places(thread, &named, &race).await?;
+            for known in known.chunks(AT_ONCE) {
+                let known = known.to_vec();
+                let changed = rooms.change_roles(thread, known, role, event(), &mut race);
+                changed.await?;
+            }
+        }
+        let first = role.unwrap_or(Role::Member);
+        for users in users.chunks(AT_ONCE) {
             let users = users.iter().cloned().collect();
-            let event = |kind| event(actor, room, moment, part, kind);
-            places.extend(
-                stores
-                    .rooms
-                    .join(thread, &users, role, event, &mut race)
-                    .await?,
-            );
+            let joined = rooms.join(thread, &users, first, tail, event(), &mut race);
+            let mut joined = joined.await?;
+            if let Some(role) = role {
+                // Users whom another request added meanwhile may have the other role.
+                let changed = rooms.change_roles(thread, joined, role, event(), &mut race);
+                joined = changed.await?;
+            }
+            places.extend(joined);
         }
         if let Some(claim) = &claim {
-            let rooms = &stores.rooms;
             return rooms
                 .remember_joined(&stores.guards, claim, places, &mut race)
                 .await;
         }
         Ok(Done::now(places))
+    }
+
+    /// Gives a member of a room the caller administers another role.
+    pub async fn change_role(
+        &self,
+        actor: &Actor,
+        room: RoomId,
+        user: &UserId,
+        role: Role,
+        moment: &Moment,
+    ) -> Result<Member, Error> {
+        let thread = thread(actor, room);
+        let rooms = &self.stores().rooms;
+        let (_, head, place) = tokio::try_join!(
+            self.admin(actor, room, moment),
+            self.head(actor, room),
+            rooms.member(thread, user, Freshness::Strong),
+        )?;
+        if head.room.kind == RoomType::Dm {
+            return Err(DM_IS_FIXED);
+        }
+        self.finish(actor, &head, moment).await?;
+        let place = match place {
+            None if head.creating.contains(user) => {
+                rooms.member(thread, user, Freshness::Strong).await?
+            }
+            place => place,
+        };
+        let place = place.ok_or(NO_MEMBER)?;
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let event = |kind| event(actor, room, moment, 0, kind);
+        let changed = rooms.change_roles(thread, vec![place], role, event, &mut race);
+        changed.await?.pop().ok_or(NO_MEMBER)
     }
 
     /// Removes `user` from a room: the caller themself, or anyone if the caller is an admin.

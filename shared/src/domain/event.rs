@@ -1,11 +1,14 @@
 //! What happened and is not a message. Written in the same transaction as the change itself, and
 //! told to the outside from the table's stream.
 
-use super::{ChatId, EndpointId, EventId, OwnAgentId, RoomId, Timestamp, UserId};
+use super::{ChatId, EndpointId, EventId, OwnAgentId, RoomId, Timestamp, UserId, room::Role};
 
 /// How long an event is kept, in seconds: longer than a job that tells of it can be on its way, which is two weeks in a
 /// queue and two more among what was put aside. So an operator can replay it, too.
 pub const RETENTION_SECONDS: i64 = 35 * 24 * 3_600;
+
+/// The name of [`EventKind::MemberLeft`].
+pub const MEMBER_LEFT: &str = "member.left";
 
 /// Something that happened.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub enum EventKind {
     MemberJoined(Vec<UserId>),
     /// This user is no longer a member.
     MemberLeft(UserId),
+    /// These members have another role.
+    MemberUpdated(Vec<UserId>, Role),
     /// A webhook endpoint is told nothing any more.
     WebhookPaused {
         /// Which.
@@ -62,7 +67,8 @@ impl EventKind {
             Self::RoomCreated => "room.created",
             Self::RoomUpdated => "room.updated",
             Self::MemberJoined(_) => "member.joined",
-            Self::MemberLeft(_) => "member.left",
+            Self::MemberLeft(_) => MEMBER_LEFT,
+            Self::MemberUpdated(..) => "member.updated",
             Self::WebhookPaused { .. } => "webhook.paused",
             Self::ChatDeleted(_) => "chat.deleted",
             Self::AgentDeleted(_) => "agent.deleted",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{TenantId, Timestamp, UserId, secret::SecretHash};
+use super::{RoomId, TenantId, Timestamp, UserId, secret::SecretHash};
 
 /// How long API Gateway keeps a connection, in seconds.
 pub const LIFETIME_SECONDS: i64 = 2 * 3_600;
@@ -13,6 +13,11 @@ pub const PENDING_SECONDS: i64 = 1;
 pub const GRACE_SECONDS: i64 = 5;
 /// In its first seconds a connection that is not found may not be there yet.
 pub const YOUNG_SECONDS: i64 = 5;
+
+/// So long after its last `typing.start` a user is shown as typing, in seconds.
+pub const TYPING_SECONDS: u16 = 6;
+/// A `typing.start` so soon after the last one is not told again, in seconds: whoever heard that one shows it for longer.
+pub const TYPING_AGAIN_SECONDS: i64 = 3;
 
 /// After so many tries, which is half a minute, who was not reached is told in another way, and a connection that took
 /// nothing is ended.
@@ -82,6 +87,36 @@ impl Connection {
     }
 }
 
+/// That a user types, as it was last said over one of their connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typing {
+    /// The user who types.
+    pub user: UserId,
+    /// The connection over which it was said.
+    pub connection: ConnectionId,
+    /// The room.
+    pub room: RoomId,
+    /// When it was said. A later start has another time, which tells the two apart.
+    pub at: Timestamp,
+}
+
+impl Typing {
+    /// Whether it was said less than `seconds` from `now`, before or after: clocks differ, and may step back.
+    fn is_within(&self, seconds: i64, now: Timestamp) -> bool {
+        self.at.micros().abs_diff(now.micros()) < seconds.unsigned_abs() * 1_000_000
+    }
+
+    /// Whether it still lasts, unless it was ended.
+    pub fn lasts(&self, now: Timestamp) -> bool {
+        self.is_within(i64::from(TYPING_SECONDS), now)
+    }
+
+    /// Whether it was told so lately that saying it again tells nobody anything.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        self.is_within(TYPING_AGAIN_SECONDS, now)
+    }
+}
+
 /// A connection as its own frames find it.
 #[derive(Debug, Clone)]
 pub struct Socket {
@@ -138,6 +173,27 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn typing_lasts_six_seconds_and_a_clock_that_steps_does_not_prolong_it() {
+        let typing = Typing {
+            user: UserId::stored("alice".to_owned()),
+            connection: ConnectionId::stored("c".to_owned()),
+            room: format!("room_{:032x}", 1).parse().unwrap(),
+            at: Timestamp::from_micros(100_000_000),
+        };
+        let after = |seconds| typing.at.plus_seconds(seconds);
+        let fresh: Vec<_> = [-3, -2, 0, 2, 3]
+            .map(after)
+            .map(|now| typing.is_fresh(now))
+            .into();
+        assert_eq!(fresh, [false, true, true, true, false]);
+        let lasts: Vec<_> = [-6, -5, 5, 6]
+            .map(after)
+            .map(|now| typing.lasts(now))
+            .into();
+        assert_eq!(lasts, [false, true, true, false]);
+    }
 
     #[test]
     fn who_is_not_reached_is_tried_again_ever_more_seldom() {

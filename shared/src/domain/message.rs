@@ -169,7 +169,7 @@ pub struct Draft {
     pub content: Content,
     /// What is attached: by the client, or to an agent's answer how it came about.
     pub meta: Option<Json>,
-    /// When it was sent.
+    /// The time of its request. It is stored with the time of the message before it if that is later.
     pub created_at: Timestamp,
     /// The random part of its id, by which a repeated write recognises itself.
     pub seed: u128,
@@ -181,29 +181,75 @@ impl Draft {
         MessageId::new(seq, self.seed)
     }
 
-    /// The message it is once it has `seq`.
-    pub fn stored_at(&self, seq: Seq) -> Message {
-        Message {
+    /// Its place and time as the message after `tail`.
+    ///
+    /// Clocks of writers differ, and one clock may step back: the time never goes below that of the message before.
+    pub fn sent_after(&self, tail: Tail) -> Sent {
+        let seq = tail.seq.next();
+        Sent {
             id: self.id_at(seq),
             seq,
+            created_at: tail
+                .created_at
+                .map_or(self.created_at, |before| before.max(self.created_at)),
+        }
+    }
+
+    /// The message it is once it is stored as `sent`.
+    pub fn stored_as(&self, sent: &Sent) -> Message {
+        Message {
+            id: sent.id,
+            seq: sent.seq,
             author: self.author.clone(),
             role: self.role,
             in_reply_to: self.in_reply_to,
             answer: None,
             content: self.content.as_str().to_owned(),
             meta: self.meta.clone(),
-            created_at: self.created_at,
+            created_at: sent.created_at,
             edited_at: None,
             deleted_at: None,
         }
     }
+}
 
-    /// What its sender is told once it has `seq`.
-    pub fn sent_at(&self, seq: Seq) -> Sent {
-        Sent {
-            id: self.id_at(seq),
-            seq,
-            created_at: self.created_at,
+/// A message that exists in a log, as far as a writer who appends after it must know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail {
+    /// Its place; [`Seq::ZERO`] if the log is empty.
+    pub seq: Seq,
+    /// When it was sent; `None` if the log is empty.
+    pub created_at: Option<Timestamp>,
+}
+
+impl Tail {
+    /// The tail of a log without messages.
+    pub const EMPTY: Self = Self {
+        seq: Seq::ZERO,
+        created_at: None,
+    };
+
+    /// The one of the two that is further on.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        if other.seq > self.seq { other } else { self }
+    }
+}
+
+impl From<&Sent> for Tail {
+    fn from(sent: &Sent) -> Self {
+        Self {
+            seq: sent.seq,
+            created_at: Some(sent.created_at),
+        }
+    }
+}
+
+impl From<&Message> for Tail {
+    fn from(message: &Message) -> Self {
+        Self {
+            seq: message.seq,
+            created_at: Some(message.created_at),
         }
     }
 }

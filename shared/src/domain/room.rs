@@ -216,6 +216,16 @@ pub struct Member {
     pub joined_at: Timestamp,
     /// The last seq they have acked.
     pub acked_seq: Seq,
+    /// The last seq of the room when they joined: what is up to there was said before. `None` if a version joined them that
+    /// did not note it.
+    pub joined_seq: Option<Seq>,
+}
+
+impl Member {
+    /// Whether the message `seq` was said while they were a member, since they last joined.
+    pub fn was_there_at(&self, seq: Seq) -> bool {
+        self.joined_seq.is_none_or(|joined| seq > joined)
+    }
 }
 
 #[cfg(test)]

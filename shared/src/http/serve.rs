@@ -61,6 +61,17 @@ pub async fn serve_router(router: impl FnOnce(&App) -> Router) -> Result<(), lam
     until_told(lambda_http::run(router(&app))).await
 }
 
+/// Runs routes that send jobs as [`serve`] runs others.
+///
+/// # Errors
+///
+/// As [`serve_all`].
+pub async fn serve_sending<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    telemetry::start();
+    let app = sender()?;
+    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+}
+
 /// Runs routes that ask models as [`serve`] runs others. `PROVIDER_KEYS_KEY` names the key of KMS that opens provider keys,
 /// or else `SEALING_KEY` is one; `MODEL_TARGETS` says where providers may be, and `DEFAULT_MODEL` which model is asked if
 /// nobody says.

@@ -86,6 +86,15 @@ fn of_message(kind: &'static str, room: RoomId, message: &Message) -> Result<Str
     json(&frame)
 }
 
+/// `messages.skipped`: what was said in a room up to `after` is not sent, since the user was not in it then.
+pub fn skipped(room: RoomId, after: Seq) -> Result<String, Error> {
+    json(&serde_json::json!({
+        "type": "messages.skipped",
+        "room_id": room.to_string(),
+        "after_seq": after.get(),
+    }))
+}
+
 /// `ack.received`: how far `user` has received a room.
 pub fn ack_received(room: RoomId, seq: Seq, user: &UserId) -> Result<String, Error> {
     json(&serde_json::json!({

@@ -1,4 +1,8 @@
 //! The payloads of the fan-out queue: something happened, and its audience is to be found.
+//!
+//! Acks and the end of typing ([`Fanout::Acked`], [`Fanout::TypingEnds`]) are told in passing. They are written as a
+//! `catch_up` of no rooms with a member `passing`: the version before, which does not know that member, takes such a job and
+//! does nothing. Nobody misses it, and nothing is put aside while two versions run.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -6,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::VERSION;
 use crate::domain::{
-    Error, RoomId, TenantId, Timestamp, UserId, delivery::Subject, live::ConnectionId,
+    Error, RoomId, TenantId, Timestamp, UserId,
+    delivery::Subject,
+    live::{ConnectionId, Typing},
+    message::Seq,
 };
 
 /// Which part of an audience a job is about. A large audience is done page by page: each page's job sends
@@ -79,6 +86,26 @@ pub enum Fanout {
         /// When it ended.
         at: Timestamp,
     },
+    /// A member has received a room up to a seq, and had not before.
+    Acked {
+        /// The tenant.
+        tenant: TenantId,
+        /// The room.
+        room: RoomId,
+        /// The member.
+        user: UserId,
+        /// The last seq that the member has received.
+        seq: Seq,
+        /// The connection over which it was said, whose client knows.
+        said_by: Option<ConnectionId>,
+    },
+    /// A user's typing ends, unless they have said again that they type.
+    TypingEnds {
+        /// The tenant.
+        tenant: TenantId,
+        /// The note that ends.
+        typing: Typing,
+    },
 }
 
 /// A job as it is written.
@@ -104,6 +131,8 @@ enum Body {
         rooms: Vec<String>,
         #[serde(default)]
         tries: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        passing: Option<Passing>,
     },
     PresenceCame {
         user: String,
@@ -112,6 +141,70 @@ enum Body {
         user: String,
         at: String,
     },
+}
+
+/// A connection that nobody has.
+const NO_CONNECTION: &str = "-";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Passing {
+    Acked {
+        room: String,
+        user: String,
+        seq: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        said_by: Option<String>,
+    },
+    TypingEnds {
+        room: String,
+        user: String,
+        connection: String,
+        /// In microseconds since 1970.
+        at: i64,
+    },
+}
+
+impl Passing {
+    fn into_body(self) -> Body {
+        Body::CatchUp {
+            connection: NO_CONNECTION.to_owned(),
+            rooms: Vec::new(),
+            tries: 0,
+            passing: Some(self),
+        }
+    }
+
+    fn parse(self, tenant: TenantId) -> Result<Fanout, String> {
+        Ok(match self {
+            Self::Acked {
+                room,
+                user,
+                seq,
+                said_by,
+            } => Fanout::Acked {
+                tenant,
+                room: read(&room)?,
+                user: UserId::stored(user),
+                seq: Seq::new(seq),
+                said_by: said_by.as_deref().map(connection).transpose()?,
+            },
+            Self::TypingEnds {
+                room,
+                user,
+                connection: id,
+                at,
+            } => Fanout::TypingEnds {
+                tenant,
+                typing: Typing {
+                    user: UserId::stored(user),
+                    connection: connection(&id)?,
+                    room: read(&room)?,
+                    at: Timestamp::from_micros(at),
+                },
+            },
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,7 +224,9 @@ impl Fanout {
             Self::Tell { tenant, .. }
             | Self::CatchUp { tenant, .. }
             | Self::PresenceCame { tenant, .. }
-            | Self::PresenceGone { tenant, .. } => *tenant,
+            | Self::PresenceGone { tenant, .. }
+            | Self::Acked { tenant, .. }
+            | Self::TypingEnds { tenant, .. } => *tenant,
         }
     }
 
@@ -160,12 +255,33 @@ impl Fanout {
                 connection: text(connection),
                 rooms: rooms.iter().map(text).collect(),
                 tries: *tries,
+                passing: None,
             },
             Self::PresenceCame { user, .. } => Body::PresenceCame { user: text(user) },
             Self::PresenceGone { user, at, .. } => Body::PresenceGone {
                 user: text(user),
                 at: text(at),
             },
+            Self::Acked {
+                room,
+                user,
+                seq,
+                said_by,
+                ..
+            } => Passing::Acked {
+                room: text(room),
+                user: text(user),
+                seq: seq.get(),
+                said_by: said_by.as_ref().map(text),
+            }
+            .into_body(),
+            Self::TypingEnds { typing, .. } => Passing::TypingEnds {
+                room: text(&typing.room),
+                user: text(&typing.user),
+                connection: text(&typing.connection),
+                at: typing.at.micros(),
+            }
+            .into_body(),
         };
         let wire = Wire {
             v: VERSION,
@@ -204,13 +320,17 @@ impl Fanout {
                 },
             },
             Body::CatchUp {
-                connection,
+                passing: Some(passing),
+                ..
+            } => passing.parse(tenant)?,
+            Body::CatchUp {
+                connection: id,
                 rooms,
                 tries,
+                passing: None,
             } => Self::CatchUp {
                 tenant,
-                connection: ConnectionId::parse(&connection)
-                    .ok_or_else(|| "not the id of a connection".to_owned())?,
+                connection: connection(&id)?,
                 rooms: rooms
                     .iter()
                     .map(|room| read(room))
@@ -228,6 +348,10 @@ impl Fanout {
             },
         })
     }
+}
+
+fn connection(id: &str) -> Result<ConnectionId, String> {
+    ConnectionId::parse(id).ok_or_else(|| "not the id of a connection".to_owned())
 }
 
 fn text(value: &impl ToString) -> String {
@@ -248,6 +372,45 @@ mod tests {
 
     fn user(name: &str) -> UserId {
         UserId::stored(name.to_owned())
+    }
+
+    fn acked(said_by: Option<ConnectionId>) -> Fanout {
+        Fanout::Acked {
+            tenant: tenant(),
+            room: read(&format!("room_{:032x}", 8)).unwrap(),
+            user: user("a"),
+            seq: Seq::new(7),
+            said_by,
+        }
+    }
+
+    fn typing_ends() -> Fanout {
+        Fanout::TypingEnds {
+            tenant: tenant(),
+            typing: Typing {
+                user: user("a"),
+                connection: ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap(),
+                room: read(&format!("room_{:032x}", 8)).unwrap(),
+                at: Timestamp::from_micros(1_765_627_200_123_456),
+            },
+        }
+    }
+
+    /// The member that it does not know is passed over.
+    #[test]
+    fn the_version_before_takes_what_is_told_in_passing_for_the_catching_up_of_no_rooms() {
+        for job in [acked(None), typing_ends()] {
+            let mut sent: serde_json::Value =
+                serde_json::from_str(&job.to_text().unwrap()).unwrap();
+            sent.as_object_mut().unwrap().remove("passing");
+            let nothing = Fanout::CatchUp {
+                tenant: tenant(),
+                connection: ConnectionId::parse(NO_CONNECTION).unwrap(),
+                rooms: Vec::new(),
+                tries: 0,
+            };
+            assert_eq!(Fanout::parse(&sent.to_string()), Ok(nothing));
+        }
     }
 
     #[test]
@@ -283,6 +446,9 @@ mod tests {
                 user: user("a"),
                 at: Timestamp::from_micros(1_765_627_200_123_456),
             },
+            acked(None),
+            acked(ConnectionId::parse("L0SM9cOFvHcCIhw=")),
+            typing_ends(),
         ];
         for job in jobs {
             let text = job.to_text().unwrap();

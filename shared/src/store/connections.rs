@@ -3,14 +3,15 @@
 //! | what       | partition key          | attributes                                                                |
 //! |------------|------------------------|---------------------------------------------------------------------------|
 //! | connection | `connection#id`        | `tenant`, `user`, `key` (hash in hex), `connected_at`, `ready_at`, `subject` (`tenant#connections`), `ttl` |
-//! | presence   | `tenant#live#user`     | `connections?` (set of `connected_at#id`), `left_at?`, `ttl`              |
+//! | presence   | `tenant#live#user`     | `connections?` (set of `connected_at#id`), `left_at?`, `ttl`, and for each connection at most one `typing#id` (`room at`) |
 //!
 //! All of it is in the table `deliveries`; times are microseconds since 1970. The index `by_subject`, where deliveries are
 //! found by what they tell of, counts a tenant's connections by `subject`.
 //!
 //! **Invariant:** what a presence names has an item of its own, or had one: the item is written before the presence
 //! names it, and removed after. A presence never names more than the limit. Who is gone without a word is named until
-//! somebody looks or its lifetime ends: expiry is read, not waited for.
+//! somebody looks or its lifetime ends: expiry is read, not waited for. That a user types is noted for a connection that
+//! their presence names, in one room at a time; whoever takes the note away tells that it is over, and nobody else.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::domain::{
     Connection, ConnectionId, Error, TenantId, Timestamp, UserId,
-    live::{LIFETIME_SECONDS, PENDING_SECONDS, Socket},
+    live::{LIFETIME_SECONDS, PENDING_SECONDS, Socket, Typing},
     secret::SecretHash,
     text::escape,
 };
@@ -73,6 +74,17 @@ pub struct Found {
     pub connections: Vec<Connection>,
     /// When the last one ended, if there is none.
     pub left_at: Option<Timestamp>,
+    /// Where they have said that they type.
+    pub typing: Vec<Typing>,
+}
+
+/// Which of some users are there.
+#[derive(Debug, Default)]
+pub struct Online {
+    /// Their connections that may live.
+    pub connections: Vec<Connection>,
+    /// Where they have said that they type.
+    pub typing: Vec<Typing>,
 }
 
 /// Until when something of a connection made at `connected_at` is kept, in seconds since 1970.
@@ -211,25 +223,68 @@ impl ConnectionStore {
             .map(drop)
     }
 
-    /// Who of `users` is at which connections. Those who are at none are not named.
+    /// The connections of `users`, and where they type. Users without a connection are not named.
     pub async fn online(
         &self,
         tenant: TenantId,
         users: &BTreeSet<UserId>,
         now: Timestamp,
         race: &Backoff,
-    ) -> Result<Vec<Connection>, Error> {
+    ) -> Result<Online, Error> {
         let keys: Vec<_> = users
             .iter()
             .map(|user| presence_key(tenant, user))
             .collect();
-        let mut online = Vec::new();
+        let mut online = Online::default();
         for item in batch::read(&self.client, &self.table, &keys, race).await? {
             let user = user_of(&item)?;
-            let connections = named(&item, tenant, &user)?;
-            online.extend(connections.into_iter().filter(|it| may_live(it, now)));
+            let connections = named(&item, tenant, &user)?.into_iter();
+            let living = connections.filter(|it| may_live(it, now));
+            online.connections.extend(living);
+            online.typing.extend(typing(&item, &user)?);
         }
         Ok(online)
+    }
+
+    /// Notes that a user types. `false` if their presence does not name `connection`.
+    pub async fn note_typing(
+        &self,
+        connection: &Connection,
+        typing: &Typing,
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(presence_key(connection.tenant, &connection.user)))
+            .update_expression("SET #typing = :typing")
+            .condition_expression("contains(connections, :entry)")
+            .expression_attribute_names("#typing", typing_name(typing))
+            .expression_attribute_values(":typing", s(typing_value(typing)))
+            .expression_attribute_values(":entry", s(entry(connection)));
+        let done = settle(race, &self.table, || update.clone().send()).await?;
+        Ok(done.is_ok())
+    }
+
+    /// Takes away the note `typing`. `false` if it was not there as it says: it was taken away, or made anew.
+    pub async fn end_typing(
+        &self,
+        tenant: TenantId,
+        typing: &Typing,
+        race: &mut Backoff,
+    ) -> Result<bool, Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(presence_key(tenant, &typing.user)))
+            .update_expression("REMOVE #typing")
+            .condition_expression("#typing = :typing")
+            .expression_attribute_names("#typing", typing_name(typing))
+            .expression_attribute_values(":typing", s(typing_value(typing)));
+        let done = settle(race, &self.table, || update.clone().send()).await?;
+        Ok(done.is_ok())
     }
 
     /// The presence of one user.
@@ -254,6 +309,7 @@ impl ConnectionStore {
         Ok(Found {
             connections,
             left_at: time(&item, "left_at")?,
+            typing: typing(&item, user)?,
         })
     }
 
@@ -388,6 +444,34 @@ fn named(item: &Item, tenant: TenantId, user: &UserId) -> Result<Vec<Connection>
     entries
         .iter()
         .map(|entry| read(entry).ok_or_else(|| malformed("connections")))
+        .collect()
+}
+
+/// Prefix of the attributes that note typing, before the connection's id.
+const TYPING: &str = "typing#";
+
+fn typing_name(typing: &Typing) -> String {
+    format!("{TYPING}{}", typing.connection)
+}
+
+fn typing_value(typing: &Typing) -> String {
+    format!("{} {}", typing.room, typing.at.micros())
+}
+
+/// Where a presence says that its user types.
+fn typing(item: &Item, user: &UserId) -> Result<Vec<Typing>, Error> {
+    let read = |id: &str, value: &AttributeValue| {
+        let (room, at) = value.as_s().ok()?.split_once(' ')?;
+        Some(Typing {
+            user: user.clone(),
+            connection: ConnectionId::stored(id.to_owned()),
+            room: room.parse().ok()?,
+            at: Timestamp::from_micros(at.parse().ok()?),
+        })
+    };
+    item.iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(TYPING)?, value)))
+        .map(|(id, value)| read(id, value).ok_or_else(|| malformed(TYPING)))
         .collect()
 }
 

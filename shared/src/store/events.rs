@@ -2,7 +2,7 @@
 //!
 //! | partition key       | attributes                                                                                  |
 //! |---------------------|---------------------------------------------------------------------------------------------|
-//! | `tenant#evt_…`      | `kind`, `at`, `actor?`, `room?`, `users?`, `endpoint?`, `reason?`, `chat?`, `agent?`, `ttl` |
+//! | `tenant#evt_…`      | `kind`, `at`, `actor?`, `room?`, `users?`, `role?`, `endpoint?`, `reason?`, `chat?`, `agent?`, `ttl` |
 //! | `tenant#notif_…`    | `kind` = `notification`, `at`, `actor`, `topic`, `payload` (JSON), `users?`, `room?`, `topic_subscribers?`, `ttl` |
 //!
 //! **Invariant:** an event is written in the transaction of the change it tells of, and never changed.
@@ -87,6 +87,9 @@ impl EventStore {
                 item.list("users", users.iter().map(ToString::to_string))
             }
             EventKind::MemberLeft(user) => item.list("users", [user.to_string()].into_iter()),
+            EventKind::MemberUpdated(users, role) => item
+                .list("users", users.iter().map(ToString::to_string))
+                .s("role", role.as_str()),
             EventKind::WebhookPaused { endpoint, reason } => {
                 item.s("endpoint", endpoint).s("reason", reason)
             }

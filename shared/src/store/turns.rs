@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -13,18 +13,16 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::domain::{Error, LogId, message::Seq};
+use crate::domain::{Error, LogId, message::Tail};
 
-/// How many logs are remembered. One is about 150 bytes.
+/// How many logs are remembered. One is about 170 bytes.
 const CAPACITY: usize = 50_000;
-/// Marks a log of which nothing is known yet.
-const UNSEEN: u64 = u64::MAX;
 
 /// One log as this process knows it.
 #[derive(Debug)]
 pub(super) struct Log {
     turn: AsyncMutex<()>,
-    seen: AtomicU64,
+    seen: Mutex<Option<Tail>>,
     /// Whether a write was begun whose end this process has not seen: its request may have been dropped.
     unsure: AtomicBool,
 }
@@ -41,12 +39,9 @@ impl Log {
             .map_err(|_| Error::Busy)
     }
 
-    /// The highest seq this process knows to exist, if it has looked.
-    pub(super) fn seen(&self) -> Option<Seq> {
-        match self.seen.load(Ordering::Acquire) {
-            UNSEEN => None,
-            n => Some(Seq::new(n)),
-        }
+    /// The last message this process knows to exist, if it has looked.
+    pub(super) fn seen(&self) -> Option<Tail> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A write begins.
@@ -64,13 +59,10 @@ impl Log {
         !self.unsure.load(Ordering::Acquire)
     }
 
-    /// Notes that `seq` exists. What is known only grows.
-    pub(super) fn saw(&self, seq: Seq) {
-        let _ = self
-            .seen
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |known| {
-                (known == UNSEEN || known < seq.get()).then_some(seq.get())
-            });
+    /// Notes that `tail` exists. What is known only grows.
+    pub(super) fn saw(&self, tail: Tail) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = Some(seen.map_or(tail, |known| known.later(tail)));
     }
 }
 
@@ -95,7 +87,7 @@ impl Turns {
         }
         let log = Arc::new(Log {
             turn: AsyncMutex::new(()),
-            seen: AtomicU64::new(UNSEEN),
+            seen: Mutex::default(),
             unsure: AtomicBool::new(false),
         });
         logs.insert(id, Arc::clone(&log));

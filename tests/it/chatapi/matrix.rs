@@ -73,6 +73,16 @@ fn table() -> Vec<Row> {
             [401, 401, 404, 403, 403, 201, 401, 401],
         ),
         row(
+            "patch /rooms/{room_id}/members",
+            &json!({ "role": "member" }),
+            [401, 401, 404, 403, 403, 200, 401, 401],
+        ),
+        row(
+            "patch /rooms/{room_id}/members/{user_id}",
+            &json!({ "role": "member" }),
+            [401, 401, 404, 403, 403, 200, 401, 401],
+        ),
+        row(
             "delete /rooms/{room_id}/members",
             &none,
             [401, 401, 404, 403, 403, 204, 401, 401],
@@ -381,7 +391,9 @@ async fn every_caller_may_do_what_the_table_says_and_no_more() {
                 path = path.replace("{key_id}", &key(&tenant, keys, &room).await);
             }
             match row.operation {
-                "delete /rooms/{room_id}/members" => path.push_str("?user_id=third"),
+                "delete /rooms/{room_id}/members" | "patch /rooms/{room_id}/members" => {
+                    path.push_str("?user_id=third")
+                }
                 "get /admin/dead-letters" | "get /metrics" => {
                     path = format!("{path}?tenant_id={}", tenant.id);
                 }

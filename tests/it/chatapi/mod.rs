@@ -48,7 +48,7 @@ fn s(text: impl Into<String>) -> AttributeValue {
 
 /// The string attribute `name` of an item.
 #[track_caller]
-fn text<'a>(item: &'a Item, name: &str) -> &'a str {
+pub(crate) fn text<'a>(item: &'a Item, name: &str) -> &'a str {
     item[name].as_s().unwrap()
 }
 

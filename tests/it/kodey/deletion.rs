@@ -10,7 +10,7 @@ use parlance::{
     domain::{
         ChatId, Log, LogId, UserId,
         event::Gone,
-        message::{Content, Draft, Role, Seq},
+        message::{Content, Draft, Role, Seq, Tail},
     },
     queue::{Jobs, PoisonQueue, Sweep},
     store::{
@@ -323,7 +323,10 @@ pub async fn fill(team: &Team, chat: &str, messages: u64) {
             seed: 7,
         };
         let deadline = Instant::now() + LONG;
-        let tail = Seq::new(seq - 1);
+        let tail = Tail {
+            seq: Seq::new(seq - 1),
+            ..Tail::EMPTY
+        };
         stores
             .messages
             .append(&draft, tail, deadline)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parlance::{
     domain::{
         Log, LogId, Timestamp, UserId,
-        message::{Content, Draft, Role, Seq},
+        message::{Content, Draft, Role, Seq, Tail},
     },
     store::Stores,
 };
@@ -39,7 +39,10 @@ pub async fn long_chat(team: &Team, count: u64, bytes: usize) -> String {
             seed: u128::from(n),
         };
         let deadline = Instant::now() + Duration::from_mins(1);
-        let tail = Seq::new(n - 1);
+        let tail = Tail {
+            seq: Seq::new(n - 1),
+            ..Tail::EMPTY
+        };
         let sent = stores.messages.append(&draft, tail, deadline).await;
         assert_eq!(sent.unwrap().seq, Seq::new(n));
     }

@@ -12,7 +12,7 @@ use parlance::{
         ChatId, Error, Log, LogId, Moment, TenantId, UserId,
         address::Targets,
         agent::{Agent, BuiltIn},
-        message::{Content, Draft, Role, Seq},
+        message::{Content, Draft, Role, Seq, Tail},
         model::{Finish, Provider, Turn},
         provider_key::Scopes,
         tool::Tool,
@@ -357,9 +357,12 @@ async fn chat(desk: &Desk, said: &[&str]) -> LogId {
             created_at: moment.now,
             seed: moment.seed,
         };
-        let tail = Seq::new(before.try_into().unwrap());
+        let tail = Tail {
+            seq: Seq::new(before.try_into().unwrap()),
+            ..Tail::EMPTY
+        };
         let sent = stores.messages.append(&draft, tail, moment.deadline).await;
-        assert_eq!(sent.unwrap().seq, tail.next());
+        assert_eq!(sent.unwrap().seq, tail.seq.next());
     }
     log
 }

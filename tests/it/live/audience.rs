@@ -8,7 +8,7 @@ use parlance::{
 use serde_json::json;
 
 use super::{
-    now, process, ready, thread, try_connect, user,
+    now, process, ready, thread, try_connect, user, waiting,
     wire::{Fate, Wire},
 };
 use crate::support::{Tenant, faults::calm, tenant_of, world_over};
@@ -36,21 +36,6 @@ async fn tell(app: &App, thread: Thread, subjects: &[Subject], audience: &Audien
     let at = now();
     let told = app.tell(thread.tenant, subjects, audience, &at);
     told.await.unwrap();
-}
-
-/// What waits in a queue; it is taken out of it.
-async fn waiting(tenant: &Tenant, queue: &str) -> Vec<String> {
-    let (client, url) = tenant.world.queue(queue);
-    let mut bodies = Vec::new();
-    loop {
-        let receive = client.receive_message().queue_url(&url);
-        let received = receive.max_number_of_messages(10).send().await.unwrap();
-        let received = received.messages.unwrap_or_default();
-        if received.is_empty() {
-            return bodies;
-        }
-        bodies.extend(received.into_iter().filter_map(|message| message.body));
-    }
 }
 
 /// The seqs of the messages that webhooks are to hear of, each with whom it did not reach.

@@ -5,6 +5,7 @@ use parlance::{
     domain::{
         TenantId,
         delivery::{Job, Receipt, Subject},
+        message::Seq,
         secret::SecretHash,
         webhook::Targets,
     },
@@ -148,6 +149,33 @@ async fn a_message_to_one_who_is_connected_costs_what_the_budget_says() {
     // The first one finds out where the connection began.
     assert_cost(&costs[1], "live");
     assert_cost(&costs[2], "live");
+}
+
+impl Metered {
+    /// The cost of telling that alice has received the first message.
+    async fn told_acked(&self) -> Cost {
+        let thread = super::thread(&self.tenant, &self.room);
+        self.meter.take();
+        self.app
+            .tell_acked(thread, &user("alice"), Seq::FIRST, None, &now())
+            .await;
+        self.meter.take()
+    }
+}
+
+#[tokio::test]
+async fn telling_an_ack_where_nobody_listens_costs_one_read() {
+    let metered = metered().await;
+    assert_cost(&metered.told_acked().await, "ack_unheard");
+}
+
+#[tokio::test]
+async fn telling_an_ack_costs_three_round_trips_and_no_write() {
+    let metered = metered().await;
+    let bob = connect(&metered.app, &metered.tenant, "bob").await;
+    // The mark; the head and the members; who of the two is there.
+    assert_cost(&metered.told_acked().await, "ack_told");
+    assert_eq!(metered.wire.frames(&bob).len(), 1);
 }
 
 #[tokio::test]

@@ -167,6 +167,108 @@ async fn an_ack_is_confirmed_and_told_to_the_others() {
     assert_eq!(alice.hear("ack.received").await, expected);
 }
 
+fn acked(room: &str, seq: u64) -> Value {
+    json!({ "type": "ack.received", "room_id": room, "seq": seq, "user_id": "bob" })
+}
+
+#[tokio::test]
+async fn an_ack_by_rest_is_told_to_the_others_and_to_the_users_own_devices() {
+    let tenant = tenant();
+    let room = tenant.group(&["alice", "bob"]);
+    tenant.say("alice", &room, "hi");
+    let mut alice = tenant.open("alice").await;
+    let mut devices = [tenant.open("bob").await, tenant.open("bob").await];
+
+    let body = json!({ "room_id": room, "seq": 1 });
+    tenant.ask("bob", "POST", "/acks", &body).assert(200);
+
+    assert_eq!(alice.hear("ack.received").await, acked(&room, 1));
+    for device in &mut devices {
+        assert_eq!(device.hear("ack.received").await, acked(&room, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_ack_by_frame_is_told_to_the_users_other_devices_and_answered_to_its_own_alone() {
+    let tenant = tenant();
+    let room = tenant.group(&["alice", "bob"]);
+    tenant.say("alice", &room, "hi");
+    let mut one = tenant.open("bob").await;
+    let mut other = tenant.open("bob").await;
+    let frame = json!({ "type": "ack", "request_id": "r", "data": { "room_id": room, "seq": 1 } });
+
+    let mut answer = acked(&room, 1);
+    answer["request_id"] = json!("r");
+    assert_eq!(one.ask(frame, "ack.received").await, answer);
+    assert_eq!(other.hear("ack.received").await, acked(&room, 1));
+    // Nothing before what comes after it.
+    tenant.say("alice", &room, "ho");
+    assert_eq!(one.hear("message").await["seq"], 2);
+}
+
+#[tokio::test]
+async fn an_ack_that_moves_nothing_is_told_to_nobody() {
+    let tenant = tenant();
+    let room = tenant.group(&["alice", "bob"]);
+    for _ in 0..3 {
+        tenant.say("alice", &room, "hi");
+    }
+    let mut alice = tenant.open("alice").await;
+    let mut bob = tenant.open("bob").await;
+    let rest = |seq| json!({ "room_id": room, "seq": seq });
+    let frame = |seq| json!({ "type": "ack", "data": rest(seq) });
+    tenant.ask("bob", "POST", "/acks", &rest(2)).assert(200);
+    for seq in [2, 1] {
+        tenant.ask("bob", "POST", "/acks", &rest(seq)).assert(200);
+    }
+    assert_eq!(bob.hear("ack.received").await, acked(&room, 2));
+    for seq in [2, 1] {
+        assert_eq!(bob.ask(frame(seq), "ack.received").await, acked(&room, seq));
+    }
+    tenant.ask("bob", "POST", "/acks", &rest(3)).assert(200);
+
+    assert_eq!(bob.hear("ack.received").await, acked(&room, 3));
+    for seq in [2, 3] {
+        assert_eq!(alice.hear("ack.received").await, acked(&room, seq));
+    }
+}
+
+#[tokio::test]
+async fn an_ack_in_a_large_room_is_told_to_the_users_own_devices_alone() {
+    let tenant = tenant();
+    let users: Vec<_> = (0..100).map(|number| format!("user{number}")).collect();
+    let mut names = vec!["alice", "bob"];
+    names.extend(users.iter().map(String::as_str));
+    let (large, small) = (tenant.group(&names), tenant.group(&["alice", "bob"]));
+    tenant.say("alice", &large, "hi");
+    tenant.say("alice", &small, "hi");
+    let mut alice = tenant.open("alice").await;
+    let mut bob = tenant.open("bob").await;
+    for room in [&large, &small] {
+        let body = json!({ "room_id": room, "seq": 1 });
+        tenant.ask("bob", "POST", "/acks", &body).assert(200);
+        assert_eq!(bob.hear("ack.received").await, acked(room, 1));
+    }
+    assert_eq!(alice.hear("ack.received").await, acked(&small, 1));
+}
+
+/// The client says nothing more.
+#[tokio::test]
+async fn typing_ends_by_itself() {
+    let tenant = tenant();
+    let room = tenant.group(&["alice", "bob"]);
+    let mut alice = tenant.open("alice").await;
+    let mut bob = tenant.open("bob").await;
+    let frame = json!({ "type": "typing.start", "data": { "room_id": room } });
+    alice.say(&frame).await;
+    for action in ["start", "stop"] {
+        let expected = json!({
+            "type": "typing", "room_id": room, "user_id": "alice", "action": action,
+        });
+        assert_eq!(bob.hear("typing").await, expected);
+    }
+}
+
 #[tokio::test]
 async fn typing_is_told_to_the_others_of_the_room_alone() {
     let tenant = tenant();

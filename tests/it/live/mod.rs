@@ -8,7 +8,9 @@ mod gateway;
 mod hello;
 mod limits;
 mod pump;
+mod rejoin;
 mod slow;
+mod typing;
 pub(crate) mod wire;
 
 use std::{
@@ -37,7 +39,11 @@ use crate::support::{
 
 /// A process of its own over the store of `world`, whose SDK calls meet `plan`, and whose posts go to `wire`.
 fn process(world: &World, wire: &Wire, plan: Plan) -> App {
-    let dynamodb = world.client(|client| faulty(client, plan));
+    process_over(world, wire, &world.client(|client| faulty(client, plan)))
+}
+
+/// The same over a client of the store that a test has made.
+fn process_over(world: &World, wire: &Wire, dynamodb: &aws_sdk_dynamodb::Client) -> App {
     let (sqs, _) = world.queue("FanoutQueue");
     let settings = settings();
     let means = Means {
@@ -45,7 +51,7 @@ fn process(world: &World, wire: &Wire, plan: Plan) -> App {
         sockets: Some(Sockets::new(embedded_sockets(wire.http_client()))),
         ..Means::default()
     };
-    App::with(&settings, &dynamodb, means)
+    App::with(&settings, dynamodb, means)
 }
 
 /// Now, with a minute of patience.
@@ -114,6 +120,21 @@ async fn greet(app: &App, tenant: &Tenant, id: &str, room: &str, after: Seq) -> 
     let said = [(room.parse().unwrap(), after)];
     app.hello(&socket, said.into(), &now()).await.unwrap();
     connection
+}
+
+/// What waits in a queue; it is taken out of it.
+async fn waiting(tenant: &Tenant, queue: &str) -> Vec<String> {
+    let (client, url) = tenant.world.queue(queue);
+    let mut bodies = Vec::new();
+    loop {
+        let receive = client.receive_message().queue_url(&url);
+        let received = receive.max_number_of_messages(10).send().await.unwrap();
+        let received = received.messages.unwrap_or_default();
+        if received.is_empty() {
+            return bodies;
+        }
+        bodies.extend(received.into_iter().filter_map(|message| message.body));
+    }
 }
 
 async fn say(tenant: &Tenant, author: &str, room: &str, content: &str) -> Seq {

@@ -61,7 +61,7 @@ async fn meddle(tenant: &Tenant, room: &str, dice: &mut Dice) {
     let admin = tenant.user("root");
     let members = format!("/rooms/{room}/members");
     let one = format!("{members}/{user}");
-    let response = match dice.roll(4) {
+    let response = match dice.roll(6) {
         0 => {
             let other = format!("user{}", dice.roll(5));
             let body = json!({ "user_ids": [user, other], "role": "member" });
@@ -72,6 +72,14 @@ async fn meddle(tenant: &Tenant, room: &str, dice: &mut Dice) {
             insist(|| admin.post(&members, &body)).await
         }
         2 => insist(|| admin.delete(&one)).await,
+        3 => {
+            let body = json!({ "role": "admin" });
+            insist(|| admin.patch(&one, &body)).await
+        }
+        4 => {
+            let body = json!({ "role": "member" });
+            insist(|| admin.patch(&one, &body)).await
+        }
         _ => {
             let client = tenant.user(&user);
             insist(|| client.delete(&one)).await
@@ -83,7 +91,7 @@ async fn meddle(tenant: &Tenant, room: &str, dice: &mut Dice) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_counts_its_members_after_joins_and_leaves_of_four_processes_in_a_storm() {
+async fn a_head_counts_its_members_after_joins_leaves_and_roles_of_four_processes_in_a_storm() {
     let tenant = quiet_tenant().await;
     let room = tenant.group(&["root"]).await;
     let mut tasks = JoinSet::new();
@@ -172,6 +180,37 @@ async fn the_last_two_admins_who_leave_at_once_leave_one_behind() {
         // After a 503 the one who left is a stranger.
         assert!(
             statuses == HashSet::from([204, 409]) || statuses == HashSet::from([403, 409]),
+            "{statuses:?}"
+        );
+        let (counted, there) = counts(&tenant, &room).await;
+        assert_eq!((counted, there.admins), (there, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_admins_who_take_each_others_role_at_once_leave_one_admin() {
+    for seed in 0..6 {
+        let tenant = quiet_tenant().await;
+        let room = tenant.group(&["root", "guest"]).await;
+        let members = format!("/rooms/{room}/members");
+        let promote = json!({ "role": "admin" });
+        let one = format!("{members}/guest");
+        let promoted = tenant.user("root").patch(&one, &promote).await;
+        assert_eq!(promoted.status, 200, "{}", promoted.raw);
+
+        let mut changing = JoinSet::new();
+        for (number, user, other) in [(0, "root", "guest"), (1, "guest", "root")] {
+            let process = process(storm(1_200 + 2 * seed + number, 4)).await;
+            let (client, one) = (tenant.at(&process).user(user), format!("{members}/{other}"));
+            let demote = json!({ "role": "member" });
+            changing.spawn(async move { insist(|| client.patch(&one, &demote)).await.status });
+        }
+        let mut statuses = changing.join_all().await;
+        statuses.sort_unstable();
+
+        // The other was refused: as no admin any more, or as the last one.
+        assert!(
+            statuses == [200, 403] || statuses == [200, 409],
             "{statuses:?}"
         );
         let (counted, there) = counts(&tenant, &room).await;

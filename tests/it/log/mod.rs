@@ -12,6 +12,7 @@ mod quota;
 mod races;
 mod storm;
 mod team_keys;
+mod times;
 mod versions;
 
 use serde_json::{Value, json};

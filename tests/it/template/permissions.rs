@@ -162,6 +162,8 @@ async fn rooms_may_do_what_it_does() {
     let body = json!({ "user_ids": ["carol"] });
     assert_done(&once(alice.clone()).post(&members, &body).await);
     assert_done(&alice.get(&members).await);
+    let admin = json!({ "role": "admin" });
+    assert_done(&alice.patch(&format!("{members}/carol"), &admin).await);
     assert_done(&alice.delete(&format!("{members}/carol")).await);
     // A room that its maker left half made is finished by who comes next.
     let half = half_made(&plain).await;
@@ -211,7 +213,12 @@ async fn acks_may_do_what_it_does() {
     let half = half_made(&plain).await;
     let tenant = plain.at(&world);
 
-    let body = json!({ "room_id": half, "seq": 0 });
+    let path = format!("/rooms/{half}/messages");
+    let hello = json!({ "content": "Hello!" });
+    assert_done(&plain.user("user0").post(&path, &hello).await);
+
+    // It moves, which is told.
+    let body = json!({ "room_id": half, "seq": 1 });
     assert_done(&tenant.user("user7").post("/acks", &body).await);
 
     guard.assert_exact();

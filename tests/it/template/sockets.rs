@@ -5,7 +5,10 @@ use std::time::Duration;
 use aws_lambda_events::encodings::Body;
 use parlance::{
     app::{App, Means},
-    domain::{Connection, ConnectionId, TenantId, UserId, delivery::Subject, secret::SecretHash},
+    domain::{
+        Connection, ConnectionId, TenantId, UserId, delivery::Subject, live::Typing, message::Seq,
+        secret::SecretHash,
+    },
     http::moment,
     providers::sockets::Sockets,
     queue::{Audience, Fanout, Jobs, PoisonQueue},
@@ -106,6 +109,8 @@ async fn sockets_may_do_what_it_does() {
     say(&bob, once.clone()).await;
     let ack = json!({ "type": "ack", "data": { "room_id": room, "seq": 1 } });
     say(&alice, ack).await;
+    let typing = json!({ "type": "typing.start", "data": { "room_id": room } });
+    say(&alice, typing).await;
     // Whoever left is told again what they were told as a member.
     let leave = format!("/rooms/{room}/members/bob");
     assert_done(&tenant.user("alice").delete(&leave).await);
@@ -177,6 +182,22 @@ async fn live_may_do_what_it_does() {
             connection,
             rooms: vec![room],
             tries: 0,
+        },
+        Fanout::Acked {
+            tenant,
+            room,
+            user: connections[0].user.clone(),
+            seq: Seq::FIRST,
+            said_by: None,
+        },
+        Fanout::TypingEnds {
+            tenant,
+            typing: Typing {
+                user: connections[0].user.clone(),
+                connection: connections[0].id.clone(),
+                room,
+                at: now.now,
+            },
         },
     ];
     let mut bodies: Vec<_> = jobs.iter().map(|job| job.to_text().unwrap()).collect();

@@ -23,7 +23,7 @@ use crate::{
         ChatId, Done, Error, KeyHolder, LogId, MessageId, Moment, Once, UserId,
         agent::Agent,
         chat::{Chat, NO_CHAT, WINDOW_MESSAGES, window},
-        message::{Content, Draft, Message, Role, Seq},
+        message::{Content, Draft, Message, Role, Sent, Seq, Tail},
         model::Finish,
         model_usage::Use,
         provider_key::Scopes,
@@ -189,7 +189,7 @@ impl App {
         };
         let draft = question(holder, &chat, log, say.content, moment);
         let mut known = known?;
-        let tail = known.last().map_or(Seq::ZERO, |last| last.seq);
+        let tail = known.last().map_or(Tail::EMPTY, Tail::from);
         // From here on the lease may be ours, whether or not we hear of it.
         let once = leased.as_mut().map(|leased| {
             leased.hold = Hold::Perhaps;
@@ -210,8 +210,8 @@ impl App {
             Err(error) => return Err(error),
             Ok(Asked::Now(sent)) => {
                 hold(leased, Hold::Yes);
-                if tail.next() == sent.seq {
-                    known.push(draft.stored_at(sent.seq));
+                if tail.seq.next() == sent.seq {
+                    known.push(draft.stored_as(&sent));
                 } else {
                     known = self.until_question(log, sent.id).await?;
                 }
@@ -296,7 +296,7 @@ impl App {
             used: &answered.used,
         };
         let stores = self.stores();
-        let tail = open.question.seq();
+        let tail = open.known.last().map_or(Tail::EMPTY, Tail::from);
         let kept = stores.chats.answer(
             &stores.messages,
             &stores.model_usage,
@@ -306,7 +306,7 @@ impl App {
         );
         let kept = timeout_at(moment.deadline + KEEPING_LATE, kept).await;
         let first = match kept {
-            Ok(Ok(Kept::Now(sent))) => return Ok(Done::now(draft.stored_at(sent.seq))),
+            Ok(Ok(Kept::Now(sent))) => return Ok(Done::now(draft.stored_as(&sent))),
             Ok(Ok(Kept::Before(first))) => Some(first),
             Ok(Ok(Kept::Gone)) => None,
             Ok(Err(error)) => return self.unsure(open, draft, &answered.used, error).await,
@@ -333,13 +333,23 @@ impl App {
         used: &Use,
         error: Error,
     ) -> Result<Done<Message>, Error> {
-        let question = self.stores().messages.get(open.log, open.question);
+        let messages = &self.stores().messages;
+        let looking = Instant::now() + LOOKING;
+        let question = timeout_at(looking, messages.get(open.log, open.question));
         // A store that does not even tell this keeps nothing.
-        if let Ok(Ok(Some(question))) = timeout(LOOKING, question).await
+        if let Ok(Ok(Some(question))) = question.await
             && let Some(answer) = question.answer
             && answer == draft.id_at(answer.seq())
         {
-            return Ok(Done::now(draft.stored_at(answer.seq())));
+            let stored = timeout_at(looking, messages.get(open.log, answer)).await;
+            let stored = stored.ok().and_then(Result::ok).flatten();
+            return Ok(Done::now(stored.unwrap_or_else(|| {
+                draft.stored_as(&Sent {
+                    id: answer,
+                    seq: answer.seq(),
+                    created_at: draft.created_at.max(question.created_at),
+                })
+            })));
         }
         self.count_in_vain(used).await;
         Err(error)

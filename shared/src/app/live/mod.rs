@@ -9,6 +9,7 @@ mod log;
 mod presence;
 mod pump;
 mod turns;
+mod typing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,14 +27,22 @@ use self::{
 use super::App;
 use crate::{
     domain::{
-        Actor, Connection, ConnectionId, Error, Moment, Reach, RoomId, TenantId, Thread, Timestamp,
+        Connection, ConnectionId, Error, Moment, Reach, RoomId, TenantId, Thread, Timestamp,
         UserId,
         live::{STUCK_SECONDS, STUCK_TRIES},
         message::Seq,
         page::Slice,
+        room::Member,
     },
-    providers::sockets::{Posted, Sockets},
-    store::{Backoff, connections::Left, rooms::Freshness},
+    providers::{
+        frames,
+        sockets::{Posted, Sockets},
+    },
+    store::{
+        Backoff,
+        connections::{Left, Online},
+        rooms::Freshness,
+    },
 };
 
 /// The most users that one call brings something to.
@@ -61,7 +70,7 @@ impl App {
     ///
     /// A user is `Reached` if all their connections have it, `Later` if one of them has not yet: the same call must be
     /// made again after [`crate::domain::live::wait`]. Connections that began after it do not count; those that took nothing in
-    /// [`STUCK_TRIES`] `tries` are ended.
+    /// [`STUCK_TRIES`] `tries` are ended. Who is no member, or has joined after it, is not told of it and not named.
     pub async fn pump_room(
         &self,
         thread: Thread,
@@ -70,15 +79,40 @@ impl App {
         tries: u32,
         moment: &Moment,
     ) -> Result<Vec<Vec<(UserId, Reach)>>, Error> {
+        let race = Backoff::until(moment.deadline, moment.seed);
+        let users = users.iter().cloned().collect();
+        let members = self.stores().rooms.places(thread, &users, &race).await?;
+        self.pump_members(thread, seqs, &members, tries, moment)
+            .await
+    }
+
+    /// The same for `members`, as they were read after the messages were written. Of their authors, who typed does so no
+    /// longer.
+    pub(super) async fn pump_members(
+        &self,
+        thread: Thread,
+        seqs: &[Seq],
+        members: &[Member],
+        tries: u32,
+        moment: &Moment,
+    ) -> Result<Vec<Vec<(UserId, Reach)>>, Error> {
         let sockets = self.sockets()?;
-        let (connections, pending) = self.ready_connections(thread.tenant, users, moment).await?;
-        let pump = Pump::new(self, sockets, thread, tries, moment);
         let last = seqs.iter().copied().max().unwrap_or(Seq::ZERO);
+        let there = members.iter().filter(|member| member.was_there_at(last));
+        let users: BTreeSet<UserId> = there.map(|member| member.user.clone()).collect();
+        let online = self.online(thread.tenant, &users, moment).await?;
+        in_passing(self.end_typing_of_authors(thread, seqs, online.typing, moment)).await;
+        let ready = self.ready_of(users, online.connections, moment);
+        let (connections, pending) = ready.await?;
+        let pump = Pump::new(self, sockets, thread, members, tries, moment);
         let come = pump.all(&connections, last).await;
         let reached = seqs.iter().map(|seq| {
             let mut reached = pending.clone();
             for (user, come) in &come {
                 reached.note(user, come.with(*seq));
+            }
+            for member in members.iter().filter(|member| !member.was_there_at(*seq)) {
+                reached.0.remove(&member.user);
             }
             reached.of_all()
         });
@@ -186,13 +220,13 @@ impl App {
         let pumping: Vec<_> = among
             .await?
             .into_iter()
-            .map(|room| async move {
+            .map(|(room, place)| async move {
                 let thread = Thread { tenant, room };
                 let tail = match stores.messages.tail(thread).await {
                     Ok(tail) => tail,
                     Err(error) => return (room, Come::unknown(failed(&error))),
                 };
-                let pump = Pump::new(self, sockets, thread, tries, moment);
+                let pump = Pump::new(self, sockets, thread, &[place], tries, moment);
                 (room, pump.one(connection, tail, moment.deadline).await)
             })
             .collect();
@@ -214,22 +248,39 @@ impl App {
         Ok(behind)
     }
 
-    /// Sends `frame` to the other members of a small room who are online: in passing, nobody misses it.
-    pub(super) async fn tell_room(
+    /// Tells that a member has received a room up to `seq`: the other members of a small room, and the member's own
+    /// connections but `said_by`. In passing: nobody misses it.
+    pub async fn tell_acked(
         &self,
-        actor: &Actor,
-        room: RoomId,
-        frame: &str,
+        thread: Thread,
+        user: &UserId,
+        seq: Seq,
+        said_by: Option<&ConnectionId>,
+        moment: &Moment,
+    ) {
+        in_passing(self.try_tell_acked(thread, user, seq, said_by, moment)).await;
+    }
+
+    async fn try_tell_acked(
+        &self,
+        thread: Thread,
+        user: &UserId,
+        seq: Seq,
+        said_by: Option<&ConnectionId>,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let thread = super::membership::thread(actor, room);
-        let told = async {
-            let others = self.others_of(thread, actor.user()).await?;
-            self.tell_online(thread.tenant, others, frame, moment).await
-        };
-        timeout_at(Instant::now() + IN_PASSING, told)
+        let tenants = BTreeSet::from([thread.tenant]);
+        if self.listened(&tenants, moment).await?.is_empty() {
+            return Ok(());
+        }
+        let mut users = self.few_members(thread).await?.unwrap_or_default();
+        users.insert(user.clone());
+        let mut online = self.online(thread.tenant, &users, moment).await?;
+        online.connections.retain(|it| Some(&it.id) != said_by);
+        let frame = frames::ack_received(thread.room, seq, user)?;
+        self.post_each(&online.connections, &frame, 0, moment)
             .await
-            .unwrap_or(Ok(()))
+            .map(drop)
     }
 
     /// Sends `frame` to those of `users` who are online.
@@ -240,18 +291,23 @@ impl App {
         frame: &str,
         moment: &Moment,
     ) -> Result<(), Error> {
+        let online = self.online(tenant, &users, moment).await?;
+        self.post_each(&online.connections, frame, 0, moment)
+            .await
+            .map(drop)
+    }
+
+    /// Which of `users` are there.
+    async fn online(
+        &self,
+        tenant: TenantId,
+        users: &BTreeSet<UserId>,
+        moment: &Moment,
+    ) -> Result<Online, Error> {
         let race = Backoff::until(moment.deadline, moment.seed);
         let now = Clock::of(moment).now();
         let connections = &self.stores().connections;
-        let online = connections.online(tenant, &users, now, &race).await?;
-        self.post_each(&online, frame, 0, moment).await.map(drop)
-    }
-
-    /// The members of a room but `user`; none if the room is not small.
-    async fn others_of(&self, thread: Thread, user: &UserId) -> Result<BTreeSet<UserId>, Error> {
-        let mut members = self.few_members(thread).await?.unwrap_or_default();
-        members.remove(user);
-        Ok(members)
+        connections.online(tenant, users, now, &race).await
     }
 
     /// The members of a room; `None` if the room is not small.
@@ -313,11 +369,21 @@ impl App {
         users: &[UserId],
         moment: &Moment,
     ) -> Result<(Vec<Connection>, Reached), Error> {
+        let users: BTreeSet<UserId> = users.iter().cloned().collect();
+        let online = self.online(tenant, &users, moment).await?;
+        self.ready_of(users, online.connections, moment).await
+    }
+
+    /// Those of the `connections` of `users` that may be posted to, and what is known of the others.
+    async fn ready_of(
+        &self,
+        users: BTreeSet<UserId>,
+        connections: Vec<Connection>,
+        moment: &Moment,
+    ) -> Result<(Vec<Connection>, Reached), Error> {
         let race = Backoff::until(moment.deadline, moment.seed);
         let now = Clock::of(moment).now();
         let store = &self.stores().connections;
-        let users: BTreeSet<UserId> = users.iter().cloned().collect();
-        let connections = store.online(tenant, &users, now, &race).await?;
         let mut reached = Reached::none(users);
         let is_new = |it: &Connection| now < it.connected_at.plus_seconds(UNREADY_SECONDS);
         let new: Vec<_> = connections.iter().filter(|it| is_new(it)).collect();
@@ -347,8 +413,15 @@ impl App {
             .member(thread, &connection.user, Freshness::Strong);
         match place.await? {
             Some(place) => {
-                let since = place.joined_at.max(connection.connected_at);
-                stores.messages.last_before(thread, since).await
+                let since = match place.joined_seq {
+                    Some(joined) if place.joined_at >= connection.connected_at => {
+                        return Ok(joined);
+                    }
+                    Some(_) => connection.connected_at,
+                    None => place.joined_at.max(connection.connected_at),
+                };
+                let before = stores.messages.last_before(thread, since).await?;
+                Ok(before.max(place.joined_seq.unwrap_or(Seq::ZERO)))
             }
             // They have left meanwhile.
             None => stores.messages.tail(thread).await,
@@ -388,7 +461,15 @@ impl App {
     ) -> Result<(), Error> {
         let store = &self.stores().connections;
         let found = store.presence(connection.tenant, &connection.user, at);
-        let found = found.await?.connections;
+        let found = found.await?;
+        let typing = found
+            .typing
+            .iter()
+            .find(|it| it.connection == connection.id);
+        if let Some(typing) = typing.filter(|it| it.lasts(at)) {
+            in_passing(self.end_typing_after(connection.tenant, typing, 0)).await;
+        }
+        let found = found.connections;
         let is_last = found.iter().all(|it| it.id == connection.id);
         // Before it is forgotten: a process that dies in between leaves a check too many, not one too few.
         if is_last {
@@ -399,6 +480,15 @@ impl App {
             self.check_presence_later(connection, at).await?;
         }
         Ok(())
+    }
+}
+
+/// Does what nobody misses: it may take a second, and fail, which is logged.
+pub(super) async fn in_passing(telling: impl Future<Output = Result<(), Error>>) {
+    match timeout_at(Instant::now() + IN_PASSING, telling).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(cause = error.why(), "the others were not told: {error}"),
+        Err(_) => tracing::warn!("the others were not told: there was no time"),
     }
 }
 

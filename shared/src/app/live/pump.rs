@@ -4,8 +4,12 @@
 //! posted before what precedes it was taken, so a message never overtakes another and none is left out, whoever else
 //! pumps; the lease keeps two from posting the same. After a post of which nobody knows what became, its message is
 //! posted again.
+//!
+//! A user is posted what was said since they last joined the room. A connection whose cursor is before that, since its user
+//! was removed and added again, is posted `messages.skipped` in place of what was said meanwhile.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -16,11 +20,17 @@ use tokio::time::Instant;
 use super::{AT_ONCE, clock::Clock, failed, log::Log, turns::Turn};
 use crate::{
     app::App,
-    domain::{Connection, Error, Moment, Reach, Thread, Timestamp, UserId, message::Seq},
-    providers::sockets::{Posted, Sockets},
+    domain::{
+        Connection, Error, Moment, Reach, Thread, Timestamp, UserId, message::Seq, room::Member,
+    },
+    providers::{
+        frames,
+        sockets::{Posted, Sockets},
+    },
     store::{
         Backoff,
         cursors::{Asked, Lease, LetGo},
+        rooms::Freshness,
     },
 };
 
@@ -39,6 +49,8 @@ pub(super) struct Pump<'a> {
     pub(super) app: &'a App,
     pub(super) sockets: &'a Sockets,
     pub(super) thread: Thread,
+    /// For each user, the last seq that was said before they joined.
+    pub(super) joined: BTreeMap<UserId, Seq>,
     /// How often that was tried before.
     pub(super) tries: u32,
     pub(super) clock: Clock,
@@ -90,6 +102,8 @@ struct Right<'a> {
     at: Seq,
     /// But for what is up to here.
     began: Seq,
+    /// The last seq that was said before the connection's user joined.
+    joined: Seq,
     _turn: Turn<'a>,
 }
 
@@ -105,13 +119,18 @@ impl<'a> Pump<'a> {
         app: &'a App,
         sockets: &'a Sockets,
         thread: Thread,
+        members: &[Member],
         tries: u32,
         moment: &Moment,
     ) -> Self {
+        let joined = members
+            .iter()
+            .filter_map(|member| Some((member.user.clone(), member.joined_seq?)));
         Self {
             app,
             sockets,
             thread,
+            joined: joined.collect(),
             tries,
             clock: Clock::of(moment),
             deadline: moment.deadline,
@@ -229,11 +248,13 @@ impl<'a> Pump<'a> {
             let asked = cursors.acquire(connection, room, seq, &lease, now, &mut race);
             match asked.await? {
                 Asked::Leased { at, began } => {
+                    let joined = self.joined.get(&connection.user);
                     return Ok(Ok(Right {
                         connection,
                         lease,
                         at,
                         began,
+                        joined: joined.copied().unwrap_or(Seq::ZERO),
                         _turn: turn,
                     }));
                 }
@@ -285,55 +306,95 @@ impl<'a> Pump<'a> {
         let first = right.at;
         let (connection, room) = (right.connection, self.thread.room);
         loop {
-            let page = log.after(right.at, last).await?;
-            for frame in page.iter() {
-                if !self.holds(right).await? {
-                    return Ok(Reach::Later);
+            if right.at < right.joined {
+                let skipped = frames::skipped(room, right.joined)?;
+                let seq = right.joined;
+                if let Some(reach) = self.post_one(right, &skipped, seq, first, until).await? {
+                    return Ok(reach);
                 }
-                let now = Instant::now();
-                if now >= self.deadline || (now >= until && right.at > first) {
-                    self.give_up(right).await;
-                    return Ok(Reach::Later);
-                }
-                let posted = self.sockets.post(&connection.id, &frame.text).await;
-                let posted = posted.unwrap_or_else(|error| {
-                    failed(&error);
-                    Posted::Busy
-                });
-                match posted {
-                    Posted::Taken => right.at = frame.seq,
-                    Posted::Busy => {
-                        self.give_up(right).await;
-                        if right.at > first {
-                            return Ok(Reach::Later);
-                        }
-                        let (now, mut race) = (self.clock.now(), self.race());
-                        let refused = self.app.refused(connection, self.tries, now, &mut race);
-                        return Ok(refused.await);
-                    }
-                    Posted::Gone if connection.is_young(self.clock.now()) => {
-                        self.give_up(right).await;
-                        return Ok(Reach::Later);
-                    }
-                    Posted::Gone => {
-                        self.app
-                            .forget(connection, self.clock.now(), &mut self.race())
-                            .await?;
-                        return Ok(Reach::Offline);
-                    }
-                }
-            }
-            if right.at < last && !page.is_empty() {
-                continue;
             }
             // A log that ends before what is wanted is not waited for.
-            let heeds = !page.is_empty();
+            let mut heeds = right.at >= last;
+            if !heeds {
+                let page = log.after(right.at, last).await?;
+                for frame in page.iter() {
+                    let posted = self.post_one(right, &frame.text, frame.seq, first, until);
+                    if let Some(reach) = posted.await? {
+                        return Ok(reach);
+                    }
+                }
+                if right.at < last && !page.is_empty() {
+                    continue;
+                }
+                heeds = !page.is_empty();
+            }
             let mut race = self.race();
             let let_go = cursors.let_go(connection, room, right.at, &right.lease, heeds, &mut race);
             match let_go.await? {
-                LetGo::Wanted(more) => last = last.max(more),
+                LetGo::Wanted(more) => {
+                    // The user may have been removed and added again since the lease was taken.
+                    let rooms = &self.app.stores().rooms;
+                    let place = rooms.member(self.thread, &connection.user, Freshness::Strong);
+                    let Some(place) = place.await? else {
+                        self.give_up(right).await;
+                        return Ok(Reach::Reached);
+                    };
+                    right.joined = place.joined_seq.unwrap_or(right.joined);
+                    last = last.max(more);
+                }
                 // Whoever took it over may begin before where we are: then it is shown twice.
                 LetGo::Done | LetGo::Lost => return Ok(Reach::Reached),
+            }
+        }
+    }
+
+    /// Posts one frame, after which the connection has everything up to `seq`. Says how far it came if it did not take it,
+    /// or if there is no time for that.
+    async fn post_one(
+        &self,
+        right: &mut Right<'_>,
+        frame: &str,
+        seq: Seq,
+        first: Seq,
+        until: Instant,
+    ) -> Result<Option<Reach>, Error> {
+        let connection = right.connection;
+        if !self.holds(right).await? {
+            return Ok(Some(Reach::Later));
+        }
+        let now = Instant::now();
+        if now >= self.deadline || (now >= until && right.at > first) {
+            self.give_up(right).await;
+            return Ok(Some(Reach::Later));
+        }
+        let posted = self.sockets.post(&connection.id, frame).await;
+        let posted = posted.unwrap_or_else(|error| {
+            failed(&error);
+            Posted::Busy
+        });
+        match posted {
+            Posted::Taken => {
+                right.at = seq;
+                Ok(None)
+            }
+            Posted::Busy => {
+                self.give_up(right).await;
+                if right.at > first {
+                    return Ok(Some(Reach::Later));
+                }
+                let (now, mut race) = (self.clock.now(), self.race());
+                let refused = self.app.refused(connection, self.tries, now, &mut race);
+                Ok(Some(refused.await))
+            }
+            Posted::Gone if connection.is_young(self.clock.now()) => {
+                self.give_up(right).await;
+                Ok(Some(Reach::Later))
+            }
+            Posted::Gone => {
+                self.app
+                    .forget(connection, self.clock.now(), &mut self.race())
+                    .await?;
+                Ok(Some(Reach::Offline))
             }
         }
     }

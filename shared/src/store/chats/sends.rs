@@ -7,7 +7,7 @@ use crate::{
     domain::{
         Error, MessageId,
         agent::Version,
-        message::{Draft, Sent, Seq},
+        message::{Draft, Sent, Tail},
         model_usage::Use,
     },
     store::{
@@ -74,7 +74,7 @@ impl ChatStore {
         &self,
         messages: &MessageStore,
         draft: &Draft,
-        tail: Seq,
+        tail: Tail,
         once: Option<(&Claim, &Lease)>,
         deadline: Instant,
     ) -> Result<Asked, Error> {
@@ -122,7 +122,7 @@ impl ChatStore {
         messages: &MessageStore,
         usage: &ModelUsageStore,
         answer: &Answer<'_>,
-        tail: Seq,
+        tail: Tail,
         deadline: Instant,
     ) -> Result<Kept, Error> {
         let Answer {

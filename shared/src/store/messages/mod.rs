@@ -7,7 +7,8 @@
 //! **Invariant:** the seqs of one log are exactly 1 to n. A message is written only after its
 //! predecessor was seen, and only if its own key is free, so there is no gap and no duplicate, and a
 //! reader that sees n can read everything before it. Nothing is ever removed: a deleted message leaves a
-//! tombstone. Only the log of a chat that was deleted goes, as a whole, when nobody can reach or write it any more.
+//! tombstone. `created_at` never decreases from one seq to the next: the writer knows the message before with its time, and
+//! takes that if its own clock is behind. Only the log of a chat that was deleted goes, as a whole, when nobody can reach or write it any more.
 
 mod removal;
 
@@ -30,7 +31,7 @@ use super::{
 use crate::domain::{
     Done, Error, Log, LogId, MessageId, TenantId, Thread, Timestamp, UserId,
     delivery::Subject,
-    message::{Content, Draft, Json, Message, Range, Role, Sent, Seq, Stretch},
+    message::{Content, Draft, Json, Message, Range, Role, Sent, Seq, Stretch, Tail},
 };
 
 /// The most that the messages of one answer may weigh, in bytes: well under Lambda's 6 MB.
@@ -97,25 +98,30 @@ impl MessageStore {
         }
     }
 
-    /// Appends `draft` to its log under the next seq. `tail` is a seq known to exist.
+    /// Appends `draft` to its log under the next seq. `tail` is a message known to exist.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] if other writers kept taking the number until `deadline`,
     /// [`Error::Unavailable`] if the table could not be written until then.
-    pub async fn append(&self, draft: &Draft, tail: Seq, deadline: Instant) -> Result<Sent, Error> {
+    pub async fn append(
+        &self,
+        draft: &Draft,
+        tail: Tail,
+        deadline: Instant,
+    ) -> Result<Sent, Error> {
         let log = self.turns.log(draft.log);
         let _turn = log.turn(deadline).await?;
-        let mut last = log.seen().unwrap_or(Seq::ZERO).max(tail);
+        let mut last = log.seen().map_or(tail, |seen| seen.later(tail));
         let mut race = Backoff::until(deadline, draft.seed);
         loop {
-            let seq = last.next();
+            let sent = draft.sent_after(last);
             log.begins();
-            match self.put_if_free(draft, seq).await? {
+            match self.put_if_free(draft, &sent).await? {
                 Slot::Written => {
-                    log.saw(seq);
+                    log.saw(Tail::from(&sent));
                     log.ended();
-                    return Ok(draft.sent_at(seq));
+                    return Ok(sent);
                 }
                 Slot::Taken => {
                     race.pause().await?;
@@ -133,22 +139,22 @@ impl MessageStore {
     pub(super) async fn append_with(
         &self,
         draft: &Draft,
-        tail: Seq,
+        tail: Tail,
         others: impl Fn(&Sent) -> Result<Vec<TransactWriteItem>, Error>,
         deadline: Instant,
     ) -> Result<Together, Error> {
         let log = self.turns.log(draft.log);
         let _turn = log.turn(deadline).await?;
-        let mut last = log.seen().unwrap_or(Seq::ZERO).max(tail);
+        let mut last = log.seen().map_or(tail, |seen| seen.later(tail));
         let mut race = Backoff::until(deadline, draft.seed);
         loop {
-            let sent = draft.sent_at(last.next());
-            let mut writes = vec![transaction::put(self.put(draft, sent.seq)?)];
+            let sent = draft.sent_after(last);
+            let mut writes = vec![transaction::put(self.put(draft, &sent)?)];
             writes.extend(others(&sent)?);
             log.begins();
             let mut refused = match transaction::commit(&self.client, &writes, &mut race).await? {
                 Outcome::Committed => {
-                    log.saw(sent.seq);
+                    log.saw(Tail::from(&sent));
                     log.ended();
                     return Ok(Together::Appended(sent));
                 }
@@ -158,7 +164,7 @@ impl MessageStore {
             let standing = refused.pop().flatten().and_then(|taken| taken.item);
             if standing.is_some_and(|item| item.get("id") == Some(&s(sent.id))) {
                 // An earlier try of ours landed and its answer was lost: what the others met is its effect.
-                log.saw(sent.seq);
+                log.saw(Tail::from(&sent));
                 log.ended();
                 return Ok(Together::Appended(sent));
             }
@@ -177,7 +183,7 @@ impl MessageStore {
     pub async fn append_once(
         &self,
         draft: &Draft,
-        tail: Seq,
+        tail: Tail,
         claim: &Claim,
         deadline: Instant,
     ) -> Result<Done<Sent>, Error> {
@@ -202,16 +208,17 @@ impl MessageStore {
         claimed.as_ref().map(told).transpose()
     }
 
-    /// Writes `draft` under `seq` unless that is taken.
+    /// Writes `draft` as `sent` unless its seq is taken.
     ///
     /// The SDK repeats a put whose answer was lost. The repeat then finds the key taken by this very
-    /// message, which is why the old item is asked for and its id compared.
-    async fn put_if_free(&self, draft: &Draft, seq: Seq) -> Result<Slot, Error> {
+    /// message, which is why the old item is asked for and its id compared. Its time is the same too: it follows from the
+    /// message before, which never changes.
+    async fn put_if_free(&self, draft: &Draft, sent: &Sent) -> Result<Slot, Error> {
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(to_item(draft, seq)))
+            .set_item(Some(to_item(draft, sent)))
             .condition_expression("attribute_not_exists(pk)")
             .return_values_on_condition_check_failure(AllOld)
             .send()
@@ -220,17 +227,17 @@ impl MessageStore {
             return Ok(Slot::Written);
         };
         match refusal(error, &self.table) {
-            Ok(Some(taken)) if taken.get("id") == Some(&s(draft.id_at(seq))) => Ok(Slot::Written),
+            Ok(Some(taken)) if taken.get("id") == Some(&s(sent.id)) => Ok(Slot::Written),
             Ok(_) => Ok(Slot::Taken),
             Err(Verdict::Again(error)) => Ok(Slot::Unsure(error)),
             Err(Verdict::Fault(error)) => Err(error),
         }
     }
 
-    fn put(&self, draft: &Draft, seq: Seq) -> Result<Put, Error> {
+    fn put(&self, draft: &Draft, sent: &Sent) -> Result<Put, Error> {
         Put::builder()
             .table_name(&self.table)
-            .set_item(Some(to_item(draft, seq)))
+            .set_item(Some(to_item(draft, sent)))
             .condition_expression("attribute_not_exists(pk)")
             .return_values_on_condition_check_failure(AllOld)
             .build()
@@ -270,13 +277,13 @@ impl MessageStore {
             && known.is_sure()
             && let Some(seen) = known.seen()
         {
-            return Ok(seen);
+            return Ok(seen.seq);
         }
-        self.look(log).await
+        Ok(self.look(log).await?.seq)
     }
 
-    /// A seq of a log that is likely its last, to begin an append with: a wrong guess costs a try.
-    pub async fn tail_hint(&self, log: impl Into<LogId>) -> Result<Seq, Error> {
+    /// A message of a log that is likely its last, to begin an append with: a wrong guess costs a try.
+    pub async fn tail_hint(&self, log: impl Into<LogId>) -> Result<Tail, Error> {
         let log = log.into();
         match self.turns.log(log).seen() {
             Some(seen) if self.single_writer => Ok(seen),
@@ -284,7 +291,7 @@ impl MessageStore {
         }
     }
 
-    async fn look(&self, log: LogId) -> Result<Seq, Error> {
+    async fn look(&self, log: LogId) -> Result<Tail, Error> {
         let known = self.turns.log(log);
         let tail = self.query_tail(log).await?;
         known.saw(tail);
@@ -295,15 +302,15 @@ impl MessageStore {
     pub async fn reaches(&self, log: impl Into<LogId>, seq: Seq) -> Result<bool, Error> {
         let log = log.into();
         let known = self.turns.log(log);
-        if known.seen().is_some_and(|seen| seen >= seq) {
+        if known.seen().is_some_and(|seen| seen.seq >= seq) {
             return Ok(true);
         }
         let tail = self.query_tail(log).await?;
         known.saw(tail);
-        Ok(tail >= seq)
+        Ok(tail.seq >= seq)
     }
 
-    async fn query_tail(&self, log: LogId) -> Result<Seq, Error> {
+    async fn query_tail(&self, log: LogId) -> Result<Tail, Error> {
         let page = self
             .client
             .query()
@@ -313,18 +320,21 @@ impl MessageStore {
             .limit(1)
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", s(partition(log)))
-            .projection_expression("sk")
+            .projection_expression("sk, created_at")
             .send()
             .await
             .map_err(fault(&self.table))?;
         match page.items().first() {
-            None => Ok(Seq::ZERO),
-            Some(item) => Ok(Seq::new(item.parse("sk")?)),
+            None => Ok(Tail::EMPTY),
+            Some(item) => Ok(Tail {
+                seq: Seq::new(item.parse("sk")?),
+                created_at: Some(item.parse("created_at")?),
+            }),
         }
     }
 
-    /// A seq of a log that was sent before `at`, and whose successor was not: the last that was sent before, unless the
-    /// clocks of senders differ. A log of millions is asked about twenty times.
+    /// The last seq of a log that was sent before `at`: times never decrease in a log. One of millions is asked about twenty
+    /// times.
     pub async fn last_before(&self, log: impl Into<LogId>, at: Timestamp) -> Result<Seq, Error> {
         /// The first page is likely enough: few messages come before somebody looks.
         const PAGE: i32 = 10;
@@ -499,7 +509,8 @@ impl MessageStore {
 
     /// Changes the message named `id`, conditioned on its id and on `author` having written it.
     ///
-    /// Taking back what was taken back already succeeds; changing it does not.
+    /// Taking back what was taken back already succeeds; changing it does not. A change is later than the message and than
+    /// the change before it, whatever the clock says: of two changes, clients keep the one with the later time.
     ///
     /// # Errors
     ///
@@ -515,6 +526,43 @@ impl MessageStore {
         race: &mut Backoff,
     ) -> Result<Message, Error> {
         let log = log.into();
+        let mut at = now;
+        loop {
+            let standing = match self.try_change(log, id, author, change, at, race).await? {
+                Ok(changed) => return Ok(changed),
+                Err(standing) => standing,
+            };
+            let Some(message) = standing.map(from_item).transpose()? else {
+                return Err(Error::NotFound("Message"));
+            };
+            if message.id != id {
+                return Err(Error::NotFound("Message"));
+            }
+            if message.author != *author {
+                return Err(Error::Forbidden("Only the author may change a message"));
+            }
+            if message.deleted_at.is_some() {
+                return match change {
+                    Change::Delete => Ok(message),
+                    Change::Edit { .. } => Err(Error::NotFound("Message")),
+                };
+            }
+            let last = message.edited_at.unwrap_or(message.created_at);
+            at = last.max(message.created_at).plus_micros(1);
+            race.pause().await?;
+        }
+    }
+
+    /// One try of [`MessageStore::change`] at the time `at`: what it has become, or the message as it stands.
+    async fn try_change(
+        &self,
+        log: LogId,
+        id: MessageId,
+        author: &UserId,
+        change: &Change,
+        at: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<Result<Message, Option<Item>>, Error> {
         let update = self
             .client
             .update_item()
@@ -522,11 +570,12 @@ impl MessageStore {
             .key("pk", s(partition(log)))
             .key("sk", s(sort(id.seq())))
             .condition_expression(
-                "id = :id AND author = :author AND attribute_not_exists(deleted_at)",
+                "id = :id AND author = :author AND attribute_not_exists(deleted_at) AND created_at <= :now AND \
+                 (attribute_not_exists(edited_at) OR edited_at <= :now)",
             )
             .expression_attribute_values(":id", s(id))
             .expression_attribute_values(":author", s(author))
-            .expression_attribute_values(":now", s(now))
+            .expression_attribute_values(":now", s(at))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(AllOld);
         let update = match change {
@@ -549,23 +598,9 @@ impl MessageStore {
                 )
                 .expression_attribute_values(":nothing", s("")),
         };
-        let standing = match settle(race, &self.table, || update.clone().send()).await? {
-            Ok(done) => return from_item(done.attributes.unwrap_or_default()),
-            Err(standing) => standing,
-        };
-        let Some(item) = standing else {
-            return Err(Error::NotFound("Message"));
-        };
-        let message = from_item(item)?;
-        if message.id != id {
-            return Err(Error::NotFound("Message"));
-        }
-        if message.author != *author {
-            return Err(Error::Forbidden("Only the author may change a message"));
-        }
-        match change {
-            Change::Delete => Ok(message),
-            Change::Edit { .. } => Err(Error::NotFound("Message")),
+        match settle(race, &self.table, || update.clone().send()).await? {
+            Ok(done) => from_item(done.attributes.unwrap_or_default()).map(Ok),
+            Err(standing) => Ok(Err(standing)),
         }
     }
 }
@@ -597,17 +632,17 @@ fn sort(seq: Seq) -> String {
     format!("{:020}", seq.get())
 }
 
-fn to_item(draft: &Draft, seq: Seq) -> Item {
+fn to_item(draft: &Draft, sent: &Sent) -> Item {
     NewItem::new()
         .s("pk", partition(draft.log))
-        .s("sk", sort(seq))
-        .s("id", draft.id_at(seq))
+        .s("sk", sort(sent.seq))
+        .s("id", sent.id)
         .s("author", &draft.author)
         .s_opt("role", draft.role.map(Role::as_str))
         .s_opt("in_reply_to", draft.in_reply_to)
         .s("content", draft.content.as_str())
         .s_opt("meta", draft.meta.as_ref().map(Json::as_str))
-        .s("created_at", draft.created_at)
+        .s("created_at", sent.created_at)
         .build()
 }
 

@@ -76,7 +76,7 @@ impl RoomStore {
 
         let mut writes = vec![
             self.put_new(head_item(thread, &room, listed))?,
-            self.put_new(member_item(thread, creator, Role::Admin, now))?,
+            self.put_new(member_item(thread, creator, Role::Admin, now, Seq::ZERO))?,
             self.events.write(thread.tenant, event)?,
         ];
         let claim_at = claim
@@ -97,7 +97,7 @@ impl RoomStore {
             })
             .transpose()?;
         for user in written {
-            writes.push(self.put_new(member_item(thread, user, Role::Member, now))?);
+            writes.push(self.put_new(member_item(thread, user, Role::Member, now, Seq::ZERO))?);
         }
 
         match transaction::commit(&self.client, &writes, race).await? {
@@ -196,7 +196,9 @@ impl RoomStore {
         loop {
             let mut writes = vec![head.clone()];
             for user in &missing {
-                writes.push(self.put_new(member_item(thread, user, Role::Member, joined_at))?);
+                // They are members since the room is there, whenever this is written.
+                let item = member_item(thread, user, Role::Member, joined_at, Seq::ZERO);
+                writes.push(self.put_new(item)?);
             }
             let refused = match transaction::commit(&self.client, &writes, race).await? {
                 Outcome::Committed => return Ok(true),

@@ -68,7 +68,13 @@ pub(super) fn head(item: &Item) -> Result<Head, Error> {
     })
 }
 
-pub(super) fn member_item(thread: Thread, user: &UserId, role: Role, joined_at: Timestamp) -> Item {
+pub(super) fn member_item(
+    thread: Thread,
+    user: &UserId,
+    role: Role,
+    joined_at: Timestamp,
+    joined_seq: Seq,
+) -> Item {
     NewItem::new()
         .s("pk", partition(thread))
         .s("sk", member_sort(user))
@@ -76,6 +82,7 @@ pub(super) fn member_item(thread: Thread, user: &UserId, role: Role, joined_at: 
         .s("role", role.as_str())
         .s("joined_at", joined_at)
         .n("acked_seq", 0)
+        .n("joined_seq", joined_seq.get())
         .s("user_key", user_key(thread.tenant, user))
         .s("joined_key", format!("{joined_at}#{}", thread.room))
         .build()
@@ -87,6 +94,7 @@ pub(super) fn member(item: &Item) -> Result<Member, Error> {
         role: item.parse("role")?,
         joined_at: item.parse("joined_at")?,
         acked_seq: super::acked(item)?,
+        joined_seq: item.number_opt("joined_seq")?.map(Seq::new),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Which rooms a user is in.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use futures_util::future::try_join_all;
@@ -76,14 +76,14 @@ impl RoomStore {
             .collect())
     }
 
-    /// Those of `rooms` that `user` is in.
+    /// The places of `user` in those of `rooms` that they are in.
     pub async fn among(
         &self,
         tenant: TenantId,
         user: &UserId,
         rooms: &[RoomId],
         race: &Backoff,
-    ) -> Result<HashSet<RoomId>, Error> {
+    ) -> Result<HashMap<RoomId, Member>, Error> {
         let batches = rooms.chunks(2 * ROOMS_AT_ONCE).map(|rooms| {
             let keys = rooms.iter().map(|room| {
                 let pk = partition(Thread {
@@ -98,7 +98,8 @@ impl RoomStore {
             self.batch(keys.collect(), Freshness::Strong, race.clone())
         });
         let items = try_join_all(batches).await?;
-        items.iter().flatten().map(room_of).collect()
+        let place = |item| Ok((room_of(item)?, member(item)?));
+        items.iter().flatten().map(place).collect()
     }
 
     /// Of the `recent` rooms that `user` joined last, those of at most `largest` members.

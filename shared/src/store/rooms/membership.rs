@@ -14,6 +14,7 @@ use crate::{
     domain::{
         Cursor, Error, Page, Thread, Timestamp, UserId,
         event::{Event, EventKind},
+        message::Seq,
         page::Slice,
         room::{MAX_MEMBERS, Member, Role, room_is_full},
     },
@@ -30,7 +31,7 @@ pub const JOINED_AT_ONCE: usize = 90;
 
 impl RoomStore {
     /// Adds `users`, at most [`JOINED_AT_ONCE`], to a ready room; those who are members already stay as
-    /// they are. Gives the places of all of them, in their order.
+    /// they are. Gives the places of all of them, in their order. `tail` is the last seq of its log.
     ///
     /// # Errors
     ///
@@ -41,6 +42,7 @@ impl RoomStore {
         thread: Thread,
         users: &BTreeSet<UserId>,
         role: Role,
+        tail: Seq,
         event: impl Fn(EventKind) -> Event,
         race: &mut Backoff,
     ) -> Result<Vec<Member>, Error> {
@@ -54,7 +56,7 @@ impl RoomStore {
                 self.events.write(thread.tenant, &event)?,
             ];
             for user in &joining {
-                writes.push(self.put_new(member_item(thread, user, role, now))?);
+                writes.push(self.put_new(member_item(thread, user, role, now, tail))?);
             }
             let refused = match transaction::commit(&self.client, &writes, race).await? {
                 Outcome::Committed => None,
@@ -63,7 +65,11 @@ impl RoomStore {
                 Outcome::Refused(refused) => Some(refused),
             };
             let Some(refused) = refused else {
-                places.extend(joining.into_iter().map(|user| joined(user, role, now)));
+                places.extend(
+                    joining
+                        .into_iter()
+                        .map(|user| joined(user, role, now, tail)),
+                );
                 break;
             };
             if let Some(standing) = has(&refused, 0) {
@@ -128,6 +134,119 @@ impl RoomStore {
             }
             race.pause().await?;
         }
+    }
+
+    /// Gives those of `members`, at most [`JOINED_AT_ONCE`], the role `role` that have another, and tells of it. Those who are
+    /// no members any more are passed over. Gives the places of those who are, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if no admin would be left.
+    pub async fn change_roles(
+        &self,
+        thread: Thread,
+        members: Vec<Member>,
+        role: Role,
+        event: impl Fn(EventKind) -> Event,
+        race: &mut Backoff,
+    ) -> Result<Vec<Member>, Error> {
+        let mut members = members;
+        loop {
+            let changing: Vec<UserId> = members
+                .iter()
+                .filter(|member| member.role != role)
+                .map(|member| member.user.clone())
+                .collect();
+            if changing.is_empty() {
+                return Ok(members);
+            }
+            let event = event(EventKind::MemberUpdated(changing.clone(), role));
+            let mut writes = vec![
+                self.recount_admins(thread, changing.len(), role)?,
+                self.events.write(thread.tenant, &event)?,
+            ];
+            for user in &changing {
+                writes.push(self.give_role(thread, user, role)?);
+            }
+            let refused = match transaction::commit(&self.client, &writes, race).await? {
+                Outcome::Committed => None,
+                // The event is there: an earlier try of ours landed and its answer was lost.
+                Outcome::Refused(refused) if has(&refused, 1).is_some() => None,
+                Outcome::Refused(refused) => Some(refused),
+            };
+            let Some(refused) = refused else {
+                for member in &mut members {
+                    member.role = role;
+                }
+                return Ok(members);
+            };
+            let mut is_stale = false;
+            for (user, refusal) in changing.iter().zip(refused.iter().skip(2)) {
+                let Some(refusal) = refusal else { continue };
+                is_stale = true;
+                match item_of(refusal).map(member).transpose()? {
+                    None => members.retain(|known| known.user != *user),
+                    Some(standing) => {
+                        for known in members.iter_mut().filter(|known| known.user == *user) {
+                            *known = standing.clone();
+                        }
+                    }
+                }
+            }
+            if has(&refused, 0).is_some() && !is_stale {
+                return Err(Error::Conflict("A room keeps at least one admin"));
+            }
+            race.pause().await?;
+        }
+    }
+
+    /// That `user`, who has the other role, has `role`.
+    fn give_role(
+        &self,
+        thread: Thread,
+        user: &UserId,
+        role: Role,
+    ) -> Result<TransactWriteItem, Error> {
+        Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(member_sort(user)))
+            .update_expression("SET #role = :role")
+            .condition_expression("attribute_exists(pk) AND #role <> :role")
+            .expression_attribute_names("#role", "role")
+            .expression_attribute_values(":role", s(role.as_str()))
+            .return_values_on_condition_check_failure(AllOld)
+            .build()
+            .map(transaction::update)
+            .map_err(Error::internal)
+    }
+
+    /// `changed` members on the head have become `role`, if an admin stays.
+    fn recount_admins(
+        &self,
+        thread: Thread,
+        changed: usize,
+        role: Role,
+    ) -> Result<TransactWriteItem, Error> {
+        let changed = i64::try_from(changed).map_err(Error::internal)?;
+        let update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(partition(thread)))
+            .key("sk", s(HEAD))
+            .update_expression("ADD admins :change");
+        let update = match role {
+            Role::Admin => update
+                .condition_expression("attribute_exists(pk)")
+                .expression_attribute_values(":change", n(changed)),
+            Role::Member => update
+                .condition_expression("attribute_exists(pk) AND admins > :changed")
+                .expression_attribute_values(":changed", n(changed))
+                .expression_attribute_values(":change", n(-changed)),
+        };
+        update
+            .build()
+            .map(transaction::update)
+            .map_err(Error::internal)
     }
 
     /// The end of `user`'s place, if it is one of `role`: that decides what the head counts.
@@ -212,11 +331,12 @@ impl RoomStore {
     }
 }
 
-fn joined(user: UserId, role: Role, joined_at: Timestamp) -> Member {
+fn joined(user: UserId, role: Role, joined_at: Timestamp, joined_seq: Seq) -> Member {
     Member {
         user,
         role,
         joined_at,
-        acked_seq: crate::domain::message::Seq::ZERO,
+        acked_seq: Seq::ZERO,
+        joined_seq: Some(joined_seq),
     }
 }

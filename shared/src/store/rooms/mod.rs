@@ -3,12 +3,13 @@
 //! | what   | partition key       | sort key        | other attributes                                                                                          |
 //! |--------|---------------------|-----------------|-----------------------------------------------------------------------------------------------------------|
 //! | head   | `tenant#room`       | `HEAD`          | `kind`, `name?`, `unique_key?`, `last_seq`, `last_message_at?`, `members`, `admins`, `created_at`, `creating?` |
-//! | member | `tenant#room`       | `MEMBER#user`   | `user`, `role`, `joined_at`, `acked_seq`, `user_key`, `joined_key` (index `by_user`)                      |
+//! | member | `tenant#room`       | `MEMBER#user`   | `user`, `role`, `joined_at`, `joined_seq?`, `acked_seq`, `user_key`, `joined_key` (index `by_user`)       |
 //! | pair   | `tenant#dm:a:b`     | `DM`            | `room`                                                                                                    |
 //!
 //! **Invariants:** `members` and `admins` of a ready head count its member items: they change in the
 //! transactions that write those. `acked_seq` and a head's `last_seq` only grow. While `creating` is there,
-//! it lists members whose items may be missing; [`RoomStore::complete`] writes them and removes it.
+//! it lists members whose items may be missing; [`RoomStore::complete`] writes them and removes it. `joined_seq` was the last
+//! seq of the log just before the member joined: all that was said while they were out is up to there.
 
 mod create;
 mod items;
@@ -53,6 +54,17 @@ pub struct Head {
     pub room: Room,
     /// Members that may have no item yet: the room is still being made.
     pub creating: Vec<UserId>,
+}
+
+/// The result of an ack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acked {
+    /// The member has received more than before.
+    Moved,
+    /// The member has received as much before, or more.
+    Before,
+    /// There is no such member.
+    Nobody,
 }
 
 /// How fresh a read must be.
@@ -122,15 +134,13 @@ impl RoomStore {
     }
 
     /// Notes that `user` has received everything up to `seq`. An older seq changes nothing.
-    ///
-    /// `false` if `user` is not a member.
     pub async fn ack(
         &self,
         thread: Thread,
         user: &UserId,
         seq: Seq,
         race: &mut Backoff,
-    ) -> Result<bool, Error> {
+    ) -> Result<Acked, Error> {
         let update = self
             .client
             .update_item()
@@ -142,9 +152,9 @@ impl RoomStore {
             .expression_attribute_values(":seq", n(seq.get()))
             .return_values_on_condition_check_failure(AllOld);
         match settle(race, &self.table, || update.clone().send()).await? {
-            Ok(_) => Ok(true),
-            // It stands further on already, or there is nobody.
-            Err(standing) => Ok(standing.is_some()),
+            Ok(_) => Ok(Acked::Moved),
+            Err(Some(_)) => Ok(Acked::Before),
+            Err(None) => Ok(Acked::Nobody),
         }
     }
 

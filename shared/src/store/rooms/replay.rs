@@ -68,6 +68,7 @@ fn places(outcome: &Item) -> Result<Vec<Member>, Error> {
             role: role.parse().map_err(|_| wrong())?,
             joined_at: joined_at.parse().map_err(|_| wrong())?,
             acked_seq: Seq::ZERO,
+            joined_seq: None,
         })
     };
     outcome.texts("places")?.into_iter().map(place).collect()
