@@ -212,6 +212,8 @@ async fn create(
 }
 
 /// List tenants
+///
+/// Oldest first, without their keys.
 #[utoipa::path(
     get,
     path = "/admin/tenants",
@@ -241,6 +243,8 @@ async fn list(
 }
 
 /// Get a tenant
+///
+/// How it is set, without its keys.
 #[utoipa::path(
     get,
     path = "/admin/tenants/{tenant_id}",
