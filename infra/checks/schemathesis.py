@@ -2,12 +2,12 @@
 """Holds the service to its own description: schemathesis makes requests from it, right ones and wrong ones, and checks what is
 answered.
 
-usage: schemathesis.py RUNNER
+usage: schemathesis.py RUNNER [ARGUMENT...]
 
 RUNNER is the one-machine runner, which is started on loopback with nothing kept, and ended. The environment variable
-SCHEMATHESIS names the schemathesis to use. It runs once with each kind of credential, on the operations that this credential is
-for, all of them with the same seed. What is configured, and why, is in schemathesis.toml beside this file; the requests' keys are
-given by schemathesis_hooks.py.
+SCHEMATHESIS names the schemathesis to use, which is given the ARGUMENTs too. It runs once with each kind of credential, on the
+operations that the description says it is for. What is configured, and why, is in schemathesis.toml beside this file;
+schemathesis_hooks.py gives requests what cannot be made up: keys, and ids of what there is.
 """
 
 import contextlib
@@ -26,20 +26,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 # How long the runner may take to say that it is ready, in seconds.
 PATIENCE = 60.0
-# Budgets of keys are per minute, 100 requests for a publishable one: so many keys take turns.
-KEYS = {"secret": 10, "publishable": 60}
 # How long one run may take, in seconds: several times what it takes.
-LONGEST = 300
-# Of each run: the credential, and the operations.
-TENANT = [
-    *("Rooms", "Messages", "Delivery & Acknowledgments", "Notifications", "Webhooks", "Live"),
-    *("Health & Monitoring", "Admin"),
-]
+LONGEST = 600
+# A key's budget is small, a publishable one's 100 requests a minute: so many take turns.
+TURNS = {"secret": 10, "publishable": 60}
+# Of each run: the credential, and its scheme in the description.
 RUNS = [
-    ("a tenant's key and a user", "tenant", TENANT),
-    ("the operator's key", "master", ["Admin"]),
-    ("a secret key", "secret", ["Chats", "Agents"]),
-    ("a publishable key", "publishable", ["Chats", "Agents"]),
+    ("a tenant's key", "api_key"),
+    ("the operator's key", "master_key"),
+    ("a secret key", "secret_key"),
+    ("a publishable key", "publishable_key"),
 ]
 
 
@@ -50,9 +46,7 @@ def runner(binary, master):
         said = Path(folder, "said")
         environment = {**os.environ, "MASTER_API_KEY": master, "RUST_LOG": "error"}
         with said.open("w") as output:
-            process = subprocess.Popen(
-                [binary, "--port", "0", "--memory"], stdout=output, env=environment, start_new_session=True
-            )
+            process = subprocess.Popen([binary, "--port", "0", "--memory"], stdout=output, env=environment)
         try:
             end = time.monotonic() + PATIENCE
             while "curl" not in said.read_text():
@@ -63,68 +57,111 @@ def runner(binary, master):
             url = re.search(r"ready: (\S+)", text)[1]
             yield url, re.search(r"tenant_[0-9a-f]{32}", text)[0], re.search(r"\bsk_\w+", text)[0]
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             try:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
-def ask(method, url, body, **headers):
+def ask(method, url, headers, body=None):
     """The JSON that a request is answered with."""
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    headers["Content-Type"] = "application/json"
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
+    body = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, body, {**headers, "Content-Type": "application/json"}, method=method)
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
 
 
-def credentials(url, tenant, key, master):
-    """The headers of each kind of credential; more than one set where budgets are small."""
-    # A tenant of its own, so that no agent is ever given a provider's key, and asks somebody outside.
-    team = ask("POST", f"{url}/admin/tenants", {"name": "Team"}, X_Master_Key=master)["tenant_id"]
-    for each in (tenant, team):
-        limits = {"rate_limit": 1_000_000, "publishable_list_scope": "team"}
-        ask("PATCH", f"{url}/admin/tenants/{each}", limits, X_Master_Key=master)
-    found = {
-        "tenant": [{"X-API-Key": key, "X-User-Id": "alice"}],
-        "master": [{"X-Master-Key": master}],
-    }
-    for kind, count in KEYS.items():
-        body = {"kind": kind, "name": "schemathesis"}
-        made = []
-        for _ in range(count):
-            made.append(ask("POST", f"{url}/admin/tenants/{team}/api-keys", body, X_Master_Key=master)["api_key"])
-            # The operator's own budget is 100 requests a second.
-            time.sleep(0.011)
-        found[kind] = [{"x-api-key": text} for text in made]
-    return found
+class World:
+    """Two tenants, with one of each thing that ids name."""
+
+    def __init__(self, url, tenant, key, master):
+        self.url = url
+        self.operator = {"X-Master-Key": master}
+        self.alice = {"X-API-Key": key, "X-User-Id": "alice"}
+        # A tenant of its own for chats: its agents are never given a provider's key, and ask nobody outside.
+        self.team = self.manage("/admin/tenants", {"name": "Team"})["tenant_id"]
+        self.tenant = tenant
+        for each in (self.tenant, self.team):
+            limits = {"rate_limit": 1_000_000, "publishable_list_scope": "team"}
+            ask("PATCH", f"{url}/admin/tenants/{each}", self.operator, limits)
+        self.keys = {kind: [self.make_key(kind) for _ in range(count)] for kind, count in TURNS.items()}
+
+    def manage(self, path, body):
+        # The operator's own budget is 100 requests a second.
+        time.sleep(0.011)
+        return ask("POST", self.url + path, self.operator, body)
+
+    def make_key(self, kind):
+        made = self.manage(f"/admin/tenants/{self.team}/api-keys", {"kind": kind, "name": "schemathesis"})
+        return {"x-api-key": made["api_key"]}
+
+    def credentials(self, scheme):
+        """The headers of a credential; several sets where they take turns."""
+        return {
+            "api_key": [self.alice],
+            "master_key": [self.operator],
+            "secret_key": self.keys["secret"],
+            "publishable_key": self.keys["publishable"],
+        }[scheme]
+
+    def ids(self, scheme):
+        """What the names of path parameters and members stand for."""
+        if scheme in ("secret_key", "publishable_key"):
+            server = self.keys["secret"][0]
+            agent = ask("POST", f"{self.url}/agent", server, {"name": "Guide"})["id"]
+            chat = ask("POST", f"{self.url}/chat", server, {"agentId": "chat"})["id"]
+            return {"agent_id": agent, "agentId": agent, "chatId": chat}
+        post = lambda path, body: ask("POST", self.url + path, self.alice, body)
+        room = post("/rooms", {"type": "group", "members": ["alice", "bob"]})["room_id"]
+        topic = {"topic": "order.shipped", "payload": {}, "targets": {"user_ids": ["bob"]}}
+        return {
+            "tenant_id": self.tenant,
+            "room_id": room,
+            "message_id": post(f"/rooms/{room}/messages", {"content": "Hello"})["message_id"],
+            "notification_id": post("/notify", topic)["notification_id"],
+            # A name that leads nowhere: nobody outside is asked.
+            "endpoint_id": post("/webhooks", {"url": "https://nobody.invalid/"})["endpoint_id"],
+        }
 
 
-def run(url, tenant, headers, tags):
+def operations(url, scheme):
+    """The names of the operations that the credential of `scheme` is for."""
+    description = ask("GET", f"{url}/openapi.json", {})
+    for operation in (each for path in description["paths"].values() for each in path.values()):
+        choices = operation.get("security", description["security"])
+        if any(scheme in choice for choice in choices):
+            yield operation["operationId"]
+
+
+def run(world, scheme):
     """Whether schemathesis finds nothing."""
-    command = [os.environ["SCHEMATHESIS"], "--config-file", HERE / "schemathesis.toml", "run", f"{url}/openapi.json"]
-    for tag in tags:
-        command += ["--include-tag", tag]
-    # The first one is named here, so that the checks of authentication know what to leave out.
+    command = [os.environ["SCHEMATHESIS"], "--config-file", HERE / "schemathesis.toml"]
+    command += ["run", f"{world.url}/openapi.json", *sys.argv[2:]]
+    for name in operations(world.url, scheme):
+        command += ["--include-operation-id", name]
+    headers = world.credentials(scheme)
+    # The checks of authentication know by these what to leave out.
     for name, value in headers[0].items():
         command += ["--header", f"{name}: {value}"]
     environment = {
         **os.environ,
         "SCHEMATHESIS_HOOKS": str(HERE / "schemathesis_hooks.py"),
-        "SCHEMATHESIS_KEYS": json.dumps(headers),
-        "SCHEMATHESIS_TENANT": tenant,
+        "PARLANCE_TURNS": json.dumps(headers),
+        "PARLANCE_IDS": json.dumps(world.ids(scheme)),
     }
-    # Where reports and the like would be left.
+    # Where it would leave its reports and caches.
     with tempfile.TemporaryDirectory() as folder:
         return subprocess.run(command, cwd=folder, env=environment, timeout=LONGEST).returncode == 0
 
 
 def main(binary):
+    # Whoever ends this ends the runner too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     master = "mk_" + secrets.token_hex(32)
-    with runner(binary, master) as (url, tenant, key):
-        known = credentials(url, tenant, key, master)
-        failed = [name for name, kind, tags in RUNS if not run(url, tenant, known[kind], tags)]
+    with runner(binary, master) as started:
+        world = World(*started, master)
+        failed = [name for name, scheme in RUNS if not run(world, scheme)]
     if failed:
         raise SystemExit(f"schemathesis found something with {', '.join(failed)}")
 

@@ -6,39 +6,34 @@ import os
 
 import schemathesis
 
-KEYS = json.loads(os.environ["SCHEMATHESIS_KEYS"])
-TENANT = os.environ["SCHEMATHESIS_TENANT"]
-FIRST = KEYS[0]
-turns = itertools.cycle(KEYS)
+TURNS = json.loads(os.environ["PARLANCE_TURNS"])
+IDS = json.loads(os.environ["PARLANCE_IDS"])
+FIRST = TURNS[0]
+turns = itertools.cycle(TURNS)
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
     headers = kwargs.get("headers")
     # A key's budget is small, so they take turns; but not where a check tries a request without one, or with another.
-    if len(KEYS) > 1 and headers and all(headers.get(name) == value for name, value in FIRST.items()):
+    if len(TURNS) > 1 and headers and all(headers.get(name) == value for name, value in FIRST.items()):
         headers.update(next(turns))
     if case.meta is not None and case.meta.generation.mode.is_positive:
         settle(case)
 
 
 def settle(case):
-    """Makes a right request one that the service can serve: what is opaque to clients cannot be made up."""
-    path = case.path_parameters or {}
-    # The operator's routes say 404 to an id that names nothing, and would never be looked at further.
-    if "tenant_id" in path:
-        path["tenant_id"] = TENANT
-    query = case.query or {}
-    if "tenant_id" in query:
-        query["tenant_id"] = TENANT
-    # A place in a list that no list named.
-    query.pop("cursor", None)
-    body = case.body
-    if isinstance(body, dict):
-        if "tenant_id" in body:
-            body["tenant_id"] = TENANT
-        body.pop("cursor", None)
+    """Makes a right request one that the service can serve: what it names is there, and what is opaque is left out."""
+    # Requests that follow from others name what those made; and what is deleted is not there for others.
+    is_first = case.meta.phase.name.value != "stateful" and case.method != "DELETE"
+    path, query, body = case.path_parameters or {}, case.query or {}, case.body
+    for named in (path, query, body if isinstance(body, dict) else {}):
+        for name in IDS.keys() & named.keys():
+            if isinstance(named[name], str) and (is_first or name == "tenant_id"):
+                named[name] = IDS[name]
+        # A place in a list that no list named.
+        named.pop("cursor", None)
         for address in ("url", "base_url"):
             # A name that leads nowhere: nobody outside is asked.
-            if isinstance(body.get(address), str):
-                body[address] = "https://nobody.invalid/hooks"
+            if isinstance(named.get(address), str):
+                named[address] = "https://nobody.invalid/hooks"
