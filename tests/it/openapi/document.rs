@@ -151,10 +151,10 @@ pub(super) fn reach(document: &Value, value: &Value, found: &mut BTreeSet<String
         Value::Object(members) => {
             let name = members.get("$ref").and_then(Value::as_str);
             let name = name.and_then(|it| it.strip_prefix("#/components/schemas/"));
-            if let Some(name) = name {
-                if found.insert(name.to_owned()) {
-                    reach(document, &document["components"]["schemas"][name], found);
-                }
+            if let Some(name) = name
+                && found.insert(name.to_owned())
+            {
+                reach(document, &document["components"]["schemas"][name], found);
             }
             members.values().for_each(|it| reach(document, it, found));
         }

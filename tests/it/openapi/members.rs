@@ -326,10 +326,8 @@ fn tell(schema: &mut Value, truth: &Value) {
     if !truth.is_null() {
         lay_over(schema, truth);
     }
-    if let Some(names) = schema.get_mut("enum").and_then(Value::as_array_mut) {
-        if may_be_null {
-            names.push(Value::Null);
-        }
+    if may_be_null && let Some(names) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        names.push(Value::Null);
     }
     // A bound that is not told after all.
     if let Some(own) = schema.as_object_mut() {
