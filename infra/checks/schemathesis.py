@@ -73,55 +73,51 @@ def ask(method, url, headers, body=None):
 
 
 class World:
-    """Two tenants, with one of each thing that ids name."""
+    """What requests are made with: credentials, and one of each thing that ids name, made before anything can be deleted."""
 
     def __init__(self, url, tenant, key, master):
         self.url = url
-        self.operator = {"X-Master-Key": master}
-        self.alice = {"X-API-Key": key, "X-User-Id": "alice"}
-        # A tenant of its own for chats: its agents are never given a provider's key, and ask nobody outside.
-        self.team = self.manage("/admin/tenants", {"name": "Team"})["tenant_id"]
-        self.tenant = tenant
-        for each in (self.tenant, self.team):
-            limits = {"rate_limit": 1_000_000, "publishable_list_scope": "team"}
-            ask("PATCH", f"{url}/admin/tenants/{each}", self.operator, limits)
-        self.keys = {kind: [self.make_key(kind) for _ in range(count)] for kind, count in TURNS.items()}
+        operator, alice = {"X-Master-Key": master}, {"X-API-Key": key, "X-User-Id": "alice"}
+        self.limit(tenant, operator)
+        # Several sets of headers take turns.
+        self.credentials = {"api_key": [alice], "master_key": [operator]}
+        self.ids = {"api_key": self.things(tenant, alice)}
+        self.ids["master_key"] = self.ids["api_key"]
+        for kind, count in TURNS.items():
+            # A tenant of its own, whose agents are never given a provider's key, and ask nobody outside.
+            team = ask("POST", f"{url}/admin/tenants", operator, {"name": kind})["tenant_id"]
+            self.limit(team, operator)
+            self.credentials[f"{kind}_key"] = [self.key(team, kind, operator) for _ in range(count)]
+            self.ids[f"{kind}_key"] = self.chat(self.key(team, "secret", operator))
 
-    def manage(self, path, body):
+    def limit(self, tenant, operator):
+        limits = {"rate_limit": 1_000_000, "publishable_list_scope": "team"}
+        ask("PATCH", f"{self.url}/admin/tenants/{tenant}", operator, limits)
+
+    def key(self, team, kind, operator):
         # The operator's own budget is 100 requests a second.
         time.sleep(0.011)
-        return ask("POST", self.url + path, self.operator, body)
+        body = {"kind": kind, "name": "schemathesis"}
+        return {"x-api-key": ask("POST", f"{self.url}/admin/tenants/{team}/api-keys", operator, body)["api_key"]}
 
-    def make_key(self, kind):
-        made = self.manage(f"/admin/tenants/{self.team}/api-keys", {"kind": kind, "name": "schemathesis"})
-        return {"x-api-key": made["api_key"]}
+    def chat(self, server):
+        agent = ask("POST", f"{self.url}/agent", server, {"name": "Guide"})["id"]
+        chat = ask("POST", f"{self.url}/chat", server, {"agentId": agent})["id"]
+        return {"agent_id": agent, "agentId": agent, "chatId": chat}
 
-    def credentials(self, scheme):
-        """The headers of a credential; several sets where they take turns."""
+    def things(self, tenant, alice):
+        def made(path, body, name):
+            return ask("POST", self.url + path, alice, body)[name]
+
+        room = made("/rooms", {"type": "group", "members": ["alice", "bob"]}, "room_id")
+        notification = {"topic": "order.shipped", "payload": {}, "targets": {"user_ids": ["bob"]}}
         return {
-            "api_key": [self.alice],
-            "master_key": [self.operator],
-            "secret_key": self.keys["secret"],
-            "publishable_key": self.keys["publishable"],
-        }[scheme]
-
-    def ids(self, scheme):
-        """What the names of path parameters and members stand for."""
-        if scheme in ("secret_key", "publishable_key"):
-            server = self.keys["secret"][0]
-            agent = ask("POST", f"{self.url}/agent", server, {"name": "Guide"})["id"]
-            chat = ask("POST", f"{self.url}/chat", server, {"agentId": "chat"})["id"]
-            return {"agent_id": agent, "agentId": agent, "chatId": chat}
-        post = lambda path, body: ask("POST", self.url + path, self.alice, body)
-        room = post("/rooms", {"type": "group", "members": ["alice", "bob"]})["room_id"]
-        topic = {"topic": "order.shipped", "payload": {}, "targets": {"user_ids": ["bob"]}}
-        return {
-            "tenant_id": self.tenant,
+            "tenant_id": tenant,
             "room_id": room,
-            "message_id": post(f"/rooms/{room}/messages", {"content": "Hello"})["message_id"],
-            "notification_id": post("/notify", topic)["notification_id"],
+            "message_id": made(f"/rooms/{room}/messages", {"content": "Hello"}, "message_id"),
+            "notification_id": made("/notify", notification, "notification_id"),
             # A name that leads nowhere: nobody outside is asked.
-            "endpoint_id": post("/webhooks", {"url": "https://nobody.invalid/"})["endpoint_id"],
+            "endpoint_id": made("/webhooks", {"url": "https://nobody.invalid/"}, "endpoint_id"),
         }
 
 
@@ -140,7 +136,7 @@ def run(world, scheme):
     command += ["run", f"{world.url}/openapi.json", *sys.argv[2:]]
     for name in operations(world.url, scheme):
         command += ["--include-operation-id", name]
-    headers = world.credentials(scheme)
+    headers = world.credentials[scheme]
     # The checks of authentication know by these what to leave out.
     for name, value in headers[0].items():
         command += ["--header", f"{name}: {value}"]
@@ -148,7 +144,7 @@ def run(world, scheme):
         **os.environ,
         "SCHEMATHESIS_HOOKS": str(HERE / "schemathesis_hooks.py"),
         "PARLANCE_TURNS": json.dumps(headers),
-        "PARLANCE_IDS": json.dumps(world.ids(scheme)),
+        "PARLANCE_IDS": json.dumps(world.ids[scheme]),
     }
     # Where it would leave its reports and caches.
     with tempfile.TemporaryDirectory() as folder:
