@@ -4,7 +4,7 @@ use axum::http::Method;
 use parlance::domain::webhook::Targets;
 use serde_json::{Map, Value, json};
 
-use super::{described, document, resolved};
+use super::{described, document, members, resolved};
 use crate::{
     kodey::{Team, team},
     support::{Client, Response},
@@ -114,6 +114,9 @@ fn beyond(schema: &Value) -> Vec<Value> {
         }
         _ => values.push(json!([])),
     }
+    if !members::is_nullable(schema) {
+        values.push(Value::Null);
+    }
     values
 }
 
@@ -155,16 +158,16 @@ fn letters(count: u64) -> Value {
 }
 
 /// The members of `schema`, at any depth: a pointer to each, and what it is.
-fn members<'a>(document: &'a Value, schema: &'a Value, at: &str) -> Vec<(String, &'a Value)> {
+fn all_members<'a>(document: &'a Value, schema: &'a Value, at: &str) -> Vec<(String, &'a Value)> {
     let schema = resolved(document, schema);
     let mut found = Vec::new();
     for part in schema["allOf"].as_array().into_iter().flatten() {
-        found.extend(members(document, part, at));
+        found.extend(all_members(document, part, at));
     }
     for (name, part) in schema["properties"].as_object().into_iter().flatten() {
         let part = resolved(document, part);
         let at = format!("{at}/{name}");
-        found.extend(members(document, part, &at));
+        found.extend(all_members(document, part, &at));
         found.push((at, part));
     }
     found
@@ -236,7 +239,7 @@ async fn what_is_beyond_a_documented_bound_of_a_body_is_refused() {
     for (method, at, operation) in described(&document) {
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
         let whole = sample(&document, schema);
-        for (member, schema) in members(&document, schema, "") {
+        for (member, schema) in all_members(&document, schema, "") {
             for value in beyond(schema) {
                 let mut body = whole.clone();
                 *body.pointer_mut(&member).unwrap() = value.clone();
@@ -270,7 +273,7 @@ async fn what_is_at_a_documented_bound_of_a_body_is_taken() {
             continue;
         }
         let (whole, least) = (sample(&document, schema), least(&document, schema));
-        for (member, schema) in members(&document, schema, "") {
+        for (member, schema) in all_members(&document, schema, "") {
             for value in within(schema) {
                 let mut body = least.clone();
                 let top = member.split('/').nth(1).unwrap();
@@ -321,8 +324,9 @@ async fn a_parameter_beyond_its_documented_bound_is_refused_and_at_it_taken() {
             let values = beyond(schema).into_iter().map(|it| (it, true));
             for (value, is_beyond) in values.chain(within(schema).into_iter().map(|it| (it, false)))
             {
-                // A query holds no numbers: 7 is a text.
-                if is_beyond && kind(schema) == "string" && value == json!(7) {
+                // A query holds texts alone: 7 and null are some.
+                if is_beyond && (value.is_null() || (kind(schema) == "string" && value == json!(7)))
+                {
                     continue;
                 }
                 let value = text(&value).replace('\0', "%00");

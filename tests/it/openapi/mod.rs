@@ -493,3 +493,19 @@ fn every_tag_says_what_it_is_about_and_the_server_is_the_one_that_shows_the_desc
         );
     }
 }
+
+#[test]
+fn a_body_refuses_unknown_members_unless_a_seeds_own_route_takes_it() {
+    let document = document();
+    for (method, path, operation) in described(&document) {
+        let mut schemas = BTreeSet::new();
+        document::reach(&document, &operation["requestBody"], &mut schemas);
+        schemas.remove("Meta");
+        for schema in schemas {
+            let unknown = &document["components"]["schemas"][&schema]["additionalProperties"];
+            let refuses = *unknown == json!(false);
+            let expected = !operations::is_lenient(&method, &path);
+            assert_eq!(refuses, expected, "{method} {path}: {schema}");
+        }
+    }
+}
