@@ -19,7 +19,15 @@ impl AckIn {
     pub(crate) fn parse(self) -> Result<(RoomId, Seq), Error> {
         let room = self.room_id.parse().map_err(|_| Error::NotFound("Room"))?;
         let seq = u64::try_from(self.seq)
-            .map_err(|_| Error::invalid("seq", "Invalid seq. It is a whole number from 0"))?;
+            .ok()
+            .filter(|seq| *seq <= Seq::MAX.get());
+        let seq = seq.ok_or_else(|| {
+            let rule = format!(
+                "Invalid seq. It is a whole number from 0 to {}",
+                Seq::MAX.get()
+            );
+            Error::invalid("seq", rule)
+        })?;
         Ok((room, Seq::new(seq)))
     }
 }

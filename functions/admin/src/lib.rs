@@ -217,6 +217,8 @@ async fn create(
 }
 
 /// List tenants
+///
+/// Oldest first, without their keys.
 #[utoipa::path(
     get,
     path = "/admin/tenants",
@@ -246,6 +248,8 @@ async fn list(
 }
 
 /// Get a tenant
+///
+/// How it is set, without its keys.
 #[utoipa::path(
     get,
     path = "/admin/tenants/{tenant_id}",

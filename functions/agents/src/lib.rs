@@ -104,6 +104,8 @@ async fn list(
 }
 
 /// Get an agent
+///
+/// All that makes it answer as it does, now or at a version.
 #[utoipa::path(
     get,
     path = "/agent/{agent_id}",
@@ -201,6 +203,8 @@ async fn roll_back(
 }
 
 /// List an agent's versions
+///
+/// In short, oldest first. `GET /agent/{agent_id}?version=` shows one whole.
 #[utoipa::path(
     get,
     path = "/agent/{agent_id}/versions",

@@ -227,7 +227,6 @@ async fn remove(
         ("chatId" = String, Path),
         ("userId" = Option<String>, Query, description = "Whose chat it must be"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, remembered for 24 hours"),
-        ("Accept" = Option<String>, Header, description = "text/event-stream, to be shown the answer while it comes"),
     ),
     request_body = SayIn,
     responses(

@@ -156,6 +156,8 @@ async fn list(
 }
 
 /// Get a message
+///
+/// As its author left it; a deleted one is without content. Members only.
 #[utoipa::path(
     get,
     path = "/rooms/{room_id}/messages/{message_id}",

@@ -127,6 +127,8 @@ async fn subscribe(
 }
 
 /// List my subscriptions
+///
+/// Of the caller, in no particular order.
 #[utoipa::path(
     get,
     path = "/subscriptions",
@@ -157,6 +159,8 @@ async fn list(
 }
 
 /// End a subscription
+///
+/// The caller hears of its topic no more. Notifications that are on their way may still come.
 #[utoipa::path(
     delete,
     path = "/subscriptions/{subscription_id}",

@@ -113,6 +113,8 @@ async fn list(
 }
 
 /// Get a room
+///
+/// `last_seq` is read from the log itself. Members only.
 #[utoipa::path(
     get,
     path = "/rooms/{room_id}",
@@ -166,6 +168,8 @@ async fn rename(
 }
 
 /// List a room's members
+///
+/// In the order of their ids. Members only.
 #[utoipa::path(
     get,
     path = "/rooms/{room_id}/members",

@@ -73,6 +73,8 @@ async fn create(
 }
 
 /// List webhook endpoints
+///
+/// Of the tenant, oldest first, without their secrets.
 #[utoipa::path(
     get,
     path = "/webhooks",
@@ -104,6 +106,8 @@ async fn list(
 }
 
 /// Get a webhook endpoint
+///
+/// How it is set, and whether it fails; without its secret.
 #[utoipa::path(
     get,
     path = "/webhooks/{endpoint_id}",
@@ -193,6 +197,8 @@ async fn rotate(
 }
 
 /// Delete a webhook endpoint
+///
+/// Nothing is sent to it any more within ten seconds.
 #[utoipa::path(
     delete,
     path = "/webhooks/{endpoint_id}",

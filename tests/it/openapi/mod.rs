@@ -1,5 +1,12 @@
 //! The API's description is generated from the handlers' own types, and checked in.
 
+mod bounds;
+mod document;
+mod members;
+mod operations;
+mod parameters;
+mod responses;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -7,8 +14,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use utoipa::OpenApi;
 
+pub use self::document::document;
 use crate::{
     kodey::team,
     support::{Response, world},
@@ -19,177 +26,9 @@ const FILE: &str = concat!(
     "/../../functions/edge/openapi.json"
 );
 
-/// What the functions say of themselves, in one document.
-pub fn document() -> Value {
-    let mut document = rooms::Doc::openapi();
-    for part in [
-        messages::Doc::openapi(),
-        acks::Doc::openapi(),
-        notify::Doc::openapi(),
-        webhooks::Doc::openapi(),
-        sockets::Doc::openapi(),
-        health::Doc::openapi(),
-        admin::Doc::openapi(),
-        keys::Doc::openapi(),
-        chats::Doc::openapi(),
-        agents::Doc::openapi(),
-    ] {
-        assert_apart(&document, &part);
-        document.merge(part);
-    }
-    let mut document = serde_json::to_value(document).unwrap();
-    document["openapi"] = json!("3.1.0");
-    document["info"] = json!({
-        "title": "Parlance",
-        "version": env!("CARGO_PKG_VERSION"),
-        "description": "The ChatAPI dialect, and the Kodey dialect of `/chat` and `/agent`. Every answer carries `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, and names its request in `X-Request-Id`. Errors have one shape in each; `error.code` says which it is, or `error` in Kodey's.",
-        "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
-    });
-    document["components"]["securitySchemes"] = json!({
-        "api_key": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The tenant's key." },
-        "user_id": { "type": "apiKey", "in": "header", "name": "X-User-Id", "description": "The user for whom the call is made: 1 to 128 visible ASCII characters." },
-        "master_key": { "type": "apiKey", "in": "header", "name": "X-Master-Key", "description": "The operator's key." },
-        "publishable_key": { "type": "apiKey", "in": "header", "name": "x-api-key", "description": "A team's key for browsers, `pk_live_…`." },
-        "secret_key": { "type": "apiKey", "in": "header", "name": "x-api-key", "description": "A team's key for servers, `sk_live_…`." },
-    });
-    document["tags"] = json!(
-        [
-            "Rooms",
-            "Messages",
-            "Delivery & Acknowledgments",
-            "Notifications",
-            "Webhooks",
-            "Live",
-            "Chats",
-            "Agents",
-            "Health & Monitoring",
-            "Admin"
-        ]
-        .map(|name| json!({ "name": name }))
-    );
-    document["security"] = json!([{ "api_key": [], "user_id": [] }]);
-    for operations in document["paths"].as_object_mut().unwrap().values_mut() {
-        for operation in operations.as_object_mut().unwrap().values_mut() {
-            operation["operationId"] = json!(operation_id(operation["summary"].as_str().unwrap()));
-        }
-    }
-    for error in ["401", "413", "429", "500", "503"] {
-        add_common(&mut document, error);
-    }
-    // Otherwise it would depend on which crates are linked: one of them asks for maps that keep their order.
-    document.sort_all_objects();
-    document
-}
-
-/// Fails if a schema of `part` has a name under which `document` knows another one: merging would keep one of them alone.
-fn assert_apart(document: &utoipa::openapi::OpenApi, part: &utoipa::openapi::OpenApi) {
-    let schemas = |of: &utoipa::openapi::OpenApi| of.components.clone().unwrap().schemas;
-    let known = schemas(document);
-    for (name, schema) in schemas(part) {
-        let same = known.get(&name).is_none_or(|known| *known == schema);
-        assert!(same, "two schemas are called {name}");
-    }
-}
-
-/// The operation's name in generated clients: `Create a room` is `createRoom`.
-fn operation_id(summary: &str) -> String {
-    let words = summary
-        .split(|letter: char| !letter.is_alphanumeric())
-        .filter(|word| !["", "a", "an", "the", "s"].contains(word));
-    words
-        .enumerate()
-        .map(|(index, word)| {
-            let word = word.to_lowercase();
-            let (first, rest) = word.split_at(1);
-            let first = if index == 0 {
-                first.to_owned()
-            } else {
-                first.to_uppercase()
-            };
-            first + rest
-        })
-        .collect()
-}
-
-/// What every operation may answer besides its own.
-fn add_common(document: &mut Value, status: &str) {
-    let (description, code, message) = match status {
-        "401" => (
-            "No credential, or one that does not hold",
-            "AUTHENTICATION_ERROR",
-            "Invalid API key",
-        ),
-        "413" => (
-            "The body is larger than 256 KB",
-            "PAYLOAD_TOO_LARGE",
-            "Request body is larger than 256 KB",
-        ),
-        "500" => (
-            "A fault of ours, which our log explains",
-            "INTERNAL_ERROR",
-            "Internal error",
-        ),
-        "429" => (
-            "Too many requests; `Retry-After` says when to go on",
-            "RATE_LIMIT_EXCEEDED",
-            "Rate limit exceeded. Try again in 60 seconds",
-        ),
-        _ => (
-            "Too much contention or an outage; `Retry-After` says when to send the same request again",
-            "SERVICE_UNAVAILABLE",
-            "Service temporarily unavailable. Send the same request again",
-        ),
-    };
-    let answer = |schema: &str, example: Value| {
-        json!({
-            "description": description,
-            "content": { "application/json": {
-                "schema": { "$ref": format!("#/components/schemas/{schema}") },
-                "example": example,
-            } },
-        })
-    };
-    let chatapi = answer(
-        "ErrorOut",
-        json!({ "success": false, "error": { "code": code, "message": message } }),
-    );
-    let kodey = answer("KodeyErrorOut", kodey(status, message));
-    for (path, operations) in document["paths"].as_object_mut().unwrap() {
-        for operation in operations.as_object_mut().unwrap().values_mut() {
-            let is_public = path == "/health";
-            let has_body = operation["requestBody"].is_object();
-            let responses = operation["responses"].as_object_mut().unwrap();
-            let applies = match status {
-                "401" | "503" => !is_public,
-                "413" => has_body,
-                _ => true,
-            };
-            if applies {
-                let answer = if is_kodey(path) { &kodey } else { &chatapi };
-                responses.entry(status).or_insert_with(|| answer.clone());
-            }
-        }
-    }
-}
-
 /// Whether `path` is of the Kodey dialect.
 pub fn is_kodey(path: &str) -> bool {
     matches!(path.split('/').nth(1), Some("chat" | "agent"))
-}
-
-/// An error of the Kodey dialect with `status`, in whose place ChatAPI says `message`.
-fn kodey(status: &str, message: &str) -> Value {
-    match status {
-        "401" => json!({ "message": "Unauthorized: Invalid API key." }),
-        "413" => json!({ "error": "Payload Too Large", "message": message, "field": "body" }),
-        "429" => json!({
-            "error": "Too Many Requests",
-            "message": "Rate limit exceeded. Please retry after 60 seconds.",
-            "retryAfter": 60,
-        }),
-        "500" => json!({ "error": "Internal Server Error", "message": message }),
-        _ => json!({ "error": "Service Unavailable", "message": message }),
-    }
 }
 
 #[test]
@@ -204,16 +43,47 @@ fn the_description_that_is_checked_in_is_the_one_the_code_gives() {
     );
 }
 
+/// The method, the path and the description of every operation.
+fn described(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths.iter().flat_map(|(path, operations)| {
+        let operations = operations.as_object().unwrap().iter();
+        operations.map(move |(method, operation)| (method.clone(), path.clone(), operation))
+    });
+    operations.collect()
+}
+
+/// What `value` is, or refers to.
+fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(reference) => resolved(document, document.pointer(&reference[1..]).unwrap()),
+        None => value,
+    }
+}
+
 #[test]
-fn every_operation_has_a_name_of_its_own() {
+fn every_operation_is_named_by_its_resource_and_its_verb_and_no_two_alike() {
     let document = document();
-    let paths = document["paths"].as_object().unwrap().values();
-    let ids: Vec<&str> = paths
-        .flat_map(|operations| operations.as_object().unwrap().values())
-        .map(|operation| operation["operationId"].as_str().unwrap())
-        .collect();
-    assert!(ids.contains(&"createRoom"), "{ids:?}");
-    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in described(&document) {
+        let id = operation["operationId"].as_str().unwrap();
+        let mut words = id.split('_');
+        let is_word =
+            |word: &str| !word.is_empty() && word.bytes().all(|it| it.is_ascii_lowercase());
+        assert!(
+            words.clone().count() > 1 && words.all(is_word),
+            "{method} {path}: {id}"
+        );
+        assert!(ids.insert(id.to_owned()), "{method} {path}: {id} twice");
+    }
+    for expected in [
+        "messages_send",
+        "rooms_create",
+        "webhooks_test",
+        "tenants_update",
+    ] {
+        assert!(ids.contains(expected), "{ids:?}");
+    }
 }
 
 #[test]
@@ -277,8 +147,8 @@ async fn what_the_dialect_of_chats_answers_is_as_described() {
     let team = team().await;
     let check = |method: &str, path: &str, answer: &Response| {
         let status = answer.status.to_string();
-        let schema = &document["paths"][path][method]["responses"][&status]["content"]["application/json"]
-            ["schema"];
+        let response = &document["paths"][path][method]["responses"][&status];
+        let schema = &resolved(&document, response)["content"]["application/json"]["schema"];
         let at = format!("{method} {path} {status}");
         assert!(!schema.is_null(), "{at} is not described");
         assert_described(&document, schema, &answer.body, &at);
@@ -439,4 +309,203 @@ async fn the_description_is_served() {
         (page.status, page.header("content-type")),
         (200, Some("text/html; charset=utf-8"))
     );
+}
+
+#[test]
+fn every_error_is_a_response_in_common() {
+    let document = document();
+    for (method, path, operation) in described(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.starts_with(['4', '5']) {
+                let reference = response["$ref"].as_str().unwrap_or_default();
+                let is_common = reference.starts_with("#/components/responses/");
+                assert!(is_common, "{method} {path} {status}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_answer_names_its_request_and_tells_of_the_budget() {
+    let document = document();
+    for (method, path, operation) in described(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let headers = resolved(&document, response)["headers"]
+                .as_object()
+                .unwrap();
+            for header in [
+                "X-Request-Id",
+                "X-RateLimit-Limit",
+                "X-RateLimit-Remaining",
+                "X-RateLimit-Reset",
+            ] {
+                let header = headers.get(header).map(|it| resolved(&document, it));
+                let is_told = header.is_some_and(|it| it["required"] == true);
+                assert!(is_told, "{method} {path} {status}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_operation_for_a_user_takes_the_user_as_a_parameter_and_none_takes_accept() {
+    let document = document();
+    for (method, path, operation) in described(&document) {
+        let choices = match operation["security"].as_array() {
+            Some(choices) => choices.clone(),
+            None => document["security"].as_array().unwrap().clone(),
+        };
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let mut names = parameters.map(|it| resolved(&document, it)["name"].clone());
+        let expected = choices.iter().any(|it| it["user_id"].is_array());
+        let names: Vec<Value> = names.by_ref().collect();
+        assert_eq!(
+            names.contains(&json!("X-User-Id")),
+            expected,
+            "{method} {path}"
+        );
+        assert!(!names.contains(&json!("Accept")), "{method} {path}");
+    }
+}
+
+#[test]
+fn an_answer_of_two_types_has_a_shape_for_each() {
+    let document = document();
+    let content = |path: &str, method: &str| {
+        document["paths"][path][method]["responses"]["200"]["content"].clone()
+    };
+    let shape =
+        |name: &str| json!({ "schema": { "$ref": format!("#/components/schemas/{name}") } });
+    assert_eq!(
+        content("/chat/{chatId}/message", "post"),
+        json!({ "application/json": shape("Answer"), "text/event-stream": shape("AnswerEvents") })
+    );
+    assert_eq!(
+        content("/metrics", "get"),
+        json!({ "application/json": shape("MetricsOut"), "text/plain": shape("MetricsText") })
+    );
+}
+
+#[test]
+fn a_body_that_may_be_left_out_may_not_be_null() {
+    let document = document();
+    let body = &document["paths"]["/webhooks/{endpoint_id}/test"]["post"]["requestBody"];
+    let schema = &body["content"]["application/json"]["schema"];
+    let expected = json!({ "$ref": "#/components/schemas/TrialIn" });
+    assert_eq!((&body["required"], schema), (&json!(false), &expected));
+}
+
+/// The members of every schema: its name, the member's, what it is, and whether it is always there.
+fn members(document: &Value) -> Vec<(String, String, Value, bool)> {
+    let mut found = Vec::new();
+    for (schema, description) in document["components"]["schemas"].as_object().unwrap() {
+        let parts = description["allOf"].as_array().into_iter().flatten();
+        for part in parts.chain([description]) {
+            let required = part["required"].as_array().cloned().unwrap_or_default();
+            for (member, description) in part["properties"].as_object().into_iter().flatten() {
+                let is_required = required.contains(&json!(member));
+                found.push((
+                    schema.clone(),
+                    member.clone(),
+                    description.clone(),
+                    is_required,
+                ));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_text_has_a_bound() {
+    let is_bound = |schema: &Value| {
+        let bounds = ["enum", "const", "format", "pattern", "maxLength"];
+        let is_text = schema["type"] == "string"
+            || schema["type"]
+                .as_array()
+                .is_some_and(|kinds| kinds.contains(&json!("string")));
+        !is_text || bounds.iter().any(|it| !schema[it].is_null())
+    };
+    for (schema, member, description, _) in members(&document()) {
+        if members::UNBOUNDED.contains(&member.as_str()) {
+            continue;
+        }
+        assert!(is_bound(&description), "{schema}.{member}");
+        assert!(is_bound(&description["items"]), "{schema}.{member}[]");
+    }
+}
+
+#[test]
+fn a_member_may_be_left_out_or_be_null_but_not_both_unless_null_says_something() {
+    let document = document();
+    let mut lenient = BTreeSet::new();
+    for (method, path, operation) in described(&document) {
+        if operations::is_lenient(&method, &path) {
+            document::reach(&document, &operation["requestBody"], &mut lenient);
+        }
+    }
+    let says = |schema: &str, member: &str| {
+        let mut known = members::NULL_SAYS.iter();
+        known.any(|it| (it.0, it.1) == (schema, member))
+    };
+    for (schema, member, description, is_required) in members(&document) {
+        if members::is_nullable(&description) && !is_required {
+            // The seeds' own routes pass over `null`.
+            let is_right = says(&schema, &member) || lenient.contains(&schema);
+            assert!(is_right, "{schema}.{member}");
+        }
+    }
+}
+
+#[test]
+fn free_objects_are_called_meta() {
+    let document = document();
+    let meta = &document["components"]["schemas"]["Meta"];
+    assert_eq!(
+        (&meta["type"], &meta["additionalProperties"]),
+        (&json!("object"), &json!(true))
+    );
+    for (schema, member, description, _) in members(&document) {
+        let is_free = description["type"] == "object" && description["properties"].is_null();
+        assert!(!is_free, "{schema}.{member}");
+        if ["meta", "metadata", "payload"].contains(&member.as_str()) {
+            let text = description.to_string();
+            assert!(
+                text.contains("#/components/schemas/Meta"),
+                "{schema}.{member}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_tag_says_what_it_is_about_and_the_server_is_the_one_that_shows_the_description() {
+    let document = document();
+    assert_eq!(document["servers"][0]["url"], "/");
+    let tags = document["tags"].as_array().unwrap();
+    assert!(tags.iter().all(|tag| tag["description"].is_string()));
+    let known: Vec<&Value> = tags.iter().map(|tag| &tag["name"]).collect();
+    for (method, path, operation) in described(&document) {
+        let used = operation["tags"].as_array().unwrap();
+        assert!(
+            used.iter().all(|tag| known.contains(&tag)),
+            "{method} {path}"
+        );
+    }
+}
+
+#[test]
+fn a_body_refuses_unknown_members_unless_a_seeds_own_route_takes_it() {
+    let document = document();
+    for (method, path, operation) in described(&document) {
+        let mut schemas = BTreeSet::new();
+        document::reach(&document, &operation["requestBody"], &mut schemas);
+        schemas.remove("Meta");
+        for schema in schemas {
+            let unknown = &document["components"]["schemas"][&schema]["additionalProperties"];
+            let refuses = *unknown == json!(false);
+            let expected = !operations::is_lenient(&method, &path);
+            assert_eq!(refuses, expected, "{method} {path}: {schema}");
+        }
+    }
 }
