@@ -1,13 +1,15 @@
 //! Who may connect: whoever has a token, or a tenant's server with its key.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use axum::http::{HeaderMap, HeaderValue};
 use parlance::{
-    app::{App, auth::Session},
-    domain::{Actor, ConnectionId, Error, Moment, TenantId, UserId, secret::SecretHash},
-    http::network,
+    app::{App, auth::Session, quota::Refusal},
+    domain::{
+        Actor, ConnectionId, Error, Moment, TenantId, UserId, rate::Charge, secret::SecretHash,
+    },
+    http::{network, onward},
 };
 
 /// Lets a connection in, and says whose it is.
@@ -19,63 +21,74 @@ pub(crate) async fn connect(
 ) -> Result<TenantId, Error> {
     let address = event.request_context.identity.source_ip.as_deref();
     let address = address.and_then(|it| it.parse().ok()).map(network);
-    let known = match authenticate(app, event, address, moment).await {
-        Err(error @ Error::Unauthenticated(_)) => {
-            // No valid key: the address pays.
-            let (_, verdict) = app.charge_address(address, moment);
+    let Opened { session, key, user } = match open(app, event, address, moment).await {
+        Ok(opened) => opened,
+        Err(Refusal {
+            error: error @ Error::Unauthenticated(_),
+            ..
+        }) => {
+            // No valid credential: the address pays.
+            let (_, verdict) = app.charge_address(Charge::Invalid, address, moment);
             return Err(verdict.err().unwrap_or(error));
         }
-        known => known?,
+        Err(refusal) => return Err(refusal.error),
     };
-    let (actor, key) = known;
-    let now = parlance::http::moment(Duration::ZERO)?.now;
-    let admitted = Moment { now, ..*moment };
-    app.connect(&actor, key, id, &admitted).await?;
+    let (_, verdict) = app.charge(session.budget(), &onward(moment)?).await?;
+    verdict?;
+    let actor = match user {
+        Some(actor) => actor,
+        None => app.actor(&session, user_of(event)?),
+    };
+    app.connect(&actor, key, id, &onward(moment)?).await?;
     Ok(actor.tenant())
 }
 
-async fn authenticate(
+/// What a credential opens.
+struct Opened {
+    session: Session,
+    key: SecretHash,
+    /// Who connects, if the credential says so.
+    user: Option<Actor>,
+}
+
+/// Opens with the credential of `event`.
+async fn open(
     app: &App,
     event: &ApiGatewayWebsocketProxyRequest,
     address: Option<IpAddr>,
     moment: &Moment,
-) -> Result<(Actor, SecretHash), Error> {
-    let query = &event.query_string_parameters;
-    if let Some(token) = query.first("token") {
-        app.may_guess(address, moment)?;
-        let (session, key, actor) = app.open_with_token(token.as_bytes(), moment).await?;
-        charge(app, &session, moment).await?;
-        return Ok((actor, key));
+) -> Result<Opened, Refusal> {
+    if let Some(token) = event.query_string_parameters.first("token") {
+        let opened = app.open_with_token_from(token.as_bytes(), address, moment);
+        let (session, key, actor) = opened.await?;
+        return Ok(Opened {
+            session,
+            key,
+            user: Some(actor),
+        });
     }
     let key = single(&event.headers, "x-api-key", "Send X-API-Key once")?.ok_or(
         Error::Unauthenticated("Missing credential. Send ?token= or the header X-API-Key"),
     )?;
-    let session = if let Some(session) = app.remembered(key, moment)? {
-        session
-    } else {
-        // Guessing costs the guesser, before it costs us a read.
-        app.may_guess(address, moment)?;
-        app.session(key, moment).await?
-    };
-    charge(app, &session, moment).await?;
-    let user = match single(&event.headers, "x-user-id", "Send X-User-Id once")? {
-        // What is not UTF-8 is refused by the same rule as what is not ASCII.
-        Some(user) => UserId::parse("X-User-Id", std::str::from_utf8(user).unwrap_or_default())?,
-        None => match query.first("user_id") {
-            Some(user) => UserId::parse("user_id", user)?,
-            None => {
-                return Err(Error::Unauthenticated(
-                    "Missing user. Send the user's id as X-User-Id",
-                ));
-            }
-        },
-    };
-    Ok((app.actor(&session, user), SecretHash::of(key)))
+    Ok(Opened {
+        session: app.open_tenant(key, address, moment).await?,
+        key: SecretHash::of(key),
+        user: None,
+    })
 }
 
-async fn charge(app: &App, session: &Session, moment: &Moment) -> Result<(), Error> {
-    let (_, verdict) = app.charge(session.budget(), moment).await?;
-    verdict
+/// The user whom a tenant's server names.
+fn user_of(event: &ApiGatewayWebsocketProxyRequest) -> Result<UserId, Error> {
+    match single(&event.headers, "x-user-id", "Send X-User-Id once")? {
+        // What is not UTF-8 is refused by the same rule as what is not ASCII.
+        Some(user) => UserId::parse("X-User-Id", std::str::from_utf8(user).unwrap_or_default()),
+        None => match event.query_string_parameters.first("user_id") {
+            Some(user) => UserId::parse("user_id", user),
+            None => Err(Error::Unauthenticated(
+                "Missing user. Send the user's id as X-User-Id",
+            )),
+        },
+    }
 }
 
 /// The one value of a header.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parlance::{
     app::{App, connections::MAX_HELLO_ROOMS},
     domain::{Actor, ConnectionId, Error, Moment, Once, live::Socket, message::Seq},
-    http::{read_object, same::digests, surface::ChatApi, telemetry::socket::Observed},
+    http::{onward, read_object, same::digests, surface::ChatApi, telemetry::socket::Observed},
 };
 
 use crate::wire::{AckIn, Head, HelloIn, MessageIn, Out, RoomIn};
@@ -63,7 +63,7 @@ async fn admit(
     let socket = app.socket(id, moment).await?;
     let session = app.session_of(socket.key, moment).await?;
     observed.belongs_to(session.tenant);
-    let (_, verdict) = app.charge(session.budget(), moment).await?;
+    let (_, verdict) = app.charge(session.budget(), &onward(moment)?).await?;
     verdict?;
     let actor = app.actor(&session, socket.connection.user.clone());
     Ok((socket, actor))

@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 use parlance::{domain::address::Targets, providers::models::DefaultModel};
 
 use crate::dynamodb::Sync;
+use crate::proxy::Network;
 
 /// Parlance on one machine: the API, its functions, and an embedded DynamoDB and SQS.
 #[derive(Debug, Clone, Parser)]
@@ -47,6 +48,11 @@ pub struct Options {
     /// authenticated there. Since others may then write too, the end of a log is read, not remembered.
     #[arg(long, value_name = "PORT")]
     pub aws_port: Option<u16>,
+
+    /// A reverse proxy in front of this runner, by its address or network. Where a request comes from there, its client's
+    /// address is what `Forwarded` or `X-Forwarded-For` says; elsewhere these headers are ignored. May be given often.
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    pub trusted_proxies: Vec<Network>,
 
     /// How to log. `text`: for people; requests only where `RUST_LOG` asks for them. `json`: one line
     /// for each request and batch too, as on AWS; `RUST_LOG` is a level then.
@@ -120,6 +126,7 @@ impl Options {
             dynamodb_endpoint: None,
             sqs_endpoint: None,
             aws_port: None,
+            trusted_proxies: Vec::new(),
             log: Log::Text,
             webhook_targets: Addresses::Public,
             model_targets: Addresses::Public,
@@ -142,5 +149,26 @@ mod tests {
         assert_eq!((options.host.as_str(), options.port), ("127.0.0.1", 8080));
         assert_eq!(options.data, PathBuf::from(".parlance"));
         assert_eq!(options.sync, Sync::Normal);
+        assert_eq!(options.trusted_proxies, []);
+    }
+
+    #[test]
+    fn several_proxies_may_be_trusted() {
+        let proxies = ["10.0.0.0/8", "::1"];
+        let line = [
+            "parlance-local",
+            "--trusted-proxy",
+            proxies[0],
+            "--trusted-proxy",
+            proxies[1],
+        ];
+        let options = Options::parse_from(line);
+        assert_eq!(
+            options.trusted_proxies,
+            proxies.map(|it| it.parse().unwrap())
+        );
+        let wrong = Options::try_parse_from(["parlance-local", "--trusted-proxy", "10.0.0.0/33"]);
+        let wrong = wrong.unwrap_err().to_string();
+        assert!(wrong.contains("\"10.0.0.0/33\" is no network"), "{wrong}");
     }
 }

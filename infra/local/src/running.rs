@@ -28,6 +28,7 @@ use crate::gateway;
 use crate::housekeeping::Housekeeping;
 use crate::options::Options;
 use crate::provision::{Provisioned, provision};
+use crate::proxy::Proxies;
 use crate::queues::Queue;
 use crate::sockets::Sockets;
 use crate::stores::Stores;
@@ -148,6 +149,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     };
     let base_url = url(&listener)?;
     let served = sockets.router(functions::socket_handler(&app), api.clone());
+    let served = Proxies::new(&options.trusted_proxies).around(served);
     tasks.spawn(gateway::serve(listener, served, stopping));
     Ok(Running {
         base_url,

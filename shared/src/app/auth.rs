@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::App;
+use super::{App, quota::Refusal};
 use crate::{
     domain::{
         Actor, ApiKeyId, Error, KeyHolder, Moment, Operator, SecretHolder, Sees, TenantId,
@@ -181,6 +182,18 @@ impl<T: Clone> Sessions<T> {
         may_wait.then(|| kept.session.clone())
     }
 
+    /// Whether a key held when it was last read, however long ago that is: whoever sends it does not guess.
+    fn knows(&self, hash: &SecretHash) -> bool {
+        let memory = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        memory.kept.contains_key(hash)
+    }
+
+    /// A key was read and opens nothing: whoever sends it may guess.
+    fn drop(&self, hash: &SecretHash) {
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        memory.kept.remove(hash);
+    }
+
     /// A reading that begins now.
     fn read(&self) -> Reading {
         let memory = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -218,6 +231,49 @@ impl<T: Clone> Sessions<T> {
 }
 
 impl App {
+    /// What `key`, sent from `address`, opens at `moment`: as far as this function remembers, or read anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unauthenticated`] if there is no such key, or no longer; [`Error::RateLimited`] if this function knows
+    /// nothing of it, and the address had too many such looked up that were wrong.
+    pub async fn open_tenant(
+        &self,
+        key: &[u8],
+        address: Option<IpAddr>,
+        moment: &Moment,
+    ) -> Result<Session, Refusal> {
+        if let Some(session) = self.remembered(key, moment)? {
+            return Ok(session);
+        }
+        let reading = self.session(key, moment);
+        if self.0.sessions.knows(&SecretHash::of(key)) {
+            return Ok(reading.await?);
+        }
+        self.look_up(address, moment, reading).await
+    }
+
+    /// The same for a team's key.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::open_tenant`].
+    pub async fn open_team(
+        &self,
+        key: &[u8],
+        address: Option<IpAddr>,
+        moment: &Moment,
+    ) -> Result<Arc<TeamSession>, Refusal> {
+        if let Some(session) = self.remembered_team(key, moment)? {
+            return Ok(session);
+        }
+        let reading = self.team_session(key, moment);
+        if self.0.team_sessions.knows(&SecretHash::of(key)) {
+            return Ok(reading.await?);
+        }
+        self.look_up(address, moment, reading).await
+    }
+
     /// What `key` opens at `moment`, if this function remembers it.
     ///
     /// # Errors
@@ -254,6 +310,16 @@ impl App {
     }
 
     async fn read_session(&self, hash: SecretHash, moment: &Moment) -> Result<Session, Error> {
+        let found = self.find_session(hash).await;
+        if let Err(Error::Unauthenticated(_)) = &found {
+            self.0.sessions.drop(&hash);
+        }
+        let session = found?.at(moment)?;
+        self.note_tenant_key(session.tenant, hash, moment).await;
+        Ok(session)
+    }
+
+    async fn find_session(&self, hash: SecretHash) -> Result<Session, Error> {
         let reading = self.0.sessions.read();
         let record = self.stores().keys.get(hash).await?.ok_or(BAD_KEY)?;
         match record.door {
@@ -271,8 +337,6 @@ impl App {
             expires: record.expires,
         };
         self.0.sessions.put(reading, hash, session.tenant, session);
-        let session = session.at(moment)?;
-        self.note_tenant_key(session.tenant, hash, moment).await;
         Ok(session)
     }
 
@@ -313,7 +377,19 @@ impl App {
         key: &[u8],
         moment: &Moment,
     ) -> Result<Arc<TeamSession>, Error> {
-        let (hash, reading) = (SecretHash::of(key), self.0.team_sessions.read());
+        let hash = SecretHash::of(key);
+        let found = self.find_team_session(hash).await;
+        if let Err(Error::Unauthenticated(_)) = &found {
+            self.0.team_sessions.drop(&hash);
+        }
+        let session = found?;
+        holds(session.expires, moment)?;
+        self.note_use(session.tenant, session.key, moment).await;
+        Ok(session)
+    }
+
+    async fn find_team_session(&self, hash: SecretHash) -> Result<Arc<TeamSession>, Error> {
+        let reading = self.0.team_sessions.read();
         let record = self.stores().keys.get(hash).await?.ok_or(BAD_KEY)?;
         let (key, opens) = match record.door {
             Door::Team(key, opens) => (key, opens),
@@ -332,8 +408,6 @@ impl App {
         self.0
             .team_sessions
             .put(reading, hash, tenant.id, Arc::clone(&session));
-        holds(session.expires, moment)?;
-        self.note_use(tenant.id, key, moment).await;
         Ok(session)
     }
 
@@ -430,6 +504,17 @@ mod tests {
         assert!(sessions.get(&hash).is_none());
         sessions.put(sessions.read(), hash, session.tenant, session);
         assert!(sessions.get(&hash).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_held_is_known_until_it_is_found_to_hold_no_longer() {
+        let (sessions, hash) = remembered();
+        assert!(sessions.knows(&hash));
+        advance(REMEMBERED * 60).await;
+        assert!(sessions.get(&hash).is_none());
+        assert!(sessions.knows(&hash));
+        sessions.drop(&hash);
+        assert!(!sessions.knows(&hash));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,15 @@
 //! Connections: how one is made, what its client says over it, and its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
-use super::{App, auth::Session, listeners::Mark, live::clock::Clock, membership::thread};
+use super::{
+    App, auth::Session, listeners::Mark, live::clock::Clock, membership::thread, quota::Refusal,
+};
 use crate::{
     domain::{
         Actor, Connection, ConnectionId, Error, Moment, RoomId, Thread, Timestamp, UserId,
@@ -75,6 +80,25 @@ impl App {
         Ok((session, opened.key, actor))
     }
 
+    /// The same for a token that was sent from `address`.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::open_with_token`]; [`Error::RateLimited`] if the address had too many looked up that were wrong.
+    pub async fn open_with_token_from(
+        &self,
+        token: &[u8],
+        address: Option<IpAddr>,
+        moment: &Moment,
+    ) -> Result<(Session, SecretHash, Actor), Refusal> {
+        // Mistyped or made up: known without a look.
+        if !SocketToken::may_be(token) {
+            return Err(BAD_TOKEN.into());
+        }
+        self.look_up(address, moment, self.open_with_token(token, moment))
+            .await
+    }
+
     /// Lets a connection in.
     ///
     /// # Errors
@@ -115,8 +139,11 @@ impl App {
         match admission {
             Admission::Full(_) => Err(Error::RateLimited { retry_after: 1 }),
             Admission::In { first, left_at } => {
-                let grace = |left: Timestamp| left.plus_seconds(GRACE_SECONDS) > moment.now;
-                if first && !left_at.is_some_and(grace) {
+                let is_back = |left: Timestamp| {
+                    let grace_ends = left.plus_seconds(GRACE_SECONDS);
+                    grace_ends.is_awaited(moment.now, GRACE_SECONDS)
+                };
+                if first && !left_at.is_some_and(is_back) {
                     let telling = self.tell_presence_soon(actor.tenant(), actor.user());
                     if let Err(error) = telling.await {
                         // Whom we answer with an error the gateway does not let in.

@@ -57,7 +57,10 @@ impl<K: Copy + Eq + Hash + Display> Uses<K> {
     /// Whether a use of `key` is to be noted at `now`. Whoever is told so notes it.
     fn is_due(&self, key: K, now: i64) -> bool {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.get(&key).is_some_and(|at| now - at < NOTED_SECONDS) {
+        if noted
+            .get(&key)
+            .is_some_and(|at| (now - at).abs() < NOTED_SECONDS)
+        {
             return false;
         }
         if noted.len() >= CAPACITY {

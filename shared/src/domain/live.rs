@@ -81,9 +81,16 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether it was made less than `seconds` before `now`. One that was made long after it is old: the clock was set back.
+    pub const fn is_younger_than(&self, seconds: i64, now: Timestamp) -> bool {
+        self.connected_at
+            .plus_seconds(seconds)
+            .is_awaited(now, seconds)
+    }
+
     /// Whether it is so new that the gateway may not know it yet.
     pub fn is_young(&self, now: Timestamp) -> bool {
-        now < self.connected_at.plus_seconds(YOUNG_SECONDS)
+        self.is_younger_than(YOUNG_SECONDS, now)
     }
 }
 

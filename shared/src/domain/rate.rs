@@ -37,3 +37,31 @@ pub struct Budget {
     /// What they may use.
     pub rate: Rate,
 }
+
+/// What an address is charged for, each time with a budget of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// A request that proved invalid: a key that is wrong or was not sent, a path that is not there.
+    Invalid,
+    /// Looking up a key of which the process knows nothing, until it is found. The budget bounds what strangers make the
+    /// store do; it is ten times that of what proved invalid, so that guesses do not use it up by mistake.
+    LookUp,
+    /// A page that wants no key, such as `/health`.
+    Public,
+    /// A request with the right master key.
+    Operator,
+}
+
+impl Charge {
+    /// How much of it an address may have.
+    pub const fn rate(self) -> Rate {
+        let requests = match self {
+            Self::Invalid | Self::Public | Self::Operator => 100,
+            Self::LookUp => 1_000,
+        };
+        Rate {
+            requests,
+            seconds: 1,
+        }
+    }
+}

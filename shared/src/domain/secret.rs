@@ -100,6 +100,12 @@ impl SocketToken {
         Self(format!("wst_{}", hex::encode(entropy)))
     }
 
+    /// Whether `text` looks like one.
+    pub fn may_be(text: &[u8]) -> bool {
+        let digits = text.strip_prefix(b"wst_");
+        digits.is_some_and(|it| it.len() == 64 && it.iter().all(u8::is_ascii_hexdigit))
+    }
+
     /// For the one answer that shows it.
     pub fn expose(&self) -> &str {
         &self.0

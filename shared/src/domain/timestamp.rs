@@ -10,6 +10,9 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// The end of the year 9999, in seconds since 1970. Later years have more digits, and their text would not sort.
 const END: i64 = 253_402_300_800;
 
+/// By how much two clocks may differ, and a request be older than what it is compared with, in seconds.
+pub const SKEW_SECONDS: i64 = 30;
+
 /// Microseconds since 1970, UTC.
 ///
 /// Shown with a fixed width (`2025-12-13T12:00:00.123456Z`), so that the text sorts as the time does
@@ -53,6 +56,20 @@ impl Timestamp {
     #[must_use]
     pub const fn plus_micros(self, micros: i64) -> Self {
         Self(self.0 + micros)
+    }
+
+    /// Whether `now` is before this end of something that lasts at most `longest` seconds.
+    ///
+    /// An end farther off was written by a clock that was ahead, or ours was set back since. It has passed: nobody is to
+    /// wait for as long as a clock was wrong.
+    pub const fn is_awaited(self, now: Self, longest: i64) -> bool {
+        self.0 > now.0 && self.0 <= now.farthest_end(longest).0
+    }
+
+    /// The farthest end that something may have which lasts at most `longest` seconds, at this time.
+    #[must_use]
+    pub const fn farthest_end(self, longest: i64) -> Self {
+        self.plus_seconds(longest + SKEW_SECONDS)
     }
 
     /// This time and `seconds` more.

@@ -17,6 +17,9 @@ pub const MAX_OVERLAP_SECONDS: u32 = 7 * 24 * 3_600;
 pub const OVERLAP_SECONDS: u32 = 24 * 3_600;
 /// After how long without one success an endpoint is paused, in seconds: five days.
 pub const PATIENCE_SECONDS: i64 = 5 * 24 * 3_600;
+/// For how long an endpoint must fail after that until it is paused, in seconds: where a clock was set forward, the five
+/// days were none.
+pub const CERTAIN_SECONDS: i64 = 3_600;
 /// What is said of an endpoint that was paused after [`PATIENCE_SECONDS`].
 pub const FAILED_TOO_LONG: &str = "failing for 5 days";
 /// What is said of an endpoint that its tenant has paused.

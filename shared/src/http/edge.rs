@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     app::{App, quota::Quota},
-    domain::{Error, RequestId},
+    domain::{Error, RequestId, rate::Charge},
 };
 
 /// When to try again after contention or an outage, in seconds.
@@ -176,15 +176,50 @@ async fn serve(app: &App, request: &Request, http: HttpRequest, next: Next) -> R
     let quota = if let Some(quota) = request.quota.get() {
         *quota
     } else {
-        // No valid key: the address pays.
-        let (quota, verdict) = app.charge_address(request.address, &request.moment);
-        if let Err(error) = verdict {
-            response.extensions_mut().insert(Failure::from(error));
-        }
-        quota
+        charge_address(app, request, &mut response)
     };
     say(&mut response, quota);
     response
+}
+
+/// Charges the address with a request that nobody else has paid for, which is refused if that was one too many. What is
+/// left for it.
+fn charge_address(app: &App, request: &Request, response: &mut Response) -> Quota {
+    let (address, moment) = (request.address, &request.moment);
+    let charge = match response.extensions().get::<Failure>() {
+        None => Charge::Public,
+        Some(Failure(error)) if is_unproved(error) => {
+            return app.address_quota(Charge::Invalid, address, moment);
+        }
+        Some(Failure(_)) => Charge::Invalid,
+    };
+    let (quota, verdict) = app.charge_address(charge, address, moment);
+    if let Err(error) = verdict {
+        response.extensions_mut().insert(Failure::from(error));
+    }
+    quota
+}
+
+/// Whether a request failed with `error` before it was known to be invalid.
+fn is_unproved(error: &Error) -> bool {
+    match error {
+        Error::RateLimited { .. }
+        | Error::Busy
+        | Error::Unavailable(_)
+        | Error::Internal(_)
+        | Error::Upstream { .. }
+        | Error::TokensUsedUp { .. }
+        | Error::InProgress { .. } => true,
+        Error::Invalid { .. }
+        | Error::TooLarge { .. }
+        | Error::Unauthenticated(_)
+        | Error::Forbidden(_)
+        | Error::SecretKeyOnly
+        | Error::NotFound(_)
+        | Error::MethodNotAllowed { .. }
+        | Error::Conflict(_)
+        | Error::RoomExists(_) => false,
+    }
 }
 
 /// Whether a browser asks what a page may send: [`cors`] answers it, whatever the route.
@@ -237,11 +272,11 @@ fn address(http: &HttpRequest) -> Option<IpAddr> {
     address.map(network)
 }
 
-/// Which network `address` counts as.
+/// Which network `address` counts as. One of IPv4 that is written as one of IPv6 is itself.
 pub fn network(address: IpAddr) -> IpAddr {
-    match address {
+    match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & V6_NETWORK).into()),
-        IpAddr::V4(_) => address,
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

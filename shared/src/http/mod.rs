@@ -27,4 +27,4 @@ pub use overlap::{KeyRotationIn, OverlapIn, OverlapQuery};
 pub use params::{NoParams, Params};
 pub use path::Path;
 pub use reply::{Reply, Show};
-pub use request::{Now, entropy, moment};
+pub use request::{Now, entropy, moment, onward};

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Failure, ignored::Ignored};
 use crate::{
-    app::quota::Quota,
+    app::quota::{Quota, Refusal},
     domain::{Error, Moment, TenantId, Timestamp},
 };
 
@@ -56,6 +56,14 @@ impl Request {
         let _ = self.quota.set(quota);
     }
 
+    /// Notes the budget that is used up, if that is why a credential was refused. Gives back the reason.
+    pub(super) fn refused(&self, refusal: Refusal) -> Error {
+        if let Some(quota) = refusal.quota {
+            self.pays(quota);
+        }
+        refusal.error
+    }
+
     /// Notes whose request it is.
     pub(super) fn belongs_to(&self, tenant: TenantId) {
         let _ = self.tenant.set(tenant);
@@ -88,6 +96,17 @@ pub fn moment(patience: Duration) -> Result<Moment, Error> {
         deadline: Instant::now() + patience,
         seed: u128::from_be_bytes(seed),
     })
+}
+
+/// What is left of `moment`, from now on: a budget is charged at the time when it is, however long the look-up of the key
+/// has taken. An older time would take what others took meanwhile for what a clock that was ahead has written.
+///
+/// # Errors
+///
+/// As [`moment`].
+pub fn onward(begun: &Moment) -> Result<Moment, Error> {
+    let now = moment(Duration::ZERO)?.now;
+    Ok(Moment { now, ..*begun })
 }
 
 /// 256 random bits, for a secret.

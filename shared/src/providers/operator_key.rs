@@ -3,7 +3,12 @@
 //! **Invariant:** a key that cannot be read opens nothing and refuses nothing: the answer is that the service
 //! is unavailable, never that the key is wrong.
 
-use std::{fmt, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use tokio::{sync::Mutex, time::Instant};
 
@@ -50,6 +55,8 @@ pub struct RotatingKey {
     secret: Secret,
     /// One reads, the others wait for what it finds.
     known: Mutex<Known>,
+    /// The same keys, for who need not wait.
+    latest: RwLock<Option<Keys>>,
 }
 
 /// What was read, and when.
@@ -69,6 +76,10 @@ struct Keys {
 }
 
 impl Keys {
+    fn are_old(&self) -> bool {
+        self.read_at.elapsed() >= TRUSTED
+    }
+
     fn open(&self, key: &[u8], now: Timestamp) -> bool {
         let overlap = now < self.current.made_at.plus_seconds(OVERLAP_SECONDS);
         let previous = self.previous.filter(|_| overlap);
@@ -86,8 +97,7 @@ impl Known {
     }
 
     fn is_old(&self) -> bool {
-        let keys = self.keys.as_ref();
-        keys.is_none_or(|keys| keys.read_at.elapsed() >= TRUSTED)
+        self.keys.as_ref().is_none_or(Keys::are_old)
     }
 
     fn may_try(&self) -> bool {
@@ -105,10 +115,16 @@ impl RotatingKey {
         Self {
             secret,
             known: Mutex::default(),
+            latest: RwLock::default(),
         }
     }
 
     async fn opens(&self, key: &[u8], now: Timestamp) -> Result<bool, Error> {
+        // Whoever has the right key does not wait while somebody else's guess makes us look.
+        let latest = *self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        if latest.is_some_and(|keys| !keys.are_old() && keys.open(key, now)) {
+            return Ok(true);
+        }
         let mut known = self.known.lock().await;
         if known.is_old() && known.may_try() {
             self.read(&mut known, now).await;
@@ -133,6 +149,7 @@ impl RotatingKey {
         match self.keys(now).await {
             Ok(keys) => {
                 known.keys = Some(keys);
+                *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
                 known.failure = None;
             }
             Err(error) => {

@@ -308,10 +308,11 @@ impl ApiKeyStore {
             .key("sk", s(id))
             .update_expression("SET last_used_at = :now")
             .condition_expression(
-                "attribute_exists(pk) AND (attribute_not_exists(last_used_at) OR last_used_at < :before)",
+                "attribute_exists(pk) AND (attribute_not_exists(last_used_at) OR last_used_at < :before OR last_used_at > :after)",
             )
             .expression_attribute_values(":now", s(now))
             .expression_attribute_values(":before", s(now.plus_seconds(-COARSE_SECONDS)))
+            .expression_attribute_values(":after", s(now.farthest_end(COARSE_SECONDS)))
             .return_values_on_condition_check_failure(AllOld);
         settle(race, &self.table, || update.clone().send())
             .await

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure::AllOld},
 };
 
 use super::{
@@ -28,6 +28,9 @@ use super::{
 use crate::domain::{
     Connection, ConnectionId, Error, RoomId, Timestamp, message::Seq, text::escape,
 };
+
+/// How long a lease holds, in seconds, from when it was taken or kept.
+pub const LEASE_SECONDS: i64 = 15;
 
 /// The cursors in the `deliveries` table.
 #[derive(Debug)]
@@ -111,11 +114,12 @@ impl CursorStore {
             .key("pk", s(key(&connection.id, room)))
             .update_expression("SET lease = :lease, lease_until = :until")
             .condition_expression(
-                "attribute_exists(pk) AND seq < :seq AND (attribute_not_exists(lease_until) OR lease_until <= :now)",
+                "attribute_exists(pk) AND seq < :seq AND (attribute_not_exists(lease_until) OR lease_until <= :now OR lease_until > :farthest)",
             )
             .expression_attribute_values(":lease", s(&lease.owner))
             .expression_attribute_values(":until", n(lease.until.micros()))
             .expression_attribute_values(":now", n(now.micros()))
+            .expression_attribute_values(":farthest", farthest(now))
             .expression_attribute_values(":seq", n(seq.get()))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(AllOld);
@@ -198,18 +202,18 @@ impl CursorStore {
             .key("pk", s(key(&connection.id, room)))
             .update_expression("SET wanted = :seq")
             .condition_expression(
-                "lease_until > :now AND (attribute_not_exists(wanted) OR wanted < :seq)",
+                "lease_until > :now AND lease_until <= :farthest AND (attribute_not_exists(wanted) OR wanted < :seq)",
             )
             .expression_attribute_values(":now", n(now.micros()))
+            .expression_attribute_values(":farthest", farthest(now))
             .expression_attribute_values(":seq", n(seq.get()))
             .return_values_on_condition_check_failure(AllOld);
         match settle(race, &self.table, || update.clone().send()).await? {
             Ok(_) => Ok(true),
             Err(None) => Ok(false),
             Err(Some(item)) => {
-                let until: Option<i64> = item.number_opt("lease_until")?;
                 // Held, then: as much is wanted already.
-                Ok(until.is_some_and(|until| until > now.micros()))
+                is_leased(&item, now)
             }
         }
     }
@@ -297,10 +301,9 @@ impl CursorStore {
         let wanted: Vec<_> = keys.keys().cloned().collect();
         let mut standing = HashMap::new();
         for item in batch::read(&self.client, &self.table, &wanted, race).await? {
-            let until: Option<i64> = item.number_opt("lease_until")?;
             let cursor = Standing {
                 seq: seq_of(&item)?,
-                is_leased: until.is_some_and(|until| until > now.micros()),
+                is_leased: is_leased(&item, now)?,
             };
             if let Some(id) = keys.get(item.text("pk")?) {
                 standing.insert((*id).clone(), cursor);
@@ -319,6 +322,16 @@ fn fresh(connection: &Connection, room: RoomId, seq: Seq) -> NewItem {
         .s("pk", key(&connection.id, room))
         .n("seq", seq.get())
         .n("ttl", kept_until(connection.connected_at))
+}
+
+/// The farthest end that a lease may have at `now`.
+fn farthest(now: Timestamp) -> AttributeValue {
+    n(now.farthest_end(LEASE_SECONDS).micros())
+}
+
+fn is_leased(item: &Item, now: Timestamp) -> Result<bool, Error> {
+    let until = item.number_opt("lease_until")?.map(Timestamp::from_micros);
+    Ok(until.is_some_and(|until| until.is_awaited(now, LEASE_SECONDS)))
 }
 
 fn seq_of(item: &Item) -> Result<Seq, Error> {

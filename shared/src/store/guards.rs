@@ -28,7 +28,10 @@ use super::{
     transaction::{self, Outcome},
 };
 use crate::domain::{
-    Error, Once, TenantId, Timestamp, UserId, rate::Payer, secret::SecretHash, text::escape,
+    Error, Once, TenantId, Timestamp, UserId,
+    rate::Payer,
+    secret::{SecretHash, SocketToken},
+    text::escape,
 };
 
 /// How long a marker protects, in seconds.
@@ -359,8 +362,8 @@ impl GuardStore {
             .map_err(fault(&self.table))
     }
 
-    /// Uses a token up, and says what it opens; `None` if there is none, or no longer. Whose answer is lost needs a
-    /// new one.
+    /// Uses a token up, and says what it opens; `None` if there is none, or no longer, or if it would hold for longer than
+    /// any: then the clock was set back. Whose answer is lost needs a new one.
     pub async fn take_token(
         &self,
         token: SecretHash,
@@ -371,9 +374,13 @@ impl GuardStore {
             .delete_item()
             .table_name(&self.table)
             .key("pk", s(token_key(token)))
-            .condition_expression("#ttl > :now")
+            .condition_expression("#ttl BETWEEN :next AND :farthest")
             .expression_attribute_names("#ttl", "ttl")
-            .expression_attribute_values(":now", n(now.seconds()))
+            .expression_attribute_values(":next", n(now.seconds() + 1))
+            .expression_attribute_values(
+                ":farthest",
+                n(now.farthest_end(SocketToken::SECONDS).seconds()),
+            )
             .return_values(ReturnValue::AllOld)
             .send()
             .await;

@@ -305,7 +305,10 @@ impl TenantStore {
             .key("pk", s(uses(tenant)))
             .key("sk", s(id))
             .update_expression("SET last_used_at = :now, v = :v")
-            .condition_expression("attribute_not_exists(last_used_at) OR last_used_at < :before")
+            .condition_expression(
+                "attribute_not_exists(last_used_at) OR last_used_at < :before OR last_used_at > :after",
+            )
+            .expression_attribute_values(":after", s(now.farthest_end(COARSE_SECONDS)))
             .expression_attribute_values(":now", s(now))
             .expression_attribute_values(":v", n(VERSION))
             .expression_attribute_values(":before", s(now.plus_seconds(-COARSE_SECONDS)))

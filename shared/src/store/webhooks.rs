@@ -2,7 +2,7 @@
 //!
 //! | partition key     | sort key | attributes                                                                      |
 //! |-------------------|----------|---------------------------------------------------------------------------------|
-//! | `tenant#webhooks` | `ep_…`   | `url`, `description`, `events?`, `status`, `paused_at?`, `paused_reason?`, `failing_since?`, `secret`, `previous?`, `previous_until?`, `created_at` |
+//! | `tenant#webhooks` | `ep_…`   | `url`, `description`, `events?`, `status`, `paused_at?`, `paused_reason?`, `failing_since?`, `overdue_since?`, `secret`, `previous?`, `previous_until?`, `created_at` |
 //! | `tenant#webhooks` | `count`  | `endpoints`                                                                     |
 //!
 //! **Invariant:** `endpoints` is the number of the tenant's endpoints: it changes in the transaction that makes or
@@ -342,6 +342,64 @@ impl WebhookStore {
             Ok(_) => Ok(Some(now)),
             Err(Some(standing)) => standing.time_opt("failing_since"),
             Err(None) => Ok(None),
+        }
+    }
+
+    /// Notes that an endpoint fails since `now`, where it is noted to fail since `later`, a time to come.
+    pub async fn begin_failing_anew(
+        &self,
+        endpoint: &Endpoint,
+        later: Timestamp,
+        now: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<(), Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(endpoint.tenant)))
+            .key("sk", s(endpoint.id))
+            .update_expression("SET failing_since = :now")
+            .condition_expression("failing_since = :later")
+            .expression_attribute_values(":now", s(now))
+            .expression_attribute_values(":later", s(later))
+            .return_values_on_condition_check_failure(AllOld);
+        // Refused: somebody else has noted it, or the endpoint works or is gone.
+        settle(race, &self.table, || update.clone().send())
+            .await
+            .map(drop)
+    }
+
+    /// Notes that at `now` an endpoint has failed for too long since `since`, unless that is noted. Since when that is
+    /// so; `None` if it no longer fails since then.
+    pub async fn begin_overdue(
+        &self,
+        endpoint: &Endpoint,
+        since: Timestamp,
+        now: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<Option<Timestamp>, Error> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(partition(endpoint.tenant)))
+            .key("sk", s(endpoint.id))
+            .update_expression("SET overdue_since = :now")
+            .condition_expression(
+                // One from before it worked again says nothing, nor does one to come.
+                "failing_since = :since AND (attribute_not_exists(overdue_since) OR overdue_since < :since OR overdue_since > :farthest)",
+            )
+            .expression_attribute_values(":now", s(now))
+            .expression_attribute_values(":since", s(since))
+            .expression_attribute_values(":farthest", s(now.farthest_end(0)))
+            .return_values_on_condition_check_failure(AllOld);
+        match settle(race, &self.table, || update.clone().send()).await? {
+            Ok(_) => Ok(Some(now)),
+            Err(Some(standing)) if standing.time_opt("failing_since")? == Some(since) => {
+                standing.time_opt("overdue_since")
+            }
+            Err(_) => Ok(None),
         }
     }
 

@@ -1,9 +1,17 @@
 //! How often a caller may ask, and how they are told.
 
-use axum::http::Method;
-use serde_json::json;
+use std::time::Duration;
 
-use crate::support::{Client, Response, Tenant, tenant, world};
+use axum::http::Method;
+use parlance::{app::App, domain::rate::Charge, http::moment};
+use serde_json::json;
+use tokio::time::advance;
+
+use crate::support::{
+    Client, Response, Tenant, World,
+    faults::{Fault, always, faulty},
+    tenant, world,
+};
 
 /// Fails unless the answer says what is left.
 #[track_caller]
@@ -253,4 +261,152 @@ async fn a_tenant_is_served_though_its_address_is_limited() {
     until_limited(&alice, "/nope").await;
 
     assert_eq!(alice.get("/rooms").await.status, 200);
+}
+
+/// A process that knows no key yet, and somebody at an address where bad keys are answered with a 429.
+async fn crowded(tenant: &Tenant) -> (World, Client) {
+    let cold = tenant.world.another(|client| client);
+    let guesser = cold.stranger().with("x-user-id", "alice");
+    until_limited(&guesser.clone().with("x-api-key", "sk_guess"), "/rooms").await;
+    (cold, guesser)
+}
+
+#[tokio::test]
+async fn a_valid_key_is_looked_up_whatever_strangers_send_from_its_address() {
+    let tenant = tenant().await;
+    let (_cold, guesser) = crowded(&tenant).await;
+
+    let answer = guesser.with("x-api-key", &tenant.key).get("/rooms").await;
+
+    answer.assert(200, json!([]));
+    assert_told("the tenant's", &answer, 1_000_000);
+}
+
+#[tokio::test]
+async fn health_is_answered_whatever_strangers_send_from_its_address() {
+    let tenant = tenant().await;
+    let (cold, guesser) = crowded(&tenant).await;
+
+    let health = cold.stranger().beside(&guesser).get("/health").await;
+
+    let uptime = &health.body["uptime"];
+    health.assert(
+        200,
+        json!({ "status": "ok", "uptime": uptime, "db_writable": true }),
+    );
+    assert_told("health", &health, 100);
+}
+
+#[tokio::test]
+async fn the_right_master_key_opens_whatever_strangers_send_from_its_address() {
+    let tenant = tenant().await;
+    let (cold, guesser) = crowded(&tenant).await;
+    let wrong = guesser.clone().with("x-master-key", "mk_guess");
+    until_limited(&wrong, "/admin/tenants").await;
+
+    let operator = cold.operator().beside(&guesser);
+    let answer = operator.get(&format!("/admin/tenants/{}", tenant.id)).await;
+
+    assert_eq!(answer.status, 200, "{}", answer.raw);
+    assert_told("the operator", &answer, 100);
+}
+
+#[tokio::test]
+async fn who_guesses_master_keys_is_limited_by_address() {
+    let guesser = world().await.stranger().with("x-master-key", "mk_guess");
+
+    let limited = until_limited(&guesser, "/admin/tenants").await;
+
+    assert_in_the_seeds_words(&limited);
+    assert_told("429", &limited, 100);
+}
+
+#[tokio::test]
+async fn health_has_a_budget_of_its_own() {
+    let world = world().await;
+    let prober = world.another(|client| client).stranger();
+
+    let limited = until_limited(&prober, "/health").await;
+
+    assert_in_the_seeds_words(&limited);
+    assert_told("429", &limited, 100);
+    assert_eq!(prober.get("/nope").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_key_that_could_not_be_looked_up_is_charged_to_nobody() {
+    let tenant = tenant().await;
+    let broken = tenant.world.another(|client| {
+        faulty(
+            client,
+            always("GetItem", Fault::Refuse("AccessDeniedException")),
+        )
+    });
+    let client = broken.stranger().with("x-api-key", &tenant.key);
+    for _ in 0..3 {
+        let answer = client.get("/rooms").await;
+        assert_eq!(answer.status, 503, "{}", answer.raw);
+        assert_eq!(answer.header("x-ratelimit-remaining"), Some("100"));
+    }
+}
+
+/// Uses up what strangers at the address of `client` may have looked up. No time passes meanwhile.
+fn use_up_look_ups(app: &App, client: &Client) {
+    let moment = moment(Duration::from_secs(1)).unwrap();
+    while app
+        .charge_address(Charge::LookUp, Some(client.address()), &moment)
+        .1
+        .is_ok()
+    {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_strangers_have_looked_up_is_bounded() {
+    let tenant = tenant().await;
+    let cold = tenant.world.another(|client| client);
+    let client = cold
+        .stranger()
+        .with("x-api-key", &tenant.key)
+        .with("x-user-id", "alice");
+    use_up_look_ups(&cold.app, &client);
+
+    let limited = client.get("/rooms").await;
+
+    assert_in_the_seeds_words(&limited);
+    assert_told("429", &limited, 1_000);
+    assert_eq!(limited.header("x-ratelimit-remaining"), Some("0"));
+    // Elsewhere it is nobody's business.
+    assert_eq!(client.clone().anew().get("/rooms").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_held_a_while_ago_is_looked_up_whatever_others_had_looked_up() {
+    let tenant = tenant().await;
+    let cold = tenant.world.another(|client| client);
+    let client = cold
+        .stranger()
+        .with("x-api-key", &tenant.key)
+        .with("x-user-id", "alice");
+    assert_eq!(client.get("/rooms").await.status, 200);
+    // Longer than a session is trusted.
+    advance(Duration::from_mins(10)).await;
+    use_up_look_ups(&cold.app, &client);
+
+    assert_eq!(client.get("/rooms").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_found_is_given_back_its_look_up() {
+    let tenant = tenant().await;
+    let cold = tenant.world.another(|client| client);
+    let client = cold.stranger().with("x-api-key", &tenant.key);
+    let moment = moment(Duration::from_secs(1)).unwrap();
+    let left = |charge| {
+        let quota = cold
+            .app
+            .address_quota(charge, Some(client.address()), &moment);
+        quota.remaining
+    };
+    assert_eq!(client.get("/rooms").await.status, 401, "no user");
+    assert_eq!((left(Charge::LookUp), left(Charge::Invalid)), (1_000, 100));
 }

@@ -204,6 +204,29 @@ async fn an_hours_wait_is_parked_and_queued_again_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_that_was_parked_by_a_clock_that_was_ahead_is_queued_within_the_hour() {
+    // Of its own: the reconciler looks at all tenants.
+    let world = crate::support::world_over(|client| faulty(client, calm())).await;
+    let tenant = tenant_of(&world).await;
+    retry(&tenant, json!({ "interval_seconds": 3_600 })).await;
+    let (job, app) = (notify(&tenant).await, &world.app);
+    let year = 365 * 24 * 3_600;
+    let ahead = try_once(app, &job, first(at(year)), at(year)).await;
+    assert_eq!(ahead, Verdict::Parked);
+
+    let mut sent = 0;
+    for minute in 0..64 {
+        let requeued = app.requeue(&moment(at(60 * minute))).await.unwrap();
+        sent += requeued.sent;
+    }
+    // Once and, since its job is not received here, again when that is overdue.
+    assert!((1..=5).contains(&sent), "{sent}");
+    let verdict = try_once(app, &job, first(at(3_840)), at(3_840)).await;
+    assert_eq!(verdict, Verdict::Parked);
+    assert_eq!(row(&tenant, &job).await.attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_whose_row_cannot_be_written_comes_again_and_counts_for_nothing() {
     let tenant = tenant().await;
     let job = notify(&tenant).await;

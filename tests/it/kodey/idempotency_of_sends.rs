@@ -10,6 +10,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use parlance::http::moment;
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
@@ -367,6 +368,11 @@ impl Victim {
 
 /// Ends the leases of a team's sends, as time does.
 async fn end_leases(team: &Team) {
+    lease_until(team, 1).await;
+}
+
+/// Has all leases of a team's questions end at `until`, in µs since 1970.
+async fn lease_until(team: &Team, until: i64) {
     let dynamodb = &team.tenant.world.dynamodb;
     let table = &settings().tables.guards;
     let begin = AttributeValue::S(format!("{}#once#say_in_chat#", team.id));
@@ -383,8 +389,8 @@ async fn end_leases(team: &Team) {
             .update_item()
             .table_name(table)
             .key("pk", marker["pk"].clone())
-            .update_expression("SET leased_until = :past")
-            .expression_attribute_values(":past", AttributeValue::N("1".to_owned()))
+            .update_expression("SET leased_until = :until")
+            .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
             .send()
             .await
             .unwrap();
@@ -574,4 +580,27 @@ async fn what_was_answered_stays_so_when_the_tokens_are_used_up() {
     assert_error(&refused, 429, "Too Many Requests", None);
     again.assert(200, first.body);
     assert_eq!(log(&team.sk, &chat).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_lease_from_before_a_step_back_holds_no_retry_up() {
+    let team = team().await;
+    let chat = chat(&team.sk).await;
+    let victim = Victim::of(&team).await;
+    victim.dead.store(false, Ordering::Relaxed);
+    let dead = Arc::clone(&victim.dead);
+    let (killed, path) = (once(&victim.team.sk), chat.clone());
+    let sending = tokio::spawn(async move { say(&killed, &path, "Hello!").await });
+    victim.gate.reached().await;
+    dead.store(true, Ordering::Relaxed);
+    sending.abort();
+    assert!(sending.await.unwrap_err().is_cancelled());
+
+    let day = 24 * 3_600;
+    let ahead = moment(Duration::ZERO).unwrap().now.plus_seconds(day);
+    lease_until(&team, ahead.micros()).await;
+    let answer = say(&once(&team.sk), &chat, "Hello!").await;
+
+    assert_eq!(answer.status, 200, "{}", answer.raw);
+    assert_answered_once(&log(&team.sk, &chat).await);
 }

@@ -1,5 +1,6 @@
 //! How often a key may ask, and how it is told.
 
+use parlance::domain::api_key::{KeyText, Kind};
 use serde_json::json;
 
 use super::{Team, door, team};
@@ -138,4 +139,22 @@ async fn who_guesses_keys_is_limited_by_address() {
     let (_, limited) = until_limited(&guesser, "/chat").await;
     assert_in_the_dialects_words(&limited);
     assert_eq!(number(&limited, "x-ratelimit-limit"), 100);
+}
+
+#[tokio::test]
+async fn a_valid_key_is_looked_up_whatever_strangers_send_from_its_address() {
+    let team = team().await;
+    let team = team.at(&door(&team.tenant.world.another(|client| client)));
+    // Its checksum is right, so that it is looked up.
+    let guess = KeyText::from_entropy(Kind::Secret, [7; 32]);
+    let guesser = team.tenant.world.stranger();
+    until_limited(&guesser.clone().with("x-api-key", guess.expose()), "/chat").await;
+
+    let answer = guesser
+        .with("x-api-key", &team.publishable)
+        .get("/chat")
+        .await;
+
+    assert_eq!(answer.status, 200, "{}", answer.raw);
+    assert_eq!(number(&answer, "x-ratelimit-limit"), 100);
 }

@@ -39,6 +39,50 @@ async fn a_token_holds_for_a_minute() {
 }
 
 #[tokio::test]
+async fn a_token_from_before_a_step_back_does_not_hold_for_longer_than_a_minute() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let alice = actor(&app, &tenant, "alice").await;
+    let key = SecretHash::of(tenant.key.as_bytes());
+    let open = async |step| {
+        let at = now();
+        let made = app.socket_token(&alice, key, entropy().unwrap(), &at);
+        let token = made.await.unwrap();
+        app.open_with_token(token.expose().as_bytes(), &ago(step))
+            .await
+    };
+    open(10).await.unwrap();
+    for step in [3_600, 24 * 3_600] {
+        let late = open(step).await;
+        assert!(matches!(late, Err(Error::Unauthenticated(_))), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_are_gone_make_room_after_a_step_back() {
+    let (tenant, wire) = (tenant().await, Wire::new(|_, _| Fate::Gone));
+    let app = process(&tenant.world, &wire, calm());
+    for _ in 0..5 {
+        connect(&app, &tenant, "alice").await;
+    }
+    // The clock is a day behind the times of the five.
+    let back = ago(24 * 3_600);
+    try_connect(&app, &tenant, "alice", &back).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_from_before_a_step_back_is_pumped_to() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    // It has said nothing, and is pending until a time that is a day away.
+    try_connect(&app, &tenant, "alice", &now()).await.unwrap();
+    let user = super::user("alice");
+    let back = ago(24 * 3_600);
+    let reach = app.post_to_user(super::tenant_id(&tenant), &user, "{}", &back);
+    assert_eq!(reach.await.unwrap(), parlance::domain::Reach::Reached);
+}
+
+#[tokio::test]
 async fn a_token_that_many_use_at_once_opens_one_connection() {
     let (tenant, wire) = (tenant().await, Wire::calm());
     let app = process(&tenant.world, &wire, calm());

@@ -5,9 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use parlance::{
     app::App,
-    domain::{ConnectionId, Reach, Thread, UserId, message::Seq},
+    domain::{ConnectionId, Reach, Thread, UserId, message::Seq, text::escape},
 };
 use serde_json::{Value, json};
 
@@ -16,8 +17,9 @@ use super::{
     wire::{Fate, Wire},
 };
 use crate::support::{
+    Tenant,
     faults::{calm, storm},
-    tenant,
+    settings, tenant,
 };
 
 /// So often a pump that is told `Later` is tried again.
@@ -540,4 +542,42 @@ async fn a_frame_reaches_a_user_who_is_online_and_tells_who_is_not() {
     assert_eq!(post("bob").await.unwrap(), Reach::Reached);
     assert_eq!(post("carol").await.unwrap(), Reach::Offline);
     assert_eq!(wire.frames(&id), [json!({ "type": "notification" })]);
+}
+
+/// Leases the cursor of a connection to somebody who died, until `seconds` from now.
+async fn lease(tenant: &Tenant, connection: &str, room: &str, seconds: i64) {
+    let until = now().now.plus_seconds(seconds).micros();
+    let n = |number: i64| AttributeValue::N(number.to_string());
+    let pk = format!("cursor#{}#{room}", escape(connection));
+    tenant
+        .world
+        .dynamodb
+        .put_item()
+        .table_name(&settings().tables.deliveries)
+        .item("pk", AttributeValue::S(pk))
+        .item("seq", n(0))
+        .item("lease", AttributeValue::S("theirs".to_owned()))
+        .item("lease_until", n(until))
+        .item("ttl", n(now().now.plus_seconds(7_200).seconds()))
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_from_before_a_step_back_holds_nobody_up() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice"]).await;
+    let thread = thread(&tenant, &room);
+    let alice = [user("alice")];
+    let connection = connect(&app, &tenant, "alice").await;
+    ready(&app, &connection).await;
+    let seq = say(&tenant, "alice", &room, "Hello!").await;
+
+    lease(&tenant, &connection, &room, 10).await;
+    assert_eq!(pump(&app, thread, seq, &alice).await[0].1, Reach::Later);
+    // A day away: no lease is that long.
+    lease(&tenant, &connection, &room, 24 * 3_600).await;
+    assert_eq!(pump(&app, thread, seq, &alice).await[0].1, Reach::Reached);
 }

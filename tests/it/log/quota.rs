@@ -198,6 +198,81 @@ async fn no_process_is_starved_by_three_that_came_first() {
     assert!(granted >= LIMIT - 3 * (LIMIT / 8), "{granted} granted");
 }
 
+/// How many of as many requests as anybody may make at once are granted `at`.
+async fn burst(caller: &Caller, at: Duration) -> u32 {
+    let mut granted = 0;
+    while granted < 2 * LIMIT && caller.ask(at).await {
+        granted += 1;
+    }
+    granted
+}
+
+/// Fails unless a bucket is granted `at`. The first write is charged at the time when it has ended: on a busy machine that
+/// costs some of it.
+async fn assert_full(caller: &Caller, at: Duration, what: &str) {
+    let granted = burst(caller, at).await;
+    assert!((LIMIT / 2..=LIMIT).contains(&granted), "{what}: {granted}");
+}
+
+const DAY: Duration = Duration::from_hours(24);
+
+#[tokio::test]
+async fn a_clock_that_steps_back_locks_nobody_out() {
+    for step in [
+        Duration::from_secs(3),
+        Duration::from_mins(10),
+        DAY,
+        DAY * 366,
+    ] {
+        let tenant = limited(LIMIT).await;
+        let here = Caller::new(&tenant, process(calm()).await).await;
+        let begun = now();
+        assert_full(&here, begun, "before").await;
+
+        let back = begun.checked_sub(step).unwrap();
+        assert_full(&here, back, "after the step").await;
+        // A process that is started after the step has nothing but what is stored.
+        let other = Caller::new(&tenant, process(calm()).await).await;
+        let later = back + Duration::from_secs(1);
+        assert_full(&other, later, "after a restart").await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_while_locks_nobody_out() {
+    let tenant = limited(LIMIT).await;
+    let here = Caller::new(&tenant, process(calm()).await).await;
+    let begun = now();
+    assert_full(&here, begun + DAY * 3_650, "ahead").await;
+
+    let restarted = Caller::new(&tenant, process(calm()).await).await;
+    assert_full(&restarted, begun, "restarted").await;
+    let later = begun + Duration::from_secs(2);
+    assert_full(&here, later, "the same process").await;
+}
+
+#[tokio::test]
+async fn a_process_whose_clock_is_a_little_behind_grants_no_second_bucket() {
+    let tenant = limited(LIMIT).await;
+    let ahead = Caller::new(&tenant, process(calm()).await).await;
+    let behind = Caller::new(&tenant, process(calm()).await).await;
+    let begun = now();
+    assert_full(&ahead, begun, "ahead").await;
+    let back = begun.checked_sub(Duration::from_millis(900)).unwrap();
+    assert_eq!(burst(&behind, back).await, 0);
+}
+
+#[tokio::test]
+async fn a_share_from_before_a_step_back_is_not_spent_after_it() {
+    let tenant = limited(LIMIT).await;
+    let caller = Caller::new(&tenant, process(calm()).await).await;
+    let begun = now();
+    assert!(caller.ask(begun).await);
+
+    let back = begun.checked_sub(DAY).unwrap();
+    assert_full(&caller, back, "after the step").await;
+}
+
 /// What the limit costs in writes for each of 1,000 requests, one every `gap`.
 async fn writes_per_request(gap: Duration) -> f64 {
     let tenant = tenant_of(&world().await).await;

@@ -1,10 +1,11 @@
 //! The operator's key, where Secrets Manager keeps it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use aws_config::Region;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures_util::FutureExt as _;
 use parlance::{
     app::{App, Means},
     domain::{Error, Timestamp},
@@ -73,6 +74,21 @@ async fn the_secret_is_read_once_in_five_minutes() {
     advance(Duration::from_secs(10)).await;
     assert!(at(&key, OLD, ROTATED).await.unwrap());
     assert_eq!(manager.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_right_key_does_not_wait_while_a_guess_makes_us_look() {
+    let (manager, key) = kept();
+    assert!(at(&key, OLD, ROTATED).await.unwrap());
+    // From here on a key that does not match may be new.
+    advance(Duration::from_secs(5)).await;
+    manager.hang();
+    let mut guess = pin!(at(&key, WRONG, ROTATED));
+    assert!(guess.as_mut().now_or_never().is_none());
+
+    let right = at(&key, OLD, ROTATED).now_or_never();
+
+    assert!(right.expect("it waits").unwrap());
 }
 
 #[tokio::test(start_paused = true)]

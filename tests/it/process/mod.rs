@@ -11,6 +11,7 @@ mod examples;
 pub mod http;
 mod keeping;
 mod log;
+mod proxy;
 mod readme;
 mod refusals;
 mod runner;

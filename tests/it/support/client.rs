@@ -79,6 +79,17 @@ impl Client {
         }
     }
 
+    /// From the same address as `other`.
+    pub fn beside(mut self, other: &Self) -> Self {
+        self.address = other.address;
+        self
+    }
+
+    /// Where it sends from.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// From an address that nobody else has.
     pub fn anew(mut self) -> Self {
         self.address = anywhere();

@@ -24,6 +24,7 @@ struct State {
     secrets: BTreeMap<String, Vec<Version>>,
     refusal: Option<&'static str>,
     asked: usize,
+    hangs: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +47,11 @@ impl SecretsManager {
     /// Refuses everything with `code` from now on; answers again with `None`.
     pub(crate) fn refuse(&self, code: Option<&'static str>) {
         self.0.lock().unwrap().refusal = code;
+    }
+
+    /// Answers nothing from now on.
+    pub(crate) fn hang(&self) {
+        self.0.lock().unwrap().hangs = true;
     }
 
     /// How often it was asked since this was last asked.
@@ -130,6 +136,9 @@ impl State {
 
 impl HttpConnector for SecretsManager {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if self.0.lock().unwrap().hangs {
+            return HttpConnectorFuture::new(std::future::pending());
+        }
         HttpConnectorFuture::ready(Ok(self.answer(&request)))
     }
 }

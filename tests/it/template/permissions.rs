@@ -450,9 +450,11 @@ async fn deliver_may_do_what_it_does() {
     let job = |subject: String| {
         json!({ "v": 1, "tenant": plain.id, "subject": subject, "user": "bob" }).to_string()
     };
-    // It has failed since 1970, so that the next failure pauses it.
+    // It has failed since 1970, and did after five days, so that the next failure pauses it.
     receiver.answer(500);
-    attempted(&plain, notify().await.parse().unwrap(), 0).await;
+    for seconds in [0, 5 * 24 * 3_600] {
+        attempted(&plain, notify().await.parse().unwrap(), seconds).await;
+    }
     // Bob had a connection of which nobody was told that it ended.
     let now = parlance::http::moment(Duration::from_secs(25)).unwrap();
     let stores = Stores::new(&plain.world.dynamodb, &settings().tables, false);

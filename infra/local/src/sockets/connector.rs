@@ -64,7 +64,7 @@ async fn respond(sockets: &Sockets, request: &HttpRequest) -> Result<HttpRespons
             };
             let body = serde_json::json!({
                 "connectedAt": time(outbox.connected_at)?,
-                "lastActiveAt": time(outbox.last_active())?,
+                "lastActiveAt": time(outbox.last_active_at())?,
                 "identity": {
                     "sourceIp": outbox.source_ip,
                     "userAgent": outbox.user_agent,

@@ -28,7 +28,8 @@ pub(super) struct Outbox {
     frames: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
     end: watch::Sender<Option<End>>,
-    last_active: Mutex<SystemTime>,
+    last_active: Mutex<Instant>,
+    /// For those who ask. How long a connection is silent is counted by a clock that nobody sets.
     pub(super) connected_at: SystemTime,
     pub(super) source_ip: String,
     pub(super) user_agent: String,
@@ -59,13 +60,12 @@ pub(super) enum Waiting {
 impl Outbox {
     pub(super) fn new(source_ip: String, user_agent: String) -> (Self, mpsc::Receiver<Waiting>) {
         let (frames, waiting) = mpsc::channel(FRAMES);
-        let now = SystemTime::now();
         let outbox = Self {
             frames,
             room: Arc::new(Semaphore::new(BYTES)),
             end: watch::Sender::new(None),
-            last_active: Mutex::new(now),
-            connected_at: now,
+            last_active: Mutex::new(Instant::now()),
+            connected_at: SystemTime::now(),
             source_ip,
             user_agent,
         };
@@ -151,14 +151,21 @@ impl Outbox {
         *self
             .last_active
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    pub(super) fn last_active(&self) -> SystemTime {
-        *self
-            .last_active
-            .lock()
+    /// When something was said last, as the clock is set now.
+    pub(super) fn last_active_at(&self) -> SystemTime {
+        let at = SystemTime::now().checked_sub(self.silence());
+        at.map_or(self.connected_at, |at| at.max(self.connected_at))
+    }
+
+    /// For how long nothing was said.
+    pub(super) fn silence(&self) -> Duration {
+        let last_active = self.last_active.lock();
+        last_active
             .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
     }
 
     /// Sends what waits, until the end.

@@ -144,13 +144,11 @@ async fn listen(
     let lifetimes = sockets.0.lifetimes;
     let last = Instant::now() + lifetimes.whole;
     loop {
-        let silent = outbox.last_active().elapsed().unwrap_or_default();
-        let silent_until = Instant::now() + lifetimes.idle.saturating_sub(silent);
+        let silent_until = Instant::now() + lifetimes.idle.saturating_sub(outbox.silence());
         let message = tokio::select! {
             message = stream.next() => message,
             () = sleep_until(silent_until.min(last)) => {
-                let silent = outbox.last_active().elapsed().unwrap_or_default();
-                if Instant::now() >= last || silent >= lifetimes.idle {
+                if Instant::now() >= last || outbox.silence() >= lifetimes.idle {
                     outbox.end(close_code::AWAY, "Going away");
                 }
                 continue;

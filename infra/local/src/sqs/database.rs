@@ -16,6 +16,7 @@
 //! **Invariant:** a request is answered, and the waiters it concerns are woken, only after its
 //! changes are committed.
 
+use super::clock::{self, Clock};
 use super::fault::Fault;
 use super::name::QueueName;
 use super::waiters::Waiters;
@@ -137,6 +138,7 @@ impl Database {
             },
         )?;
         connection.execute_batch(SCHEMA)?;
+        clock::bound(&connection, now())?;
 
         let (jobs, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -227,6 +229,7 @@ fn in_savepoint<T>(
 /// handle.
 fn work(mut connection: Connection, inbox: &mpsc::Receiver<Option<Job>>, waiters: &Waiters) {
     let mut is_open = true;
+    let mut clock = Clock::default();
     while is_open && let Ok(Some(first)) = inbox.recv() {
         let piled_up = inbox.try_iter().take(MOST_REQUESTS_PER_TRANSACTION - 1);
         let piled_up = piled_up.map_while(|job| {
@@ -236,7 +239,7 @@ fn work(mut connection: Connection, inbox: &mpsc::Receiver<Option<Job>>, waiters
         let jobs = std::iter::once(first).chain(piled_up);
         // A panic undoes the transaction and drops its requests, and must not be the end of all others.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            transact(&mut connection, jobs, waiters)
+            transact(&mut connection, &mut clock, jobs, waiters)
         }));
         match outcome {
             Ok(Ok(())) => {}
@@ -248,10 +251,14 @@ fn work(mut connection: Connection, inbox: &mpsc::Receiver<Option<Job>>, waiters
 
 fn transact(
     connection: &mut Connection,
+    clock: &mut Clock,
     jobs: impl Iterator<Item = Job>,
     waiters: &Waiters,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Some(step) = clock.look() {
+        clock::shift(&transaction, step, now())?;
+    }
     let replies: Vec<Reply> = jobs.map(|job| job(&transaction)).collect();
     let committed = transaction.commit();
     for reply in replies {

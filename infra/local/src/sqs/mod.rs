@@ -17,6 +17,7 @@
 mod attributes;
 mod batch;
 mod characters;
+mod clock;
 mod connector;
 mod database;
 mod fair;

@@ -1246,6 +1246,42 @@ async fn a_batch_of_a_queue_with_a_backlog_holds_messages_of_many_groups() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_hides_no_message_for_longer() {
+    const DAY: i64 = 86_400_000;
+    let fixture = Fixture::standard().await;
+    let sqs = fixture.sqs.clone();
+    let turn = |work: fn(&mut super::database::Turn<'_>) -> Result<(), super::fault::Fault>| {
+        let sqs = sqs.clone();
+        async move { sqs.database.turn(work).await.unwrap() }
+    };
+    fixture.send("held").await;
+    fixture.receive().await;
+    // The clock was a day ahead, and is right again.
+    turn(|turn| {
+        turn.db
+            .execute("UPDATE messages SET visible = visible + 86400000", [])?;
+        super::clock::shift(turn.db, DAY, turn.now)?;
+        let left = "SELECT visible - ?1 FROM messages";
+        let left: i64 = turn.db.query_row(left, [turn.now], |row| row.get(0))?;
+        assert!((0..=43_200_000).contains(&left), "{left}");
+        turn.db
+            .execute("UPDATE messages SET visible = visible - ?1", [left])?;
+        Ok(())
+    })
+    .await;
+    assert_eq!(fixture.receive().await.len(), 1);
+    // The same, while nobody ran.
+    turn(|turn| {
+        turn.db
+            .execute("UPDATE messages SET visible = visible + 86400000", [])?;
+        super::clock::bound(turn.db, turn.now)?;
+        Ok(())
+    })
+    .await;
+    assert_eq!(fixture.receive().await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_a_dead_reader_held_is_given_back() {
     let fixture = Fixture::standard().await;
     fixture.send("held").await;

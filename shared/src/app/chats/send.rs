@@ -395,9 +395,9 @@ impl App {
             let answer = answer.ok_or(NO_CHAT)?;
             return Ok(Begun::Answered(Box::new(answer)));
         }
-        let left = earlier.lease.until.micros() - moment.now.micros();
-        if left > 0 {
-            return Err(in_progress(left));
+        let until = earlier.lease.until;
+        if until.is_awaited(moment.now, LEASE_SECONDS) {
+            return Err(in_progress(until.micros() - moment.now.micros()));
         }
         leased.hold = Hold::Perhaps;
         let mut race = Backoff::until(moment.deadline, moment.seed);

@@ -1,4 +1,5 @@
-//! Deliveries that nobody brings forward any more: parked ones whose time has come, and those whose job was lost.
+//! Deliveries that nobody brings forward any more: parked ones whose time has come, those whose job was lost, and those
+//! that a clock which was ahead has put off.
 
 use futures_util::{StreamExt, stream};
 use tokio::time::{Duration, Instant};
@@ -23,6 +24,15 @@ const SHARDS_AT_ONCE: usize = 16;
 const AT_ONCE: usize = 4;
 /// How much of a moment is kept for the page that is under way.
 const AFTERWARDS: Duration = Duration::from_secs(8);
+
+/// Which of the open deliveries need a job.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    /// Those whose time has come.
+    Overdue,
+    /// Those whose time is too far off to be true.
+    FarOff,
+}
 
 /// What a look at the open deliveries has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,7 +59,10 @@ impl App {
         let minutes = moment.now.seconds().div_euclid(60);
         let turn = u8::try_from(minutes.rem_euclid(OPEN_SHARDS.into())).unwrap_or_default();
         let shards = (0..OPEN_SHARDS).map(|shard| (shard + turn) % OPEN_SHARDS);
-        let work = stream::iter(shards).map(|shard| self.requeue_shard(shard, moment));
+        let all = shards.map(|shard| (shard, Due::Overdue));
+        // Those that only a clock that was ahead has put off for so long are looked for now and then.
+        let all = all.chain([(turn, Due::FarOff)]);
+        let work = stream::iter(all).map(|(shard, due)| self.requeue_shard(shard, due, moment));
         let done: Vec<_> = work.buffer_unordered(SHARDS_AT_ONCE).collect().await;
         done.into_iter()
             .try_fold(Requeued::default(), |all, shard| {
@@ -63,7 +76,7 @@ impl App {
     }
 
     /// The same for one shard, and for no more than [`PAGES`].
-    async fn requeue_shard(&self, shard: u8, moment: &Moment) -> Result<Requeued, Error> {
+    async fn requeue_shard(&self, shard: u8, due: Due, moment: &Moment) -> Result<Requeued, Error> {
         let mut done = Requeued::default();
         let mut start = None;
         for _ in 0..PAGES {
@@ -71,7 +84,10 @@ impl App {
                 break;
             }
             let deliveries = &self.stores().deliveries;
-            let (rows, next) = deliveries.overdue(shard, moment.now, PAGE, start).await?;
+            let (rows, next) = match due {
+                Due::Overdue => deliveries.overdue(shard, moment.now, PAGE, start).await,
+                Due::FarOff => deliveries.far_off(shard, moment.now, PAGE, start).await,
+            }?;
             let jobs: Vec<_> = rows.iter().map(|row| row.delivery.job()).collect();
             self.jobs()
                 .deliver(&jobs, Sending::again(moment.now))

@@ -385,7 +385,7 @@ impl App {
         let now = Clock::of(moment).now();
         let store = &self.stores().connections;
         let mut reached = Reached::none(users);
-        let is_new = |it: &Connection| now < it.connected_at.plus_seconds(UNREADY_SECONDS);
+        let is_new = |it: &Connection| it.is_younger_than(UNREADY_SECONDS, now);
         let new: Vec<_> = connections.iter().filter(|it| is_new(it)).collect();
         if new.is_empty() {
             return Ok((connections, reached));
@@ -395,7 +395,9 @@ impl App {
         let mut ready = Vec::with_capacity(connections.len());
         for connection in connections {
             match times.get(&connection.id) {
-                Some(at) if now < *at => reached.note(&connection.user, Reach::Later),
+                Some(at) if at.is_awaited(now, UNREADY_SECONDS) => {
+                    reached.note(&connection.user, Reach::Later);
+                }
                 // It ended between two reads.
                 None if is_new(&connection) => {}
                 Some(_) | None => ready.push(connection),
@@ -437,7 +439,7 @@ impl App {
         now: Timestamp,
         race: &mut Backoff,
     ) -> Reach {
-        let is_new = now < connection.connected_at.plus_seconds(STUCK_SECONDS);
+        let is_new = connection.is_younger_than(STUCK_SECONDS, now);
         if tries < STUCK_TRIES || is_new {
             return Reach::Later;
         }

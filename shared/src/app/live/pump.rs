@@ -29,13 +29,11 @@ use crate::{
     },
     store::{
         Backoff,
-        cursors::{Asked, Lease, LetGo},
+        cursors::{Asked, LEASE_SECONDS, Lease, LetGo},
         rooms::Freshness,
     },
 };
 
-/// For how long a lease holds.
-const LEASE_SECONDS: i64 = 15;
 /// So much of it must be left when something is posted: longer than a post lasts.
 const MARGIN_SECONDS: i64 = 5;
 /// How long others who are told by the same job wait for a connection that is slow, or that somebody else pumps to.

@@ -141,7 +141,10 @@ impl KnownKeys {
     /// Whether a use of `key` is to be noted at `now`. Whoever is told so notes it.
     pub(super) fn is_due(&self, key: ProviderKeyId, now: i64) -> bool {
         let noted = &mut self.state().noted;
-        if noted.get(&key).is_some_and(|at| now - at < NOTED_SECONDS) {
+        if noted
+            .get(&key)
+            .is_some_and(|at| (now - at).abs() < NOTED_SECONDS)
+        {
             return false;
         }
         if noted.len() >= CAPACITY {

@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** `failing_since` is the time of the first failure after a success. It is written when that changes
 //! and not for each attempt, so an endpoint that works costs no write, and neither does one that keeps failing.
-//! (What another process has noted is seen ten seconds later.)
+//! (What another process has noted is seen ten seconds later.) Only one that has failed for five days costs a write for
+//! each attempt, until it is paused an hour later.
 
 use tokio::time::{Instant, timeout_at};
 
@@ -12,7 +13,8 @@ use crate::{
         EndpointId, Error, EventId, Moment, TenantId, Timestamp,
         event::{Event, EventKind},
         webhook::{
-            Endpoint, EventType, FAILED_TOO_LONG, Outgoing, PATIENCE_SECONDS, Refused, Secret,
+            CERTAIN_SECONDS, Endpoint, EventType, FAILED_TOO_LONG, Outgoing, PATIENCE_SECONDS,
+            Refused, Secret,
         },
     },
     store::Backoff,
@@ -177,7 +179,23 @@ impl App {
             self.0.endpoints.note(tenant, endpoint.id, Some(since));
             since
         };
+        if since > moment.now.farthest_end(0) {
+            // The clock was set back. From a time to come the five days would be as much longer.
+            webhooks
+                .begin_failing_anew(endpoint, since, moment.now, &mut race)
+                .await?;
+            self.0.endpoints.forget(tenant);
+            return Ok(());
+        }
         if !endpoint.is_active() || moment.now < since.plus_seconds(PATIENCE_SECONDS) {
+            return Ok(());
+        }
+        // The clock may have been set forward: then five days passed at once, and the endpoint has not failed for long.
+        let overdue = webhooks
+            .begin_overdue(endpoint, since, moment.now, &mut race)
+            .await?;
+        let is_sure = |overdue: Timestamp| moment.now >= overdue.plus_seconds(CERTAIN_SECONDS);
+        if !overdue.is_some_and(is_sure) {
             return Ok(());
         }
         let event = Event {

@@ -8,7 +8,7 @@ mod tests;
 pub use self::{
     row::{
         About, Attempt, Begun, Delivery, Ended, Failure, LEASE_SECONDS, LONGEST_HELD_SECONDS,
-        Reason, Receipt, State, Step, Telling,
+        LONGEST_OPEN_SECONDS, Reason, Receipt, State, Step, Telling,
     },
     subject::{InvalidSubject, Job, Subject},
 };

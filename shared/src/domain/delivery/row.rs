@@ -37,6 +37,9 @@ const SLACK_SECONDS: i64 = 15 * 60;
 const REDRIVE_SECONDS: i64 = 15 * 60;
 /// How long it may take until a job that was made is with the queue, in seconds.
 const SENDING_SECONDS: i64 = 30;
+/// How long after now an open delivery may be due, in seconds: with the longest schedule, nine waits of 12 hours, it is
+/// less than six days.
+pub const LONGEST_OPEN_SECONDS: i64 = 6 * 24 * 3_600;
 /// Why an attempt failed of which nobody heard again.
 const BROKEN_OFF: &str = "attempt broke off";
 
@@ -322,15 +325,19 @@ impl Delivery {
             State::Delivered { .. } | State::Discarded { .. } => Step::Stay(Begun::Done),
             // Our own, whose answer was lost.
             State::Attempting { .. } if known.token == attempt.lease => Step::Stay(Begun::Go),
-            State::Attempting { until } | State::Waiting { until } if until > now => {
-                Step::Stay(Begun::NotYet {
-                    seconds: seconds_until(until, now).min(LONGEST_HELD_SECONDS),
-                })
+            State::Attempting { until } if until.is_awaited(now, LEASE_SECONDS) => {
+                Step::Stay(not_yet(until, now))
             }
-            State::Parked { until } if until > now => Step::Stay(Begun::Parked),
+            State::Waiting { until } if until.is_awaited(now, LONGEST_HELD_SECONDS.into()) => {
+                Step::Stay(not_yet(until, now))
+            }
+            State::Parked { until } if until.is_awaited(now, LONGEST_ASKED_SECONDS.into()) => {
+                Step::Stay(Begun::Parked)
+            }
             State::Dead { at } => {
                 // Moved back from the dead letters: that alone makes a job young again.
-                if receipt.is_moved_back(at) {
+                // A death to come is none that times can be compared with: the clock was set back.
+                if receipt.is_moved_back(at) || at > now.farthest_end(0) {
                     Self { round: 0, ..known }.try_now(attempt)
                 } else {
                     Step::Stay(Begun::Dead { fresh: false })
@@ -558,9 +565,9 @@ impl Delivery {
         }
     }
 
-    /// An overdue one has a job again.
+    /// One that is overdue, or due at a time that is too far off to be true, has a job again.
     pub fn requeued(self, now: Timestamp) -> Step<()> {
-        if !self.state.is_open() || self.overdue_at > now {
+        if !self.state.is_open() || self.overdue_at.is_awaited(now, LONGEST_OPEN_SECONDS) {
             return Step::Stay(());
         }
         let state = match self.state {
@@ -573,6 +580,12 @@ impl Delivery {
             ..self
         };
         Step::Write(Box::new(queued), ())
+    }
+}
+
+fn not_yet(until: Timestamp, now: Timestamp) -> Begun {
+    Begun::NotYet {
+        seconds: seconds_until(until, now).min(LONGEST_HELD_SECONDS),
     }
 }
 

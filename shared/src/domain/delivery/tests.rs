@@ -7,6 +7,7 @@ use crate::domain::{
     Timestamp,
     subscription::Topic,
     tenant::{RetrySchedule, Waits},
+    timestamp::SKEW_SECONDS,
 };
 
 const OURS: u128 = 1;
@@ -534,4 +535,48 @@ fn a_new_round_is_overdue_after_its_whole_schedule_and_some() {
     let step = begin_any(None, receipt(1, at(-1)));
     // Four waits of 30 s, five leases of a minute, a quarter of an hour.
     assert_eq!(written(step).overdue_at, at(120 + 300 + 900));
+}
+
+/// How a state answers to a job that comes when the clock was set back by `step` seconds.
+fn after_a_step_back(state: State, step: i64) -> Step<Begun> {
+    let attempt = Attempt {
+        now: at(-step),
+        ..attempt()
+    };
+    let (about, receipt) = (about(), receipt(2, at(-step)));
+    let telling = Telling {
+        about: &about,
+        content: None,
+    };
+    Delivery::begin(Some(row(state, THEIRS)), &job(), telling, receipt, attempt)
+}
+
+#[test]
+fn after_a_step_back_nobody_waits_for_longer_than_the_state_lasts() {
+    const DAY: i64 = 86_400;
+    let long = i64::from(LONGEST_HELD_SECONDS);
+    for (state, longest) in [
+        (State::Attempting { until: at(0) }, LEASE_SECONDS),
+        (State::Waiting { until: at(0) }, long),
+        (State::Parked { until: at(0) }, DAY),
+    ] {
+        let held = after_a_step_back(state.clone(), longest);
+        assert!(matches!(held, Step::Stay(_)), "{state:?}: {held:?}");
+        for step in [longest + SKEW_SECONDS + 1, 2 * DAY, 3_650 * DAY] {
+            let tried = after_a_step_back(state.clone(), step);
+            assert!(
+                matches!(tried, Step::Write(_, Begun::Go)),
+                "{step}: {tried:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_letter_that_died_at_a_time_to_come_may_be_moved_back() {
+    let dead = || State::Dead { at: at(0) };
+    let moved = after_a_step_back(dead(), 86_400);
+    assert!(matches!(moved, Step::Write(_, Begun::Go)), "{moved:?}");
+    let late = after_a_step_back(dead(), 1);
+    assert_eq!(late, Step::Stay(Begun::Dead { fresh: false }));
 }

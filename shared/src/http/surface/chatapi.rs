@@ -6,9 +6,9 @@ use serde::Serialize;
 use super::Surface;
 use crate::{
     app::{App, auth::Session},
-    domain::{Actor, Auditor, Error, Observer, Operator, TenantKey, UserId},
+    domain::{Actor, Auditor, Error, Observer, Operator, TenantKey, UserId, rate::Charge},
     http::{
-        request::{Request, single},
+        request::{Request, onward, single},
         wire::{ErrorBody, ErrorOut},
     },
 };
@@ -44,15 +44,10 @@ async fn session(app: &App, headers: &HeaderMap, request: &Request) -> Result<Se
         "Missing API key. Send it as X-API-Key",
     ))?;
     let moment = &request.moment;
-    let session = if let Some(session) = app.remembered(key, moment)? {
-        session
-    } else {
-        // Guessing costs the guesser, before it costs us a read.
-        app.may_guess(request.address, moment)?;
-        app.session(key, moment).await?
-    };
+    let session = app.open_tenant(key, request.address, moment).await;
+    let session = session.map_err(|refusal| request.refused(refusal))?;
     request.belongs_to(session.tenant);
-    let (quota, verdict) = app.charge(session.budget(), moment).await?;
+    let (quota, verdict) = app.charge(session.budget(), &onward(moment)?).await?;
     request.pays(quota);
     verdict?;
     Ok(session)
@@ -68,12 +63,15 @@ async fn actor(app: &App, headers: &HeaderMap, request: &Request) -> Result<Acto
     Ok(app.actor(&session, user))
 }
 
+/// The operator. The key is compared before anything is charged: whatever others send from the same address, the right one
+/// opens. A wrong one is charged to the address as any request that proves invalid.
 async fn operator(app: &App, headers: &HeaderMap, request: &Request) -> Result<Operator, Error> {
-    let (quota, verdict) = app.charge_address(request.address, &request.moment);
+    let key = single(headers, "x-master-key", TWO_MASTER_KEYS)?;
+    let operator = app.operator(key, &request.moment).await?;
+    let (quota, verdict) = app.charge_address(Charge::Operator, request.address, &request.moment);
     request.pays(quota);
     verdict?;
-    let key = single(headers, "x-master-key", TWO_MASTER_KEYS)?;
-    app.operator(key, &request.moment).await
+    Ok(operator)
 }
 
 /// `{"success": false, "error": {"code": "NOT_FOUND", "message": "Room not found"}}`, and `field` where a

@@ -13,7 +13,7 @@ use super::Surface;
 use crate::{
     app::{App, auth::TeamSession},
     domain::{Error, KeyHolder, SecretHolder, api_key::Kind},
-    http::request::{Request, single},
+    http::request::{Request, onward, single},
 };
 
 /// Whoever holds one of a team's keys.
@@ -71,20 +71,15 @@ async fn session(
 ) -> Result<Arc<TeamSession>, Error> {
     let key = single(headers, "x-api-key", BAD_KEY)?.ok_or(Error::Unauthenticated(BAD_KEY))?;
     let moment = &request.moment;
-    let session = if let Some(session) = app.remembered_team(key, moment)? {
-        session
-    } else {
-        // Guessing costs the guesser, before it costs us a read.
-        app.may_guess(request.address, moment)?;
-        app.team_session(key, moment).await?
-    };
+    let session = app.open_team(key, request.address, moment).await;
+    let session = session.map_err(|refusal| request.refused(refusal))?;
     request.belongs_to(session.tenant);
     let mut origins = headers.get_all("origin").iter();
     let origin = origins.next().map(HeaderValue::as_bytes);
     // Before the key is charged: pages of other sites are not to use its budget up. Their address pays.
     // Sent twice, it does not say where from.
     session.admits(origin.filter(|_| origins.next().is_none()))?;
-    let (quota, verdict) = app.charge(session.budget(), moment).await?;
+    let (quota, verdict) = app.charge(session.budget(), &onward(moment)?).await?;
     request.pays(quota);
     verdict?;
     let route = request.route.as_ref().map_or("", MatchedPath::as_str);

@@ -8,8 +8,10 @@ use futures_util::future::try_join_all;
 use super::{DeliveryStore, Row, row::from_item};
 use crate::{
     domain::{
-        Cursor, DeliveryId, Error, Page, RoomId, TenantId, Timestamp, delivery::Delivery,
-        page::Slice, subscription::Topic,
+        Cursor, DeliveryId, Error, Page, RoomId, TenantId, Timestamp,
+        delivery::{Delivery, LONGEST_OPEN_SECONDS},
+        page::Slice,
+        subscription::Topic,
     },
     store::{
         Backoff,
@@ -258,6 +260,23 @@ impl DeliveryStore {
             .list(&format!("open#{shard}"), limit)
             .key_condition_expression("dead_shard = :shard AND dead_at < :now")
             .expression_attribute_values(":now", s(now));
+        self.rows_of(query, start).await
+    }
+
+    /// Open deliveries of one shard that should end later than any does at `now`, and where to go on: at most `limit`.
+    /// They were written by a clock that was ahead.
+    pub async fn far_off(
+        &self,
+        shard: u8,
+        now: Timestamp,
+        limit: usize,
+        start: Option<Onward>,
+    ) -> Result<(Vec<Row>, Option<Onward>), Error> {
+        let farthest = now.farthest_end(LONGEST_OPEN_SECONDS);
+        let query = self
+            .list(&format!("open#{shard}"), limit)
+            .key_condition_expression("dead_shard = :shard AND dead_at > :farthest")
+            .expression_attribute_values(":farthest", s(farthest));
         self.rows_of(query, start).await
     }
 

@@ -21,6 +21,8 @@ use crate::support::{
 /// Sat, 13 Dec 2025 12:00:00 GMT
 const BEGUN: i64 = 1_765_627_200;
 const FIVE_DAYS: i64 = 5 * 24 * 3_600;
+/// When an endpoint that fails from the beginning on is paused, if it failed after five days too.
+const PAUSED: i64 = FIVE_DAYS + 3_600;
 
 /// `seconds` after the beginning.
 fn moment(seconds: i64) -> Moment {
@@ -143,10 +145,12 @@ async fn an_endpoint_that_fails_for_five_days_is_paused_and_an_event_tells_of_it
     let stage = Stage::new().await;
     stage.fail(0).await;
     stage.fail(FIVE_DAYS - 1).await;
+    stage.fail(FIVE_DAYS).await;
+    stage.fail(PAUSED - 1).await;
     assert_eq!(stage.shown().await["status"], "active");
     assert!(events(&stage.tenant).await.is_empty());
 
-    stage.fail(FIVE_DAYS).await;
+    stage.fail(PAUSED).await;
 
     let shown = stage.shown().await;
     assert_eq!(
@@ -158,7 +162,7 @@ async fn an_endpoint_that_fails_for_five_days_is_paused_and_an_event_tells_of_it
         (
             &json!("paused"),
             &json!("failing for 5 days"),
-            &json!(at(FIVE_DAYS))
+            &json!(at(PAUSED))
         )
     );
     assert_eq!(shown["failing_since"], at(0));
@@ -173,22 +177,55 @@ async fn an_endpoint_that_fails_for_five_days_is_paused_and_an_event_tells_of_it
     assert_eq!(text("kind"), "webhook.paused");
     assert_eq!(text("endpoint"), stage.made.text("endpoint_id"));
     assert_eq!(text("reason"), "failing for 5 days");
-    assert_eq!(text("at"), at(FIVE_DAYS));
+    assert_eq!(text("at"), at(PAUSED));
     assert!(!told[0].contains_key("room") && !told[0].contains_key("actor"));
     // Once.
-    stage.fail(FIVE_DAYS + 1).await;
+    stage.fail(PAUSED + 1).await;
     assert_eq!(events(&stage.tenant).await["webhook.paused"], 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_forward_pauses_no_endpoint_that_works_within_the_hour() {
+    let stage = Stage::new().await;
+    stage.fail(0).await;
+    // A year passes at once.
+    let year = 365 * 24 * 3_600;
+    stage.fail(year).await;
+    stage.fail(year + 3_599).await;
+    stage.succeed(year + 3_599).await;
+    stage.fail(year + 3_600).await;
+    assert_eq!(stage.shown().await["status"], "active");
+    assert_eq!(stage.shown().await["failing_since"], at(year + 3_600));
+    // And once more: what was noted of the first time says nothing.
+    stage.fail(2 * year).await;
+    assert_eq!(stage.shown().await["status"], "active");
+    assert!(events(&stage.tenant).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_counts_the_five_days_from_then_on() {
+    let stage = Stage::new().await;
+    stage.fail(0).await;
+    stage.fail(-20).await;
+    assert_eq!(stage.shown().await["failing_since"], at(0));
+    let year = 365 * 24 * 3_600;
+    stage.fail(-year).await;
+    assert_eq!(stage.shown().await["failing_since"], at(-year));
+    stage.fail(FIVE_DAYS - year).await;
+    stage.fail(PAUSED - year).await;
+    assert_eq!(stage.shown().await["status"], "paused");
 }
 
 #[tokio::test]
 async fn an_endpoint_is_paused_once_however_many_attempts_fail_at_once() {
     let stage = Stage::new().await;
     stage.fail(0).await;
+    stage.fail(FIVE_DAYS).await;
     let endpoint = stage.endpoint().await;
     let mut attempts = tokio::task::JoinSet::new();
     for number in 0..8 {
         let app = app(&stage.tenant.world.dynamodb, Targets::Any);
-        let (endpoint, moment) = (endpoint.clone(), moment(FIVE_DAYS + number));
+        let (endpoint, moment) = (endpoint.clone(), moment(PAUSED + number));
         attempts.spawn(async move {
             let what = Outgoing {
                 id: "dlv_1",
@@ -212,10 +249,11 @@ async fn an_endpoint_is_paused_once_however_many_attempts_fail_at_once() {
 async fn a_pause_whose_answer_was_lost_is_told_once() {
     let mut stage = Stage::new().await;
     stage.fail(0).await;
+    stage.fail(FIVE_DAYS).await;
     let plan = script("TransactWriteItems", [Fault::LoseAnswer]);
     let client = stage.tenant.world.client(|client| faulty(client, plan));
     stage.app = app(&client, Targets::Any);
-    stage.fail(FIVE_DAYS).await;
+    stage.fail(PAUSED).await;
     assert_eq!(events(&stage.tenant).await["webhook.paused"], 1);
     assert_eq!(stage.shown().await["status"], "paused");
 }
