@@ -259,8 +259,8 @@ async fn add(
 async fn change(
     State(app): State<App>,
     Caller(actor): Caller<ChatApi>,
-    Path((room, user)): Path<(RoomId, UserId)>,
     _: NoParams,
+    Path((room, user)): Path<(RoomId, UserId)>,
     Now(moment): Now,
     Body(body, _): Body<MemberPatch>,
 ) -> Reply<MemberOut> {

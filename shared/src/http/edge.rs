@@ -212,6 +212,7 @@ fn is_unproved(error: &Error) -> bool {
         | Error::InProgress { .. } => true,
         Error::Invalid { .. }
         | Error::TooLarge { .. }
+        | Error::UnsupportedMedia(_)
         | Error::Unauthenticated(_)
         | Error::Forbidden(_)
         | Error::SecretKeyOnly
