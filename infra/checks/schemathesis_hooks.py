@@ -31,8 +31,10 @@ def settle(case):
         for name in IDS.keys() & named.keys():
             if isinstance(named[name], str) and (is_first or name == "tenant_id"):
                 named[name] = IDS[name]
-        # A place in a list that no list named.
+        # A place in a list that no list named, and a version that no change has made.
         named.pop("cursor", None)
+        if named is query:
+            named.pop("version", None)
         for address in ("url", "base_url"):
             # A name that leads nowhere: nobody outside is asked.
             if isinstance(named.get(address), str):

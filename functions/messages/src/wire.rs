@@ -39,7 +39,7 @@ pub(crate) struct EditIn {
     /// 1 byte to 32 KB of UTF-8, without U+0000.
     #[schema(example = "Hello, world!", max_length = 32768)]
     content: String,
-    /// An object of at most 16 KB, kept byte for byte. Left out: it has none any more.
+    /// An object of at most 16 KB, kept byte for byte. Left out: what was attached stays.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(value_type = Option<Object>, example = json!({"type": "text", "mentions": ["user2"]}))]
     meta: Option<Box<RawValue>>,

@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// Members that are refused for the lack of another one, or for what another one is, and not for their own value.
-const NEEDS_ANOTHER: [(&str, &str); 7] = [
+const NEEDS_ANOTHER: [(&str, &str); 8] = [
+    // Which letters, or `all` of them.
+    ("/admin/dead-letters", "/reason"),
     // A dm has two members, of whom the caller is one.
     ("/rooms", "/type"),
     // A key for all tenants is global, and so is its scope; a tenant's key is of no such scope.

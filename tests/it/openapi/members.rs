@@ -27,7 +27,11 @@ use super::document::{agent_id, id, lay_over, user_id};
 const TEXT: &str = r"^[^\u0000]*$";
 /// Text without U+0000 in which there is something to see.
 const VISIBLE: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
-/// The same without any control character.
+/// Text in one line: no control characters.
+const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$";
+/// The same in which there is something to see.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*[^\s\u0000-\u001f\u007f-\u009f\u2028\u2029][^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$";
+/// Text without control characters in which there is something to see.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 /// An address of a server: `http` is for machines that were started so.
 const URL: &str = r"^https://[^\s\u0000-\u001f\u007f-\u009f]+$";
@@ -167,14 +171,17 @@ fn truth(schema: &str, member: &str) -> Value {
         (_, "tools") => json!({ "items": one_of(&Tool::ALL.map(Tool::name)) }),
 
         // Text.
-        ("ProviderKeyIn" | "ProviderKeyPatchIn" | "ProviderKeyOut", "name") => {
-            text(0, Description::MAX, TEXT)
-        }
-        (_, "name") if is_request(schema) => text(1, Name::MAX, PLAIN),
+        ("ProviderKeyIn" | "ProviderKeyPatchIn" | "ProviderKeyOut", "name") => text(
+            0,
+            Description::MAX,
+            if is_request(schema) { LINE } else { TEXT },
+        ),
+        (_, "name") if is_request(schema) => text(1, Name::MAX, NAME),
         (_, "name") => json!({ "maxLength": Name::MAX }),
         ("AgentIn" | "AgentInFull" | "AgentOut", "description") => {
             text(0, Profile::MAX_DESCRIPTION, TEXT)
         }
+        (_, "description") if is_request(schema) => text(0, Description::MAX, LINE),
         (_, "description") => text(0, Description::MAX, TEXT),
         (_, "systemPrompt") => text(0, Profile::MAX_PROMPT, TEXT),
         (_, "topic") => topic(),

@@ -56,7 +56,7 @@ const ERRORS: [(&str, &str, &str, &str, &str); 11] = [
         "UnsupportedMediaType",
         "The body is not JSON, or encoded in a way that is not read",
         "UNSUPPORTED_MEDIA_TYPE",
-        "Send the body as application/json",
+        "Unsupported Content-Type. Send application/json",
     ),
     (
         "429",
@@ -306,7 +306,7 @@ pub(super) fn add_components(document: &mut Value) {
             "Idempotent-Replayed" => json!({ "type": "string", "enum": ["true"] }),
             _ => json!({ "type": "string" }),
         };
-        let required = ALWAYS.contains(&component);
+        let required = ALWAYS.contains(&component) || component == "Authenticate";
         let header = json!({ "description": description, "required": required, "schema": schema });
         (component.to_owned(), header)
     });
