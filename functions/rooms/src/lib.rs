@@ -276,7 +276,7 @@ async fn change(
     patch,
     path = "/rooms/{room_id}/members",
     tag = "Rooms",
-    params(("room_id" = String, Path), ("user_id" = String, Query)),
+    params(("room_id" = String, Path), ("user_id" = String, Query, example = "user1")),
     request_body = MemberPatch,
     responses(
         (status = 200, description = "The place as it is now", body = MemberOut),
@@ -334,7 +334,7 @@ async fn remove(
     delete,
     path = "/rooms/{room_id}/members",
     tag = "Rooms",
-    params(("room_id" = String, Path), ("user_id" = String, Query)),
+    params(("room_id" = String, Path), ("user_id" = String, Query, example = "user1")),
     responses(
         (status = 204, description = "Removed"),
         (status = 400, description = "The user id is missing or breaks a rule", body = ErrorOut),

@@ -141,6 +141,7 @@ fn truth(schema: &str, member: &str) -> Value {
         (_, "role") => one_of(&["member", "admin"]),
         (_, "kind") => one_of(&["publishable", "secret"]),
         ("EndpointPatchIn" | "EndpointOut", "status") => one_of(&["active", "paused"]),
+        ("TenantKeyOut", "status") => one_of(&["current", "previous"]),
         ("ApiKeyOut", "status") => one_of(&["active", "expired"]),
         ("ProviderKeyPatchIn", "status") => one_of(&["active", "invalid"]),
         ("ProviderKeyOut", "status") => one_of(&["active", "invalid", "expired"]),

@@ -31,9 +31,10 @@ const RESOURCES: [(&str, &str); 23] = [
 ];
 
 /// Operations whose verb is not the one of their method.
-const VERBS: [(&str, &str, &str); 8] = [
+const VERBS: [(&str, &str, &str); 9] = [
     ("post", "/rooms/{room_id}/messages", "send"),
     ("post", "/rooms/{room_id}/members", "add"),
+    ("patch", "/rooms/{room_id}/members", "update_by_query"),
     ("delete", "/rooms/{room_id}/members/{user_id}", "remove"),
     ("delete", "/rooms/{room_id}/members", "remove_by_query"),
     ("post", "/notify", "send"),

@@ -105,6 +105,7 @@ fn truth(path: &str, place: &str, name: &str) -> Value {
         (_, "chatId") => id("chat"),
         (_, "agent_id") => agent_id(),
         (_, "key_id") if path.contains("/provider-keys") => id("pkey"),
+        (_, "key_id") if path.contains("/keys/") => id("tkey"),
         (_, "key_id") => id("key"),
         // Such an id is not for paths: gateways hand over what they decode.
         ("path", "user_id") => {
@@ -122,6 +123,9 @@ fn truth(path: &str, place: &str, name: &str) -> Value {
         (_, "offset") => with_default(whole(0, Slice::MAX_OFFSET as u64), 0),
         (_, "cursor") => json!({ "pattern": "^[A-Za-z0-9_-]*$" }),
         (_, "after_seq" | "before_seq") => whole(0, Seq::MAX.get()),
+        (_, "overlap_seconds") if path.starts_with("/webhooks") => {
+            with_default(whole(0, 604_800), 86_400)
+        }
         (_, "overlap_seconds") => with_default(whole(0, 86_400), 86_400),
         (_, "version") => whole(1, MAX_VERSIONS.into()),
         (_, "from" | "to") => json!({ "format": "date", "pattern": DAY }),
