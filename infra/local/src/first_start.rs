@@ -57,6 +57,8 @@ async fn call<T: DeserializeOwned>(
     let request = Request::builder()
         .method(&method)
         .uri(path)
+        // Whoever connects must say it.
+        .header(header::HOST, "localhost")
         .header("x-master-key", &master.secret)
         .header(header::CONTENT_TYPE, "application/json")
         .extension(ConnectInfo(SocketAddr::new(
