@@ -38,12 +38,15 @@ pub(crate) struct MetricsOut {
     /// Attempts that failed and were not the last.
     #[schema(example = 2)]
     deliveries_retried: u64,
+    /// Deliveries that began to wait for a paused endpoint.
+    #[schema(example = 0)]
+    deliveries_held: u64,
     #[schema(example = 1)]
     deliveries_dead: u64,
     /// How many dead letters there are now.
     #[schema(example = 1)]
     dead_letters: u64,
-    /// Of those that have not ended; `null` if there is none.
+    /// Of those that have not ended and wait for no paused endpoint; `null` if there is none.
     #[schema(example = 12)]
     oldest_delivery_age_seconds: Option<u64>,
 }
@@ -61,6 +64,7 @@ impl From<&Metrics> for MetricsOut {
             deliveries_queued: counts.queued,
             deliveries_delivered: counts.delivered,
             deliveries_retried: counts.retried,
+            deliveries_held: counts.held,
             deliveries_dead: counts.dead,
             dead_letters: metrics.dead_letters,
             oldest_delivery_age_seconds: metrics.oldest_seconds,
@@ -169,6 +173,12 @@ impl MetricsOut {
                 "counter",
                 "Attempts that failed and were not the last.",
                 Some(self.deliveries_retried),
+            ),
+            (
+                "deliveries_held_total",
+                "counter",
+                "Deliveries that began to wait for a paused endpoint.",
+                Some(self.deliveries_held),
             ),
             (
                 "deliveries_dead_total",

@@ -322,6 +322,10 @@ struct FailedMessage {
     last_attempt_at: String,
     #[schema(example = "connection timeout")]
     error: String,
+    /// The webhook endpoint that the error is about.
+    #[schema(example = "ep_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_id: Option<String>,
 }
 
 /// A notification that did not reach someone.
@@ -343,6 +347,10 @@ struct FailedNotification {
     last_attempt_at: String,
     #[schema(example = "user offline")]
     error: String,
+    /// The webhook endpoint that the error is about.
+    #[schema(example = "ep_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_id: Option<String>,
 }
 
 /// Something else that happened and that an endpoint did not take.
@@ -364,6 +372,10 @@ struct FailedEvent {
     last_attempt_at: String,
     #[schema(example = "HTTP 500")]
     error: String,
+    /// The webhook endpoint that the error is about.
+    #[schema(example = "ep_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_id: Option<String>,
 }
 
 impl From<Vec<Delivery>> for DeadLetters {
@@ -382,6 +394,7 @@ impl DeadLetters {
         let last_attempt_at = letter.last_attempt_at.unwrap_or(letter.created_at);
         let last_attempt_at = last_attempt_at.to_string();
         let (attempts, error) = (letter.attempts, letter.error.unwrap_or_default());
+        let endpoint_id = letter.error_endpoint;
         let message_id = match (letter.subject, letter.user) {
             (Subject::MessageCreated { room, id }, Some(user)) => {
                 self.failed_messages.push(FailedMessage {
@@ -392,6 +405,7 @@ impl DeadLetters {
                     attempts,
                     last_attempt_at,
                     error,
+                    endpoint_id,
                 });
                 return;
             }
@@ -405,6 +419,7 @@ impl DeadLetters {
                     attempts,
                     last_attempt_at,
                     error,
+                    endpoint_id,
                 });
                 return;
             }
@@ -424,6 +439,7 @@ impl DeadLetters {
             attempts,
             last_attempt_at,
             error,
+            endpoint_id,
         });
     }
 }

@@ -95,6 +95,7 @@ enum Counted {
     Nothing,
     Delivered,
     Retried,
+    Held,
     Dead,
     PutAside,
     Failed,
@@ -106,6 +107,7 @@ impl Counted {
             Self::Nothing => {}
             Self::Delivered => outcome.delivered += 1,
             Self::Retried => outcome.retried += 1,
+            Self::Held => outcome.held += 1,
             Self::Dead => outcome.dead += 1,
             Self::PutAside => outcome.put_aside += 1,
             Self::Failed => outcome.failed += 1,
@@ -185,6 +187,7 @@ async fn attempt(
         Verdict::Done => (Fate::Delete, Counted::Nothing),
         Verdict::Again { seconds } => (Fate::Again(seconds), Counted::Retried),
         Verdict::Parked => (Fate::Delete, Counted::Retried),
+        Verdict::Held => (Fate::Delete, Counted::Held),
         Verdict::Dead { fresh: true } => (Fate::Again(0), Counted::Dead),
         Verdict::Dead { fresh: false } => (Fate::Again(0), Counted::Nothing),
     })

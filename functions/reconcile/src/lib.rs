@@ -1,4 +1,5 @@
-//! Brings deliveries forward that nobody does any more: those that wait in the table, and those whose job was lost.
+//! Brings deliveries forward that nobody does any more: those that wait in the table, those that were held for an endpoint
+//! which has gone on, and those whose job was lost.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use parlance::{
 /// How long it goes on: less than the function's time.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Sends the jobs of all deliveries that are overdue, as many as can be done in time. What is left is done the next
+/// Sends the jobs of all deliveries that are overdue or may go on, as many as can be done in time. What is left is done the next
 /// time.
 ///
 /// # Errors

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use super::App;
 use crate::{
     domain::{
-        Counts, Error, Moment, Observer, Operator, TenantId, Timestamp, delivery::Ended,
+        Counts, Error, Moment, Observer, Operator, TenantId, Timestamp,
+        delivery::{Ended, Failure},
         page::Slice,
     },
     store::Backoff,
@@ -123,15 +124,20 @@ impl App {
         self.0.tally.add(tenant, counts);
     }
 
-    /// Counts an attempt that failed.
-    pub(super) fn count_failed(&self, tenant: TenantId, ended: Ended) {
+    /// Counts an attempt that failed. One that found paused endpoints alone is none.
+    pub(super) fn count_failed(&self, tenant: TenantId, failure: &Failure, ended: Ended) {
+        let was_made = !(failure.failed.is_empty()
+            && failure.refused.is_empty()
+            && failure.took.is_empty()
+            && failure.fault.is_none());
         let mut counts = Counts {
-            attempts: 1,
-            failures: 1,
+            attempts: was_made.into(),
+            failures: was_made.into(),
             ..Counts::default()
         };
         match ended {
             Ended::Waiting { .. } | Ended::Parked => counts.retried = 1,
+            Ended::Held { fresh } => counts.held = fresh.into(),
             Ended::Dead => self.count_dead(tenant),
             Ended::Done => {}
         }
@@ -278,6 +284,7 @@ mod tests {
         failures: 0,
         delivered: 0,
         retried: 0,
+        held: 0,
         dead: 0,
     };
 

@@ -18,6 +18,8 @@ pub struct Counts {
     pub delivered: u64,
     /// Attempts that failed and were not the last.
     pub retried: u64,
+    /// Deliveries that began to wait for a paused endpoint.
+    pub held: u64,
     /// Deliveries whose attempts were used up.
     pub dead: u64,
 }
@@ -30,6 +32,7 @@ impl AddAssign for Counts {
         self.failures += other.failures;
         self.delivered += other.delivered;
         self.retried += other.retried;
+        self.held += other.held;
         self.dead += other.dead;
     }
 }

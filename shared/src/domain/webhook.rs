@@ -22,6 +22,8 @@ pub const PATIENCE_SECONDS: i64 = 5 * 24 * 3_600;
 pub const CERTAIN_SECONDS: i64 = 3_600;
 /// What is said of an endpoint that was paused after [`PATIENCE_SECONDS`].
 pub const FAILED_TOO_LONG: &str = "failing for 5 days";
+/// What is said of an endpoint that was paused because it answered 410 (Standard Webhooks).
+pub const GONE: &str = "HTTP 410 Gone";
 /// What is said of an endpoint that its tenant has paused.
 pub const BY_REQUEST: &str = "by request";
 
@@ -36,7 +38,7 @@ pub enum EventType {
     MemberJoined,
     MemberLeft,
     Notification,
-    /// Another endpoint of the tenant failed for too long.
+    /// Another endpoint of the tenant was paused: it failed for too long, or said that it is gone.
     WebhookPaused,
 }
 

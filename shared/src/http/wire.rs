@@ -59,19 +59,27 @@ pub struct DeliveryOut {
     attempts: u32,
     #[schema(example = "2025-12-13T12:20:00.000000Z", format = "date-time")]
     last_attempt_at: Option<String>,
-    /// While it waits.
+    /// While it waits, unless it waits for a paused endpoint.
     #[schema(example = "2025-12-13T12:20:30.000000Z", format = "date-time")]
     next_attempt_at: Option<String>,
     /// Why the last attempt failed; `null` once it is delivered.
     #[schema(example = "HTTP 500")]
     error: Option<String>,
+    /// The webhook endpoint that the error is about.
+    #[schema(example = "ep_0193c1a27b0c7f3e8a6d5c4b3a291807")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_id: Option<String>,
     /// The webhook endpoints that took it.
     webhooks_done: Vec<String>,
 }
 
 impl From<Delivery> for DeliveryOut {
     fn from(delivery: Delivery) -> Self {
-        let next_attempt_at = delivery.state.next_attempt_at();
+        // When a paused endpoint goes on, nobody knows.
+        let next_attempt_at = delivery
+            .state
+            .next_attempt_at()
+            .filter(|_| !delivery.is_held());
         let status = match &delivery.state {
             // Where it waits is ours to know.
             State::Parked { until } => State::Waiting { until: *until }.name(),
@@ -91,6 +99,7 @@ impl From<Delivery> for DeliveryOut {
             last_attempt_at: delivery.last_attempt_at.map(|at| at.to_string()),
             next_attempt_at: next_attempt_at.map(|at| at.to_string()),
             error: delivery.error,
+            endpoint_id: delivery.error_endpoint,
             webhooks_done: delivery.done.into_iter().collect(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | partition key   | sort key | attributes                                                                                       |
 //! |-----------------|----------|--------------------------------------------------------------------------------------------------|
-//! | `tenant#counts` | `all`    | `messages_sent?`, `queued?`, `attempts?`, `failures?`, `delivered?`, `retried?`, `dead?` (since ever) |
+//! | `tenant#counts` | `all`    | `messages_sent?`, `queued?`, `attempts?`, `failures?`, `delivered?`, `retried?`, `held?`, `dead?` (since ever) |
 //!
 //! Numbers are only ever added to. An addition whose answer was lost is repeated by the SDK, and counts twice then.
 
@@ -30,7 +30,7 @@ pub struct CountStore {
 }
 
 /// The attributes and their numbers.
-fn numbers(counts: &Counts) -> [(&'static str, u64); 7] {
+fn numbers(counts: &Counts) -> [(&'static str, u64); 8] {
     [
         ("messages_sent", counts.messages_sent),
         ("queued", counts.queued),
@@ -38,6 +38,7 @@ fn numbers(counts: &Counts) -> [(&'static str, u64); 7] {
         ("failures", counts.failures),
         ("delivered", counts.delivered),
         ("retried", counts.retried),
+        ("held", counts.held),
         ("dead", counts.dead),
     ]
 }
@@ -103,6 +104,7 @@ fn from_item(item: &Item) -> Result<(TenantId, Counts), Error> {
         failures: number("failures")?,
         delivered: number("delivered")?,
         retried: number("retried")?,
+        held: number("held")?,
         dead: number("dead")?,
     };
     Ok((tenant, counts))

@@ -1,6 +1,10 @@
 //! Reading and writing the attributes of items.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    str::FromStr,
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -87,6 +91,15 @@ impl NewItem {
         self
     }
 
+    /// With strings by name, if there are any.
+    pub(super) fn texts_opt(self, name: &str, texts: &BTreeMap<String, String>) -> Self {
+        if texts.is_empty() {
+            return self;
+        }
+        let item = texts.iter().map(|(name, text)| (name.clone(), s(text)));
+        self.map(name, item.collect())
+    }
+
     /// With an item within it.
     pub(super) fn map(mut self, name: &str, item: Item) -> Self {
         self.0.insert(name.to_owned(), AttributeValue::M(item));
@@ -126,6 +139,8 @@ pub(super) trait Read {
     fn time_opt(&self, name: &'static str) -> Result<Option<Timestamp>, Error>;
     /// A list of strings; an absent one is empty.
     fn texts(&self, name: &'static str) -> Result<Vec<&str>, Error>;
+    /// Strings by name; absent ones are none.
+    fn text_map(&self, name: &'static str) -> Result<BTreeMap<String, String>, Error>;
 }
 
 impl Read for Item {
@@ -178,6 +193,19 @@ impl Read for Item {
         let list = value.as_l().map_err(|_| malformed(name))?;
         list.iter()
             .map(|text| text.as_s().map(String::as_str).map_err(|_| malformed(name)))
+            .collect()
+    }
+
+    fn text_map(&self, name: &'static str) -> Result<BTreeMap<String, String>, Error> {
+        let Some(value) = self.get(name) else {
+            return Ok(BTreeMap::new());
+        };
+        let map = value.as_m().map_err(|_| malformed(name))?;
+        map.iter()
+            .map(|(key, text)| {
+                let text = text.as_s().map_err(|_| malformed(name))?;
+                Ok((key.clone(), text.clone()))
+            })
             .collect()
     }
 }

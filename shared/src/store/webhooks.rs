@@ -31,8 +31,8 @@ use crate::domain::{
     event::Event,
     page::Slice,
     webhook::{
-        BY_REQUEST, Description, Endpoint, EndpointPatch, EndpointUrl, EventTypes, FAILED_TOO_LONG,
-        MAX_ENDPOINTS, Sealed, Status,
+        BY_REQUEST, Description, Endpoint, EndpointPatch, EndpointUrl, EventTypes, MAX_ENDPOINTS,
+        Sealed, Status,
     },
 };
 
@@ -59,6 +59,15 @@ pub struct SecretRotation {
     pub secret: Sealed,
     /// Until when the one before it holds; `None` if it does not.
     pub overlap_ends: Option<Timestamp>,
+}
+
+/// The condition on which an endpoint is paused that is active still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseIf {
+    /// It has failed since then without a success.
+    FailingSince(Timestamp),
+    /// Its address is the one that was told.
+    Unmoved,
 }
 
 impl WebhookStore {
@@ -420,25 +429,39 @@ impl WebhookStore {
             .map(drop)
     }
 
-    /// Pauses an active endpoint that still fails since `since`, and tells of it by `event`. `false` if it is
+    /// Pauses an active endpoint for `reason`, if `condition` holds still, and tells of it by `event`. `false` if it is
     /// no longer so.
     pub async fn pause(
         &self,
         endpoint: &Endpoint,
-        since: Timestamp,
+        condition: PauseIf,
+        reason: &str,
         event: &Event,
         race: &mut Backoff,
     ) -> Result<bool, Error> {
         let update = self
             .update(endpoint.tenant, &endpoint.id.to_string())
-            .update_expression("SET #status = :paused, paused_at = :now, paused_reason = :reason")
-            .condition_expression("#status = :active AND failing_since = :since")
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":active", s(ACTIVE))
             .expression_attribute_values(":paused", s(PAUSED))
             .expression_attribute_values(":now", s(event.at))
-            .expression_attribute_values(":reason", s(FAILED_TOO_LONG))
-            .expression_attribute_values(":since", s(since));
+            .expression_attribute_values(":reason", s(reason));
+        let update = match condition {
+            PauseIf::FailingSince(since) => update
+                .update_expression(
+                    "SET #status = :paused, paused_at = :now, paused_reason = :reason",
+                )
+                .condition_expression("#status = :active AND failing_since = :since")
+                .expression_attribute_values(":since", s(since)),
+            PauseIf::Unmoved => update
+                .update_expression(
+                    "SET #status = :paused, paused_at = :now, paused_reason = :reason, \
+                     failing_since = if_not_exists(failing_since, :now)",
+                )
+                .condition_expression("#status = :active AND #url = :url")
+                .expression_attribute_names("#url", "url")
+                .expression_attribute_values(":url", s(endpoint.url.as_str())),
+        };
         let writes = [built(update)?, self.events.write(endpoint.tenant, event)?];
         match transaction::commit(&self.client, &writes, race).await? {
             Outcome::Committed => Ok(true),

@@ -115,6 +115,7 @@ fn nothing() -> Value {
         "deliveries_queued": 0,
         "deliveries_delivered": 0,
         "deliveries_retried": 0,
+        "deliveries_held": 0,
         "deliveries_dead": 0,
         "dead_letters": 0,
         "oldest_delivery_age_seconds": null,
@@ -149,6 +150,7 @@ fn counted() -> Value {
         "deliveries_queued": 0,
         "deliveries_delivered": 0,
         "deliveries_retried": 5,
+        "deliveries_held": 0,
         "deliveries_dead": 1,
         "dead_letters": 1,
     })
@@ -328,6 +330,12 @@ async fn prometheus_reads_the_same_as_text() {
             "Attempts that failed and were not the last.",
             "counter",
             "5",
+        ),
+        sample(
+            "deliveries_held_total",
+            "Deliveries that began to wait for a paused endpoint.",
+            "counter",
+            "0",
         ),
         sample(
             "deliveries_dead_total",

@@ -3,6 +3,8 @@
 mod attempts;
 mod batches;
 mod fanout;
+mod held;
+mod owed;
 mod rows;
 mod webhooks;
 
@@ -126,6 +128,7 @@ const fn telling(about: &About) -> Telling<'_> {
     Telling {
         about,
         content: None,
+        is_owed: false,
     }
 }
 

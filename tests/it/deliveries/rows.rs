@@ -16,11 +16,9 @@ use crate::support::faults::{
 
 fn failure() -> Failure {
     Failure {
-        reason: "HTTP 500".to_owned(),
-        took: BTreeSet::new(),
-        retry_after: None,
-        is_final: false,
+        failed: [("ep".to_owned(), "HTTP 500".to_owned())].into(),
         content: Some("{}".to_owned()),
+        ..Failure::default()
     }
 }
 
@@ -57,7 +55,7 @@ async fn dead(stores: &Stores, job: &Job) -> Row {
             .await
             .unwrap();
         assert_eq!(begun, Begun::Go);
-        let ended = stores
+        let (ended, _) = stores
             .deliveries
             .failed(row, &failure(), attempt, &mut race())
             .await
@@ -107,7 +105,7 @@ async fn a_failure_whose_answer_was_lost_counts_once() {
         let (job, attempt) = (job(), attempt(noon()));
         let stores = stores(&world, script("PutItem", [Pass, fate.clone()]));
         let row = begun(&stores, &job, attempt).await;
-        let ended = stores
+        let (ended, _) = stores
             .deliveries
             .failed(row, &failure(), attempt, &mut race())
             .await
@@ -200,7 +198,7 @@ async fn a_lease_that_ran_out_is_taken_over_and_who_held_it_changes_nothing_more
         now: at(61),
         ..slow
     };
-    let ended = stores
+    let (ended, _) = stores
         .deliveries
         .failed(held, &failure(), late, &mut race())
         .await
@@ -235,7 +233,7 @@ async fn who_delivers_after_the_lease_ran_out_has_delivered() {
         .delivered(held, &took, at(61), &mut race())
         .await
         .unwrap();
-    let ended = stores
+    let (ended, _) = stores
         .deliveries
         .failed(row, &failure(), next, &mut race())
         .await

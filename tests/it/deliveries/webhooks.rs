@@ -1,12 +1,12 @@
 //! What endpoints are told, and which of them once more.
 
-use parlance::domain::{RoomId, delivery::State};
+use parlance::domain::RoomId;
 
 use super::*;
 use crate::support::{receiver::Receiver, tenant};
 
 /// Has everything sent to `receiver` too; the endpoint's id.
-async fn endpoint(tenant: &Tenant, receiver: &Receiver) -> String {
+pub(super) async fn endpoint(tenant: &Tenant, receiver: &Receiver) -> String {
     let body = json!({ "url": receiver.url });
     let made = tenant.server().post("/webhooks", &body).await;
     assert_eq!(made.status, 201, "{}", made.raw);
@@ -14,7 +14,7 @@ async fn endpoint(tenant: &Tenant, receiver: &Receiver) -> String {
 }
 
 /// A room of alice and bob, and a message of alice's in it.
-async fn message(tenant: &Tenant) -> (String, String) {
+pub(super) async fn message(tenant: &Tenant) -> (String, String) {
     let room = tenant.group(&["alice", "bob"]).await;
     let path = format!("/rooms/{room}/messages");
     let body = json!({ "content": "Hello!", "meta": { "n": 1 } });
@@ -23,7 +23,7 @@ async fn message(tenant: &Tenant) -> (String, String) {
     (room, sent.text("message_id"))
 }
 
-fn job_of(tenant: &Tenant, subject: Subject, user: Option<&str>) -> Job {
+pub(super) fn job_of(tenant: &Tenant, subject: Subject, user: Option<&str>) -> Job {
     Job {
         tenant: tenant.id.parse().unwrap(),
         subject,
@@ -31,7 +31,7 @@ fn job_of(tenant: &Tenant, subject: Subject, user: Option<&str>) -> Job {
     }
 }
 
-fn created(tenant: &Tenant, room: &str, message: &str) -> Job {
+pub(super) fn created(tenant: &Tenant, room: &str, message: &str) -> Job {
     let (room, id): (RoomId, _) = (room.parse().unwrap(), message.parse().unwrap());
     job_of(tenant, Subject::MessageCreated { room, id }, Some("bob"))
 }
@@ -196,26 +196,6 @@ async fn each_edit_is_told_with_the_message_as_it_is_by_then() {
         assert_eq!(got.body["data"]["message"]["content"], "two");
         assert_eq!(got.body["data"]["recipient_id"], Value::Null);
     }
-}
-
-#[tokio::test]
-async fn an_endpoint_that_is_paused_is_not_told_and_what_it_missed_waits_for_it() {
-    let (tenant, receiver) = (tenant().await, Receiver::new());
-    let endpoint = endpoint(&tenant, &receiver).await;
-    let path = format!("/webhooks/{endpoint}");
-    let paused = json!({ "status": "paused" });
-    let answer = tenant.server().patch(&path, &paused).await;
-    assert_eq!(answer.status, 200, "{}", answer.raw);
-    let (room, message) = message(&tenant).await;
-    let (job, app) = (created(&tenant, &room, &message), &tenant.world.app);
-
-    let verdict = try_once(app, &job, first(noon()), noon()).await;
-
-    assert_eq!(verdict, Verdict::Again { seconds: 30 });
-    let row = row(&tenant, &job).await;
-    assert_eq!(row.error.as_deref(), Some("endpoint paused"));
-    assert_eq!(row.state, State::Waiting { until: at(30) });
-    assert!(receiver.take().is_empty());
 }
 
 #[tokio::test]

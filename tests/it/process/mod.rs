@@ -10,6 +10,7 @@ mod end;
 mod examples;
 pub mod http;
 mod keeping;
+mod libraries;
 mod log;
 mod proxy;
 mod readme;

@@ -510,6 +510,24 @@ async fn reconcile_may_do_what_it_does() {
     let sent = plain.user("alice").post("/notify", &body).await;
     let id = sent.text("notification_id");
     attempted(&plain, id.parse().unwrap(), 0).await;
+    // An endpoint that was paused goes on, and something is held for it.
+    let endpoint = json!({ "url": "http://127.0.0.1:1/" });
+    let made = plain.server().post("/webhooks", &endpoint).await;
+    let path = format!("/webhooks/{}", made.text("endpoint_id"));
+    let turn = async |status: &str| {
+        let body = json!({ "status": status });
+        assert_done(&plain.server().patch(&path, &body).await);
+    };
+    turn("paused").await;
+    let room = plain.group(&["alice", "bob"]).await;
+    let hello = json!({ "content": "Hello!" });
+    let said = plain
+        .user("alice")
+        .post(&format!("/rooms/{room}/messages"), &hello)
+        .await;
+    let subject = format!("{room}/{}:created", said.text("message_id"));
+    attempted(&plain, subject.parse().unwrap(), 0).await;
+    turn("active").await;
 
     reconcile::handle(&world.app).await.unwrap();
 

@@ -10,6 +10,7 @@ use crate::{
         delivery::{About, Job, Subject},
         message::{Json, Message},
         notification::Notification,
+        webhook::EventType,
     },
     store::events::Happened,
 };
@@ -81,6 +82,23 @@ impl Content {
     /// What was kept in the row.
     pub(super) const fn kept(about: About, body: String) -> Self {
         Self { about, body }
+    }
+
+    /// The endpoint that it says is paused, if it says that.
+    pub(super) fn paused_endpoint(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Kept {
+            data: Data,
+        }
+        #[derive(Deserialize)]
+        struct Data {
+            endpoint_id: Option<String>,
+        }
+        if self.about.event != EventType::WebhookPaused.name() {
+            return None;
+        }
+        let kept: Kept = serde_json::from_str(&self.body).ok()?;
+        kept.data.endpoint_id
     }
 
     /// What must be kept of it, should it outlive its source. A message does not: the log keeps it, and what its author

@@ -1,6 +1,7 @@
 //! Attempts: what happened is told to who is to hear of it, and what came of that is noted.
 
 mod content;
+mod held;
 mod overdue;
 mod redrive;
 mod schedules;
@@ -22,10 +23,11 @@ use crate::{
     domain::{
         Error, Moment, TenantId, UserId,
         delivery::{
-            About, Attempt, Begun, Delivery, Ended, Failure, Job, Receipt, Step, Subject, Telling,
+            About, Attempt, Begun, Delivery, Ended, Failure, Fault, Job, Left, Owed, Receipt,
+            Recipient, Step, Subject, Telling,
         },
         live::Reach,
-        webhook::{Endpoint, EventType, Outgoing, Refused, UnknownEventType},
+        webhook::{Endpoint, EventType, Outgoing},
     },
     store::{Backoff, deliveries::Row},
 };
@@ -39,6 +41,8 @@ const TELLING: Duration = Duration::from_secs(12);
 /// the last time.
 const LIVE_TRIES: u32 = 4;
 const LIVE_PAUSE: Duration = Duration::from_secs(1);
+/// Why an attempt failed through a fault of ours.
+const INTERNAL: &str = "internal error";
 
 /// What became of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub enum Verdict {
     },
     /// It waits for longer than a queue holds it: this job is not needed, [`App::requeue`] sends another.
     Parked,
+    /// It waits for an endpoint that is paused: this job is not needed, [`App::requeue`] sends another.
+    Held,
     /// Its attempts are used up: the job belongs to the dead letters.
     Dead {
         /// Whether that came of this job.
@@ -64,11 +70,11 @@ pub enum Verdict {
 /// Who took something, and who did not.
 #[derive(Debug, Default)]
 struct Taken {
-    /// The endpoints that took it.
-    took: BTreeSet<String>,
-    /// Those that did not, and why.
-    refused: Vec<Refused>,
-    /// A fault of ours, which is no reason to count the attempt.
+    /// All but what was told.
+    failure: Failure,
+    /// The endpoints that could not be told through a fault of ours, which is no reason to count the attempt.
+    untold: BTreeSet<String>,
+    /// That fault.
     fault: Option<Error>,
 }
 
@@ -105,6 +111,7 @@ impl App {
             let telling = Telling {
                 about: &delivery.about,
                 content: None,
+                is_owed: false,
             };
             let step = Delivery::begin(Some(delivery.clone()), job, telling, receipt, attempt);
             if let Step::Stay(begun) = step
@@ -120,13 +127,14 @@ impl App {
             || Content::unknown(&job.subject),
             |content| content.about.clone(),
         );
-        let endpoints = self.wanting(job.tenant, &about).await?;
+        let endpoints = self.wanting(job.tenant, &about, content.as_ref()).await?;
         let kept = content
             .clone()
             .and_then(|content| content.into_kept(&job.subject));
         let telling = Telling {
             about: &about,
             content: kept.as_deref(),
+            is_owed: !endpoints.is_empty(),
         };
         let begin_by = until(moment) - TELLING;
         if Instant::now() > begin_by {
@@ -144,41 +152,58 @@ impl App {
             return Ok(verdict);
         }
         let taken = self.tell_row(&row, content.as_ref(), &endpoints, moment);
-        let taken = taken.await?;
-        let taken = match taken {
-            Some(Taken {
-                took,
-                refused,
-                fault: Some(fault),
-            }) if refused.is_empty() => {
-                let unmade = stores.deliveries.unmade(row, &took, attempt, &mut race);
-                unmade.await?;
-                return Err(fault);
-            }
-            taken => taken,
-        };
-        let failure = match taken {
-            Some(taken) => match taken.failure(kept) {
-                Ok(took) => {
-                    let delivered = stores
-                        .deliveries
-                        .delivered(row, &took, moment.now, &mut race);
-                    delivered.await?;
-                    self.count_delivered(job.tenant);
-                    return Ok(Verdict::Delivered);
-                }
-                Err(failure) => failure,
-            },
+        let failure = match taken.await? {
             None => lost(),
+            Some(taken) => {
+                let (failure, fault) = taken.counted();
+                if let Some(fault) = fault {
+                    let unmade = stores.deliveries.unmade(row, &failure, attempt, &mut race);
+                    unmade.await?;
+                    return Err(fault);
+                }
+                Failure {
+                    content: kept,
+                    ..failure
+                }
+            }
         };
-        let ended = stores
-            .deliveries
-            .failed(row, &failure, attempt, &mut race)
-            .await?;
-        self.count_failed(job.tenant, ended);
+        if failure.is_none() {
+            let delivered = stores
+                .deliveries
+                .delivered(row, &failure.took, moment.now, &mut race);
+            delivered.await?;
+            self.count_delivered(job.tenant);
+            return Ok(Verdict::Delivered);
+        }
+        self.fail(row, &about, &failure, attempt, moment).await
+    }
+
+    /// Notes that an attempt failed, and what follows.
+    async fn fail(
+        &self,
+        row: Row,
+        about: &About,
+        failure: &Failure,
+        attempt: Attempt,
+        moment: &Moment,
+    ) -> Result<Verdict, Error> {
+        let tenant = row.delivery.tenant;
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let deliveries = &self.stores().deliveries;
+        if let Step::Write(held, Ended::Held { .. }) = row.delivery.clone().failed(failure, attempt)
+        {
+            for endpoint in &failure.paused {
+                deliveries
+                    .mark_held(&held, endpoint, moment.now, &mut race)
+                    .await?;
+            }
+        }
+        let (ended, row) = deliveries.failed(row, failure, attempt, &mut race).await?;
+        self.count_failed(tenant, failure, ended);
         Ok(match ended {
             Ended::Waiting { seconds } => Verdict::Again { seconds },
             Ended::Parked => Verdict::Parked,
+            Ended::Held { .. } => self.hold(row, about, &failure.paused, moment).await?,
             Ended::Dead => Verdict::Dead { fresh: true },
             Ended::Done => Verdict::Done,
         })
@@ -197,30 +222,37 @@ impl App {
             (Some(content), _) => Some(self.take(delivery, content, endpoints, moment).await),
             (None, Some(kept)) => {
                 let content = Content::kept(delivery.about.clone(), kept.clone());
-                let endpoints = self.wanting(delivery.tenant, &content.about).await?;
+                let wanting = self.wanting(delivery.tenant, &content.about, Some(&content));
+                let endpoints = wanting.await?;
                 Some(self.take(delivery, &content, &endpoints, moment).await)
             }
             (None, None) => None,
         })
     }
 
-    /// The tenant's endpoints that are to be told of this.
-    async fn wanting(&self, tenant: TenantId, about: &About) -> Result<Vec<Endpoint>, Error> {
-        match about.event.parse::<EventType>() {
-            Ok(event) => {
-                let endpoints = self.endpoints_for(tenant, event).await?;
-                if endpoints.is_empty() && event != EventType::Notification {
-                    // Nobody else is there to be told, so one that was made just now must not be overlooked.
-                    return self.endpoints_now(tenant, event).await;
-                }
-                Ok(endpoints)
-            }
+    /// The tenant's endpoints that are to be told of this, those that are paused among them.
+    async fn wanting(
+        &self,
+        tenant: TenantId,
+        about: &About,
+        content: Option<&Content>,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let Ok(event) = about.event.parse::<EventType>() else {
             // What no endpoint can want.
-            Err(UnknownEventType) => Ok(Vec::new()),
+            return Ok(Vec::new());
+        };
+        let mut endpoints = self.endpoints_for(tenant, event).await?;
+        if endpoints.is_empty() && event != EventType::Notification {
+            // Nobody else is there to be told, so one that was made just now must not be overlooked.
+            endpoints = self.endpoints_now(tenant, event).await?;
         }
+        // An endpoint is not told that it is paused itself.
+        let paused = content.and_then(Content::paused_endpoint);
+        endpoints.retain(|endpoint| paused.as_ref() != Some(&endpoint.id.to_string()));
+        Ok(endpoints)
     }
 
-    /// Tells whoever is to hear of it and has not taken it yet. If nobody refuses, it is delivered.
+    /// Tells whoever is to hear of it and has not taken it yet. If nothing is in the way then, it is delivered.
     async fn take(
         &self,
         delivery: &Delivery,
@@ -228,8 +260,9 @@ impl App {
         endpoints: &[Endpoint],
         moment: &Moment,
     ) -> Taken {
+        let recipients: Vec<_> = endpoints.iter().map(recipient).collect();
         let user = match (&delivery.subject, &delivery.user) {
-            (Subject::Notification(_), Some(user)) => user,
+            (Subject::Notification(_), Some(user)) => Some(user),
             (
                 Subject::MessageCreated { .. }
                 | Subject::MessageEdited { .. }
@@ -237,42 +270,55 @@ impl App {
                 | Subject::Notification(_)
                 | Subject::Event(_),
                 _,
-            ) => {
-                // Nobody is left whom it was to reach. It was dead once, so somebody waits to hear what became of it.
-                if endpoints.is_empty() && delivery.attempts > delivery.round {
-                    return Taken::nobody();
-                }
-                let taken = self.take_by_webhooks(delivery, content, endpoints, moment);
-                return taken.await;
-            }
+            ) => None,
         };
-        match self.take_live(delivery, user, content, moment).await {
-            Ok(Reach::Reached) => Taken::default(),
-            Ok(Reach::Later) if endpoints.is_empty() => Taken::refused("connection busy"),
-            Ok(Reach::Offline) if endpoints.is_empty() => Taken::refused("user offline"),
-            // A connection that takes nothing for seconds is as good as none.
-            Ok(Reach::Later | Reach::Offline) => {
-                let taken = self.take_by_webhooks(delivery, content, endpoints, moment);
-                taken.await
-            }
-            Err(error) => {
-                let mut taken = Taken::default();
-                taken.fail(error);
-                taken
-            }
+        let (left, is_nobody) = match delivery.owed(&recipients) {
+            Owed::Taken => return Taken::default(),
+            Owed::To(left) => (left, false),
+            Owed::NoEndpoint => (Left::default(), true),
+            Owed::Nobody => (Left::default(), false),
+        };
+        let mut fault = is_nobody.then_some("no endpoint");
+        if let Some(user) = user {
+            fault = match self.take_live(delivery, user, content, moment).await {
+                Ok(Reach::Reached) => return Taken::default(),
+                // A connection that takes nothing for seconds is as good as none.
+                Ok(Reach::Later | Reach::Offline) if !left.active.is_empty() => None,
+                Ok(Reach::Later) => Some("connection busy"),
+                Ok(Reach::Offline) => Some("user offline"),
+                Err(error) => {
+                    let mut taken = Taken::of(left);
+                    taken.fail(None, error);
+                    return taken;
+                }
+            };
         }
+        let mut taken = Taken::of(left.clone());
+        taken.failure.fault = fault.map(|reason| Fault::Passing(reason.to_owned()));
+        self.take_by_webhooks(
+            delivery,
+            content,
+            endpoints,
+            &left.active,
+            &mut taken,
+            moment,
+        )
+        .await;
+        taken
     }
 
-    /// Posts `content` to those of `endpoints` that have not taken it, all at once.
+    /// Posts `content` to those of `endpoints` that are `active`, all at once.
     async fn take_by_webhooks(
         &self,
         delivery: &Delivery,
         content: &Content,
         endpoints: &[Endpoint],
+        active: &BTreeSet<String>,
+        taken: &mut Taken,
         moment: &Moment,
-    ) -> Taken {
+    ) {
         let Ok(event) = content.about.event.parse::<EventType>() else {
-            return Taken::default();
+            return;
         };
         let id = delivery.id.to_string();
         let what = Outgoing {
@@ -284,26 +330,31 @@ impl App {
         let left = endpoints
             .iter()
             .map(|endpoint| (endpoint.id.to_string(), endpoint))
-            .filter(|(id, _)| !delivery.done.contains(id));
-        let posts = left.map(|(id, endpoint)| async move {
-            if !endpoint.is_active() {
-                return Ok(Err(Refused::new("endpoint paused")));
-            }
+            .filter(|(id, _)| active.contains(id));
+        let posts = left.map(|(id, endpoint)| async {
             // Not cut off from here: that the endpoint failed must be noted too.
-            let posted = self.post_to(endpoint, &what, until(moment), moment).await?;
-            Ok(posted.map(|()| id))
+            let posted = self.post_to(endpoint, &what, until(moment), moment).await;
+            (id, posted)
         });
-        let mut taken = Taken::default();
-        for posted in join_all(posts).await {
+        for (id, posted) in join_all(posts).await {
+            let failure = &mut taken.failure;
             match posted {
-                Ok(Ok(id)) => {
-                    taken.took.insert(id);
+                Ok(Ok(())) => {
+                    failure.took.insert(id);
                 }
-                Ok(Err(refused)) => taken.refused.push(refused),
-                Err(error) => taken.fail(error),
+                Ok(Err(refused)) => {
+                    let asked = refused.retry_after.map(saturated);
+                    failure.retry_after = failure.retry_after.max(asked);
+                    let reasons = if refused.gone {
+                        &mut failure.refused
+                    } else {
+                        &mut failure.failed
+                    };
+                    reasons.insert(id, refused.reason);
+                }
+                Err(error) => taken.fail(Some(id), error),
             }
         }
-        taken
     }
 
     /// Posts `content` to the user's connections, and waits a little for one that takes nothing yet.
@@ -350,62 +401,73 @@ fn too_late() -> Error {
 
 /// Nothing is left to be told.
 fn lost() -> Failure {
+    let reason = "its content is no longer kept".to_owned();
     Failure {
-        reason: "its content is no longer kept".to_owned(),
-        took: BTreeSet::new(),
-        retry_after: None,
-        is_final: true,
-        content: None,
+        fault: Some(Fault::Final(reason)),
+        ..Failure::default()
     }
 }
 
-impl Taken {
-    fn refused(reason: &str) -> Self {
-        Self {
-            refused: vec![Refused::new(reason)],
-            ..Self::default()
-        }
+fn recipient(endpoint: &Endpoint) -> Recipient {
+    Recipient {
+        endpoint: endpoint.id.to_string(),
+        is_active: endpoint.is_active(),
     }
+}
 
-    /// There is no endpoint, and as long as there is none no attempt could succeed.
-    fn nobody() -> Self {
-        let refused = Refused {
-            gone: true,
-            ..Refused::new("no endpoint")
+fn saturated(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+impl Taken {
+    /// Nobody has taken it yet, and these are left.
+    fn of(left: Left) -> Self {
+        let failure = Failure {
+            paused: left.paused,
+            refused: left.refused,
+            ..Failure::default()
         };
         Self {
-            refused: vec![refused],
+            failure,
             ..Self::default()
         }
     }
 
     /// Notes a fault of ours. One that passes does not count as an attempt; one that does not must end somewhere.
-    fn fail(&mut self, error: Error) {
+    fn fail(&mut self, endpoint: Option<String>, error: Error) {
         tracing::warn!(cause = error.why(), %error, "a delivery could not be attempted");
-        if matches!(error, Error::Unavailable(_) | Error::Busy) {
+        let passes = matches!(error, Error::Unavailable(_) | Error::Busy);
+        match endpoint {
+            Some(endpoint) if passes => {
+                self.untold.insert(endpoint);
+            }
+            Some(endpoint) => {
+                self.failure.failed.insert(endpoint, INTERNAL.to_owned());
+            }
+            None if passes => {}
+            None => self.failure.fault = Some(Fault::Passing(INTERNAL.to_owned())),
+        }
+        if passes {
             self.fault = Some(error);
-        } else {
-            self.refused.push(Refused::new("internal error"));
         }
     }
 
-    /// Who took it, if nobody refused. What is to be kept of what was told is `content`.
-    fn failure(self, content: Option<String>) -> Result<BTreeSet<String>, Failure> {
-        let Self { took, refused, .. } = self;
-        let Some(first) = refused.first() else {
-            return Ok(took);
-        };
-        let asked = refused.iter().filter_map(|refused| refused.retry_after);
-        let asked = asked
-            .max()
-            .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
-        Err(Failure {
-            reason: first.reason.clone(),
-            took,
-            retry_after: asked,
-            // Nobody is there any more who could ever take it.
-            is_final: refused.iter().all(|refused| refused.gone),
-            content,
-        })
+    /// What became of the attempt, and the fault of ours if it failed through that alone, which does not count.
+    fn counted(self) -> (Failure, Option<Error>) {
+        let Self {
+            mut failure,
+            untold,
+            fault,
+        } = self;
+        match fault {
+            Some(fault) if failure.failed.is_empty() && failure.fault.is_none() => {
+                (failure, Some(fault))
+            }
+            Some(_) | None => {
+                let untold = untold.into_iter().map(|id| (id, INTERNAL.to_owned()));
+                failure.failed.extend(untold);
+                (failure, None)
+            }
+        }
     }
 }

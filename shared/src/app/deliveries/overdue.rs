@@ -46,7 +46,8 @@ pub struct Requeued {
 }
 
 impl App {
-    /// Sends the jobs of all deliveries that are overdue at `moment`, the longest overdue of each shard first, as many
+    /// Sends the jobs of deliveries that are held for endpoints which have gone on, within half of the time there is, and of
+    /// all deliveries that are overdue at `moment`, the longest overdue of each shard first, as many
     /// as can be done until 8 seconds before its deadline.
     ///
     /// The job is sent first and noted after that: a crash in between sends it twice, and never not at all.
@@ -55,6 +56,8 @@ impl App {
     ///
     /// If the deliveries could not be read, or the queue does not take jobs.
     pub async fn requeue(&self, moment: &Moment) -> Result<Requeued, Error> {
+        let left = moment.deadline.saturating_duration_since(Instant::now());
+        let woken = self.wake(Instant::now() + left / 2, moment).await?;
         // Whoever is first in this minute is last in the next: a shard with too much for one run delays the others by turns.
         let minutes = moment.now.seconds().div_euclid(60);
         let turn = u8::try_from(minutes.rem_euclid(OPEN_SHARDS.into())).unwrap_or_default();
@@ -64,15 +67,14 @@ impl App {
         let all = all.chain([(turn, Due::FarOff)]);
         let work = stream::iter(all).map(|(shard, due)| self.requeue_shard(shard, due, moment));
         let done: Vec<_> = work.buffer_unordered(SHARDS_AT_ONCE).collect().await;
-        done.into_iter()
-            .try_fold(Requeued::default(), |all, shard| {
-                let shard = shard?;
-                Ok(Requeued {
-                    sent: all.sent + shard.sent,
-                    failed: all.failed + shard.failed,
-                    more: all.more || shard.more,
-                })
+        done.into_iter().try_fold(woken, |all, shard| {
+            let shard = shard?;
+            Ok(Requeued {
+                sent: all.sent + shard.sent,
+                failed: all.failed + shard.failed,
+                more: all.more || shard.more,
             })
+        })
     }
 
     /// The same for one shard, and for no more than [`PAGES`].

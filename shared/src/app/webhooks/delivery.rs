@@ -13,11 +13,11 @@ use crate::{
         EndpointId, Error, EventId, Moment, TenantId, Timestamp,
         event::{Event, EventKind},
         webhook::{
-            CERTAIN_SECONDS, Endpoint, EventType, FAILED_TOO_LONG, Outgoing, PATIENCE_SECONDS,
-            Refused, Secret,
+            CERTAIN_SECONDS, Endpoint, EventType, FAILED_TOO_LONG, GONE, Outgoing,
+            PATIENCE_SECONDS, Refused, Secret,
         },
     },
-    store::Backoff,
+    store::{Backoff, webhooks::PauseIf},
 };
 
 /// Whose a sealed secret is.
@@ -56,8 +56,8 @@ impl App {
         self.endpoints_for(tenant, event).await
     }
 
-    /// Makes one attempt to send `what` to `endpoint`, and keeps the endpoint's health: one that has failed for five days
-    /// is paused, of which the tenant's other endpoints are told by an event.
+    /// Makes one attempt to send `what` to `endpoint`, and keeps the endpoint's health: one that has failed for five days,
+    /// or answers 410, is paused, of which the tenant's other endpoints are told by an event.
     ///
     /// What the receiver does is in the inner result. One that has not answered by `until` has failed; its health is
     /// noted after that, so whoever calls this must wait for longer.
@@ -76,6 +76,7 @@ impl App {
         let outcome = self.send(endpoint, what, until, moment).await?.map(drop);
         let noted = match &outcome {
             Ok(()) => self.works(endpoint, moment).await,
+            Err(refused) if refused.gone => self.is_gone(endpoint, moment).await,
             Err(_) => self.fails(endpoint, moment).await,
         };
         if let Err(error) = noted {
@@ -198,6 +199,26 @@ impl App {
         if !overdue.is_some_and(is_sure) {
             return Ok(());
         }
+        let failing = PauseIf::FailingSince(since);
+        self.pause(endpoint, failing, FAILED_TOO_LONG, moment).await
+    }
+
+    /// It answered that there is nobody any more.
+    async fn is_gone(&self, endpoint: &Endpoint, moment: &Moment) -> Result<(), Error> {
+        self.pause(endpoint, PauseIf::Unmoved, GONE, moment).await
+    }
+
+    async fn pause(
+        &self,
+        endpoint: &Endpoint,
+        condition: PauseIf,
+        reason: &'static str,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        if !endpoint.is_active() {
+            return Ok(());
+        }
+        let tenant = endpoint.tenant;
         let event = Event {
             id: EventId::at(moment),
             at: moment.now,
@@ -205,14 +226,18 @@ impl App {
             room: None,
             kind: EventKind::WebhookPaused {
                 endpoint: endpoint.id,
-                reason: FAILED_TOO_LONG,
+                reason,
             },
         };
-        let paused = webhooks.pause(endpoint, since, &event, &mut race).await?;
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let webhooks = &self.stores().webhooks;
+        let paused = webhooks
+            .pause(endpoint, condition, reason, &event, &mut race)
+            .await?;
         self.0.endpoints.forget(tenant);
         if paused {
             let endpoint = endpoint.id;
-            tracing::info!(%tenant, %endpoint, "an endpoint was paused: {FAILED_TOO_LONG}");
+            tracing::info!(%tenant, %endpoint, "an endpoint was paused: {reason}");
         }
         Ok(())
     }

@@ -142,7 +142,8 @@ impl App {
         endpoint.ok_or(NO_ENDPOINT)
     }
 
-    /// Changes an endpoint. Warm functions follow within ten seconds, this process at once.
+    /// Changes an endpoint. Warm functions follow within ten seconds, this process at once. What is held for one that
+    /// was paused goes on within a minute or two if it is active now, or wants other events.
     pub async fn patch_endpoint(
         &self,
         key: &TenantKey,
@@ -151,6 +152,10 @@ impl App {
         moment: &Moment,
     ) -> Result<Endpoint, Error> {
         let tenant = key.tenant();
+        if patch.active == Some(true) || patch.events.is_some() {
+            self.endpoint(key, id).await?;
+            self.resume(tenant, id, moment).await?;
+        }
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let webhooks = &self.stores().webhooks;
         let endpoint = webhooks
@@ -198,7 +203,7 @@ impl App {
         })
     }
 
-    /// Removes an endpoint.
+    /// Removes an endpoint. What is held for it goes to those that are left.
     pub async fn delete_endpoint(
         &self,
         key: &TenantKey,
@@ -206,6 +211,8 @@ impl App {
         moment: &Moment,
     ) -> Result<(), Error> {
         let tenant = key.tenant();
+        self.endpoint(key, id).await?;
+        self.resume(tenant, id, moment).await?;
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let removed = self.stores().webhooks.delete(tenant, id, &mut race).await?;
         self.0.endpoints.forget(tenant);

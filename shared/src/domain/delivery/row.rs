@@ -9,13 +9,16 @@
 //!             └─ parked/waiting
 //! ```
 //!
+//! A delivery that only paused endpoints have not taken is *held*: parked, with the time since when. It goes on when one
+//! of them does ([`Delivery::woken`]), is looked at once a day, and is dead after [`HELD_SECONDS`].
+//!
 //! Each rule is a function of the row, the time and what happened; the store writes what it gives in one step,
 //! if nobody wrote in between.
 //!
 //! **Invariants:** an attempt is counted before it starts. At most one attempt holds the lease. `delivered` and
 //! `discarded` are final. Whatever is open is listed under the time at which somebody must look after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Job, Subject};
 use crate::domain::{
@@ -40,6 +43,12 @@ const SENDING_SECONDS: i64 = 30;
 /// How long after now an open delivery may be due, in seconds: with the longest schedule, nine waits of 12 hours, it is
 /// less than six days.
 pub const LONGEST_OPEN_SECONDS: i64 = 6 * 24 * 3_600;
+/// How long a delivery is held for paused endpoints, in seconds: two weeks.
+pub const HELD_SECONDS: i64 = 14 * 24 * 3_600;
+/// How often a held delivery is looked at although nobody has said that its endpoints go on, in seconds.
+pub const LOOKED_AT_SECONDS: i64 = 24 * 3_600;
+/// Why a delivery is held, or dead after that.
+const PAUSED: &str = "endpoint paused";
 /// Why an attempt failed of which nobody heard again.
 const BROKEN_OFF: &str = "attempt broke off";
 
@@ -64,12 +73,21 @@ pub struct Delivery {
     pub round: u32,
     /// The endpoints that took it.
     pub done: BTreeSet<String>,
+    /// The endpoints that are not asked again before it is redriven, and why: they refused it for good, or used up
+    /// their attempts while others were still owed it.
+    pub refused: BTreeMap<String, String>,
+    /// Whether it was to be told to an endpoint at any attempt so far.
+    pub is_owed: bool,
+    /// Since when it is held for paused endpoints, if it is or was at the last attempt.
+    pub held_since: Option<Timestamp>,
     /// When it was first tried.
     pub created_at: Timestamp,
     /// When it was last tried.
     pub last_attempt_at: Option<Timestamp>,
     /// Why it last failed.
     pub error: Option<String>,
+    /// The endpoint that `error` is about, if it is about one.
+    pub error_endpoint: Option<String>,
     /// When somebody must look after it, while it is open.
     pub overdue_at: Timestamp,
     /// What to tell, once it may outlive its source.
@@ -245,6 +263,8 @@ pub struct Telling<'a> {
     pub about: &'a About,
     /// What to tell, if that may outlive its source.
     pub content: Option<&'a str>,
+    /// Whether an endpoint wants to be told of it now.
+    pub is_owed: bool,
 }
 
 /// Whether a delivery may be tried.
@@ -268,19 +288,62 @@ pub enum Begun {
     },
 }
 
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why an attempt did not end in a delivery.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// In a few words.
-    pub reason: String,
     /// The endpoints that took it nevertheless.
     pub took: BTreeSet<String>,
-    /// For how many seconds the receiver asked not to be tried again.
+    /// The endpoints that may take it at another attempt, and why they did not at this one.
+    pub failed: BTreeMap<String, String>,
+    /// The endpoints that refused it for good, at this attempt or before, and why.
+    pub refused: BTreeMap<String, String>,
+    /// The endpoints that are paused.
+    pub paused: BTreeSet<String>,
+    /// Why it failed that is about no endpoint.
+    pub fault: Option<Fault>,
+    /// For how many seconds a receiver asked not to be tried again.
     pub retry_after: Option<u32>,
-    /// Whether no other attempt could succeed.
-    pub is_final: bool,
     /// What was to be told, if it may outlive its source.
     pub content: Option<String>,
+}
+
+/// Why an attempt failed that is about no endpoint, in a few words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Another attempt may succeed.
+    Passing(String),
+    /// No other attempt could.
+    Final(String),
+}
+
+impl Failure {
+    /// Whether nothing is in the way: it is delivered.
+    pub fn is_none(&self) -> bool {
+        self.failed.is_empty()
+            && self.refused.is_empty()
+            && self.paused.is_empty()
+            && self.fault.is_none()
+    }
+
+    /// Whether another attempt may succeed although nobody changes anything.
+    fn may_pass(&self) -> bool {
+        match &self.fault {
+            Some(Fault::Final(_)) => false,
+            Some(Fault::Passing(_)) => true,
+            None => !self.failed.is_empty(),
+        }
+    }
+
+    /// In a few words, and the endpoint that they are about. Nothing, if only paused ones are left.
+    fn cause(&self) -> Option<(&str, Option<&str>)> {
+        let endpoint = self.failed.iter().chain(&self.refused).next();
+        let endpoint = endpoint.map(|(id, reason)| (reason.as_str(), Some(id.as_str())));
+        match &self.fault {
+            Some(Fault::Final(reason)) => Some((reason, None)),
+            Some(Fault::Passing(reason)) => endpoint.or(Some((reason, None))),
+            None => endpoint,
+        }
+    }
 }
 
 /// What follows a failed attempt.
@@ -293,6 +356,11 @@ pub enum Ended {
     },
     /// Another one, so late that its job is not needed until then.
     Parked,
+    /// Another one when a paused endpoint goes on: its job is not needed until then.
+    Held {
+        /// Whether it was not held before.
+        fresh: bool,
+    },
     /// None.
     Dead,
     /// None: it is delivered, or discarded.
@@ -319,7 +387,7 @@ impl Delivery {
     ) -> Step<Begun> {
         let now = attempt.now;
         let Some(known) = known else {
-            return Self::first(job, telling.about, now).try_now(attempt);
+            return Self::first(job, telling.about, now).try_now(telling, attempt);
         };
         match known.state {
             State::Delivered { .. } | State::Discarded { .. } => Step::Stay(Begun::Done),
@@ -338,13 +406,14 @@ impl Delivery {
                 // Moved back from the dead letters: that alone makes a job young again.
                 // A death to come is none that times can be compared with: the clock was set back.
                 if receipt.is_moved_back(at) || at > now.farthest_end(0) {
-                    Self { round: 0, ..known }.try_now(attempt)
+                    known.afresh().try_now(telling, attempt)
                 } else {
                     Step::Stay(Begun::Dead { fresh: false })
                 }
             }
             State::Attempting { .. } => Self {
                 error: Some(BROKEN_OFF.to_owned()),
+                error_endpoint: None,
                 ..known
             }
             .try_again(telling, attempt),
@@ -365,9 +434,13 @@ impl Delivery {
             attempts: 0,
             round: 0,
             done: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            is_owed: false,
+            held_since: None,
             created_at: now,
             last_attempt_at: None,
             error: None,
+            error_endpoint: None,
             overdue_at: now,
             content: None,
             token: 0,
@@ -386,10 +459,21 @@ impl Delivery {
             };
             return Step::Write(Box::new(dead), Begun::Dead { fresh: true });
         }
-        self.try_now(attempt)
+        self.try_now(telling, attempt)
     }
 
-    fn try_now(self, attempt: Attempt) -> Step<Begun> {
+    /// With a fresh set of attempts at every endpoint. It was dead, so somebody waits to hear what becomes of it.
+    fn afresh(self) -> Self {
+        Self {
+            round: 0,
+            refused: BTreeMap::new(),
+            is_owed: true,
+            held_since: None,
+            ..self
+        }
+    }
+
+    fn try_now(self, telling: Telling<'_>, attempt: Attempt) -> Step<Begun> {
         let Attempt {
             lease,
             now,
@@ -408,6 +492,7 @@ impl Delivery {
             attempts: self.attempts.saturating_add(1),
             round: self.round.saturating_add(1),
             last_attempt_at: Some(now),
+            is_owed: self.is_owed || telling.is_owed,
             overdue_at,
             token: lease,
             ..self
@@ -427,7 +512,9 @@ impl Delivery {
                 let delivered = Self {
                     state: State::Delivered { at: now },
                     done: self.done.union(took).cloned().collect(),
+                    held_since: None,
                     error: None,
+                    error_endpoint: None,
                     content: None,
                     ..self
                 };
@@ -436,49 +523,141 @@ impl Delivery {
         }
     }
 
-    /// The attempt failed.
+    /// The attempt did not end in a delivery: it is tried again on the schedule, or held for paused endpoints, or dead.
     pub fn failed(self, failure: &Failure, attempt: Attempt) -> Step<Ended> {
-        let Attempt {
-            lease,
-            now,
-            schedule,
-        } = attempt;
-        let is_ours = matches!(self.state, State::Attempting { .. }) && self.token == lease;
+        let is_ours = matches!(self.state, State::Attempting { .. }) && self.token == attempt.lease;
         if !is_ours {
-            return self.outrun(&failure.took, now);
+            return self.outrun(&failure.took, attempt.now);
         }
+        let is_spent = self.round >= attempt.schedule.attempts();
+        if failure.may_pass() && !is_spent && !self.is_still_held(failure) {
+            self.retried(failure, attempt)
+        } else {
+            self.given_up(failure, attempt.now)
+        }
+    }
+
+    /// Whether it was held, and paused endpoints still keep it. A user who is away is then not looked for on the schedule.
+    fn is_still_held(&self, failure: &Failure) -> bool {
+        self.held_since.is_some() && failure.failed.is_empty() && !failure.paused.is_empty()
+    }
+
+    fn retried(self, failure: &Failure, attempt: Attempt) -> Step<Ended> {
+        let Attempt { now, schedule, .. } = attempt;
         let waits = schedule.wait_after(self.round);
         let asked = failure.retry_after.unwrap_or_default();
         let wait = waits.max(asked.min(LONGEST_ASKED_SECONDS));
         let until = now.plus_seconds(wait.into());
-        let kept = || self.content.clone().or_else(|| failure.content.clone());
-        let (state, content, overdue_at, ended) =
-            if failure.is_final || self.round >= schedule.attempts() {
-                let dead = State::Dead { at: now };
-                (dead, kept(), self.overdue_at, Ended::Dead)
-            } else if wait > LONGEST_HELD_SECONDS {
-                (State::Parked { until }, kept(), until, Ended::Parked)
-            } else {
-                let overdue_at = self.overdue_at.max(until.plus_seconds(SLACK_SECONDS));
-                let waiting = State::Waiting { until };
-                let ended = Ended::Waiting { seconds: wait };
-                (waiting, self.content.clone(), overdue_at, ended)
-            };
-        let failed = Self {
+        let (state, content, overdue_at, ended) = if wait > LONGEST_HELD_SECONDS {
+            let content = self.kept(failure);
+            (State::Parked { until }, content, until, Ended::Parked)
+        } else {
+            let overdue_at = self.overdue_at.max(until.plus_seconds(SLACK_SECONDS));
+            let ended = Ended::Waiting { seconds: wait };
+            let content = self.content.clone();
+            (State::Waiting { until }, content, overdue_at, ended)
+        };
+        let refused = merged([&self.refused, &failure.refused]);
+        let retried = Self {
             state,
-            done: self.done.union(&failure.took).cloned().collect(),
-            error: Some(failure.reason.clone()),
             content,
             overdue_at,
-            ..self
+            refused,
+            held_since: None,
+            ..self.because(failure.cause(), &failure.took)
         };
-        Step::Write(Box::new(failed), ended)
+        Step::Write(Box::new(retried), ended)
+    }
+
+    /// The endpoints that failed are not asked again. If paused ones are left, it waits for them, and they have all
+    /// their attempts still. Or else it is dead.
+    fn given_up(self, failure: &Failure, now: Timestamp) -> Step<Ended> {
+        let cause = failure.cause();
+        let cause = match (cause, failure.paused.first()) {
+            (Some((_, None)) | None, Some(paused)) => Some((PAUSED, Some(paused.as_str()))),
+            (cause, _) => cause,
+        };
+        let content = self.kept(failure);
+        // From a time to come, when the clock was set back since, the two weeks would be as much longer.
+        let passed = self
+            .held_since
+            .filter(|since| *since <= now.farthest_end(0));
+        let since = passed.unwrap_or(now);
+        let held_until = since.plus_seconds(HELD_SECONDS);
+        if failure.paused.is_empty() || now >= held_until {
+            let dead = Self {
+                state: State::Dead { at: now },
+                content,
+                held_since: None,
+                ..self.because(cause, &failure.took)
+            };
+            return Step::Write(Box::new(dead), Ended::Dead);
+        }
+        let is_new = |id: &String| !self.refused.contains_key(id);
+        let was_asked = !failure.took.is_empty()
+            || !failure.failed.is_empty()
+            || failure.refused.keys().any(is_new)
+            || (failure.fault.is_some() && self.held_since.is_none());
+        let attempts = self.attempts.saturating_sub((!was_asked).into());
+        let refused = merged([&self.refused, &failure.refused, &failure.failed]);
+        let until = now.plus_seconds(LOOKED_AT_SECONDS).min(held_until);
+        let fresh = self.held_since.is_none();
+        let held = Self {
+            state: State::Parked { until },
+            attempts,
+            round: 0,
+            refused,
+            held_since: Some(since),
+            last_attempt_at: self.last_attempt_at.filter(|_| attempts > 0),
+            overdue_at: until,
+            content,
+            ..self.because(cause, &failure.took)
+        };
+        Step::Write(Box::new(held), Ended::Held { fresh })
+    }
+
+    /// What was to be told, where it must outlive its source.
+    fn kept(&self, failure: &Failure) -> Option<String> {
+        self.content.clone().or_else(|| failure.content.clone())
+    }
+
+    /// It failed for `cause`, and `took` took it nevertheless.
+    fn because(self, cause: Option<(&str, Option<&str>)>, took: &BTreeSet<String>) -> Self {
+        let (error, endpoint) = cause.unzip();
+        Self {
+            done: self.done.union(took).cloned().collect(),
+            error: error.map(ToOwned::to_owned),
+            error_endpoint: endpoint.flatten().map(ToOwned::to_owned),
+            ..self
+        }
+    }
+
+    /// Whether it waits for a paused endpoint to go on.
+    pub const fn is_held(&self) -> bool {
+        matches!(self.state, State::Parked { .. }) && self.held_since.is_some()
+    }
+
+    /// An endpoint goes on, or is gone, that it may be held for: it has a job again. The answer is whether it was held
+    /// until this try, named `token`.
+    pub fn woken(self, token: u128, now: Timestamp) -> Step<bool> {
+        if self.is_held() {
+            let queued = Self {
+                state: State::Queued,
+                overdue_at: now.plus_seconds(REDRIVE_SECONDS),
+                token,
+                ..self
+            };
+            return Step::Write(Box::new(queued), true);
+        }
+        let is_ours = matches!(self.state, State::Queued) && self.token == token;
+        Step::Stay(is_ours)
     }
 
     /// The attempt came to nothing through a fault of ours: it does not count, and its job may come again at once. Whoever
-    /// took it nevertheless is not told again.
-    pub fn unmade(self, took: &BTreeSet<String>, attempt: Attempt) -> Step<()> {
+    /// took or refused it nevertheless is not told again.
+    pub fn unmade(self, failure: &Failure, attempt: Attempt) -> Step<()> {
         let Attempt { lease, now, .. } = attempt;
+        let Failure { took, refused, .. } = failure;
         let is_ours = matches!(self.state, State::Attempting { .. }) && self.token == lease;
         if !is_ours {
             return match self.outrun(took, now) {
@@ -491,6 +670,7 @@ impl Delivery {
             attempts: self.attempts.saturating_sub(1),
             round: self.round.saturating_sub(1),
             done: self.done.union(took).cloned().collect(),
+            refused: merged([&self.refused, refused]),
             ..self
         };
         Step::Write(Box::new(unmade), ())
@@ -505,6 +685,7 @@ impl Delivery {
             State::Attempting { until } | State::Waiting { until } => Ended::Waiting {
                 seconds: seconds_until(until, now).min(LONGEST_HELD_SECONDS),
             },
+            State::Parked { .. } if self.is_held() => Ended::Held { fresh: false },
             State::Parked { .. } => Ended::Parked,
             State::Dead { .. } => Ended::Dead,
         };
@@ -524,10 +705,9 @@ impl Delivery {
             State::Dead { .. } => {
                 let queued = Self {
                     state: State::Queued,
-                    round: 0,
                     overdue_at: now.plus_seconds(REDRIVE_SECONDS),
                     token,
-                    ..self
+                    ..self.afresh()
                 };
                 Step::Write(Box::new(queued), true)
             }
@@ -587,6 +767,13 @@ fn not_yet(until: Timestamp, now: Timestamp) -> Begun {
     Begun::NotYet {
         seconds: seconds_until(until, now).min(LONGEST_HELD_SECONDS),
     }
+}
+
+/// Reasons by endpoint.
+fn merged<const N: usize>(reasons: [&BTreeMap<String, String>; N]) -> BTreeMap<String, String> {
+    let all = reasons.into_iter().flatten();
+    all.map(|(id, reason)| (id.clone(), reason.clone()))
+        .collect()
 }
 
 /// Whole seconds from `now` until `until` has passed, at least 1.

@@ -1,6 +1,6 @@
 //! Every state, asked by every rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::domain::{
@@ -40,7 +40,7 @@ fn about() -> About {
 }
 
 /// Two attempts left of five, overdue an hour after noon.
-fn row(state: State, token: u128) -> Delivery {
+pub(super) fn row(state: State, token: u128) -> Delivery {
     Delivery {
         id: job().id(),
         tenant: job().tenant,
@@ -51,16 +51,20 @@ fn row(state: State, token: u128) -> Delivery {
         attempts: 13,
         round: 3,
         done: names(&["a"]),
+        refused: BTreeMap::new(),
+        is_owed: true,
+        held_since: None,
         created_at: at(-600),
         last_attempt_at: Some(at(-10)),
         error: Some("HTTP 500".to_owned()),
+        error_endpoint: Some("b".to_owned()),
         overdue_at: at(3_600),
         content: None,
         token,
     }
 }
 
-fn names(names: &[&str]) -> BTreeSet<String> {
+pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
@@ -115,17 +119,58 @@ fn begin_any(known: Option<Delivery>, receipt: Receipt) -> Step<Begun> {
     let telling = Telling {
         about: &about(),
         content: Some("{}"),
+        is_owed: true,
     };
     Delivery::begin(known, &job(), telling, receipt, attempt())
 }
 
 fn failure() -> Failure {
     Failure {
-        reason: "connection timeout".to_owned(),
         took: names(&["b"]),
-        retry_after: None,
-        is_final: false,
+        failed: reasons(&[("c", "connection timeout")]),
         content: Some("{}".to_owned()),
+        ..Failure::default()
+    }
+}
+
+/// Only paused endpoints are left.
+fn paused(endpoints: &[&str]) -> Failure {
+    Failure {
+        paused: names(endpoints),
+        content: Some("{}".to_owned()),
+        ..Failure::default()
+    }
+}
+
+/// Who took it before a fault of ours ended the attempt.
+fn faulted(took: &[&str]) -> Failure {
+    Failure {
+        took: names(took),
+        ..Failure::default()
+    }
+}
+
+pub(super) fn reasons(reasons: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = reasons.iter();
+    owned
+        .map(|(id, reason)| ((*id).to_owned(), (*reason).to_owned()))
+        .collect()
+}
+
+fn user_offline() -> Fault {
+    Fault::Passing("user offline".to_owned())
+}
+
+/// What the attempt under way failed for, and of which endpoint that is said.
+fn cause(row: &Delivery) -> (Option<&str>, Option<&str>) {
+    (row.error.as_deref(), row.error_endpoint.as_deref())
+}
+
+/// Its attempt under way, in its `round`th of five.
+fn ours(round: u32) -> Delivery {
+    Delivery {
+        round,
+        ..row(State::Attempting { until: at(50) }, OURS)
     }
 }
 
@@ -336,18 +381,18 @@ fn only_who_holds_the_lease_takes_an_attempt_back() {
         "-",
     ]
     .map(|state| (state, ()));
-    assert_each(|row| row.unmade(&names(&["b"]), attempt()), wanted);
+    assert_each(|row| row.unmade(&faulted(&["b"]), attempt()), wanted);
     // Where nobody took it there is nothing to note of another's.
     for (index, wanted) in wanted.iter_mut().enumerate() {
         wanted.0 = if index == 1 { "waiting" } else { "-" };
     }
-    assert_each(|row| row.unmade(&names(&[]), attempt()), wanted);
+    assert_each(|row| row.unmade(&faulted(&[]), attempt()), wanted);
 }
 
 #[test]
 fn an_attempt_that_was_taken_back_does_not_count_and_another_may_start_at_once() {
     let ours = row(State::Attempting { until: at(50) }, OURS);
-    let unmade = written(ours.unmade(&names(&["b"]), attempt()));
+    let unmade = written(ours.unmade(&faulted(&["b"]), attempt()));
     assert_eq!((unmade.attempts, unmade.round), (12, 2));
     assert_eq!(unmade.done, names(&["a", "b"]));
     assert_eq!(
@@ -420,7 +465,7 @@ fn the_last_attempt_ends_in_death_with_what_was_to_be_told() {
 #[test]
 fn what_cannot_succeed_is_not_tried_again() {
     let hopeless = Failure {
-        is_final: true,
+        fault: Some(Fault::Final("its content is no longer kept".to_owned())),
         ..failure()
     };
     let ours = row(State::Attempting { until: at(50) }, OURS);
@@ -547,6 +592,7 @@ fn after_a_step_back(state: State, step: i64) -> Step<Begun> {
     let telling = Telling {
         about: &about,
         content: None,
+        is_owed: true,
     };
     Delivery::begin(Some(row(state, THEIRS)), &job(), telling, receipt, attempt)
 }
@@ -579,4 +625,210 @@ fn a_letter_that_died_at_a_time_to_come_may_be_moved_back() {
     assert!(matches!(moved, Step::Write(_, Begun::Go)), "{moved:?}");
     let late = after_a_step_back(dead(), 1);
     assert_eq!(late, Step::Stay(Begun::Dead { fresh: false }));
+}
+
+#[test]
+fn an_endpoint_that_refused_is_kept_with_its_reason_while_others_are_tried_again() {
+    let mixed = Failure {
+        failed: reasons(&[("c", "HTTP 500")]),
+        refused: reasons(&[("d", "HTTP 410")]),
+        ..failure()
+    };
+    let row = written(ours(3).failed(&mixed, attempt()));
+    assert_eq!(row.state, State::Waiting { until: at(30) });
+    assert_eq!(row.refused, reasons(&[("d", "HTTP 410")]));
+    assert_eq!(cause(&row), (Some("HTTP 500"), Some("c")));
+}
+
+#[test]
+fn a_delivery_that_all_others_took_is_dead_with_the_endpoint_that_refused_it() {
+    let refused = Failure {
+        took: names(&["b"]),
+        refused: reasons(&[("d", "HTTP 410")]),
+        ..Failure::default()
+    };
+    let row = written(ours(3).failed(&refused, attempt()));
+    assert_eq!(row.state, State::Dead { at: noon() });
+    assert_eq!(cause(&row), (Some("HTTP 410"), Some("d")));
+    assert_eq!(row.done, names(&["a", "b"]));
+}
+
+#[test]
+fn a_refusal_is_kept_when_a_fault_of_ours_takes_the_attempt_back() {
+    let refused = Failure {
+        refused: reasons(&[("d", "HTTP 410")]),
+        ..faulted(&["b"])
+    };
+    let row = written(ours(3).unmade(&refused, attempt()));
+    assert_eq!((row.round, row.refused), (2, refused.refused));
+}
+
+#[test]
+fn a_delivery_that_only_paused_endpoints_lack_is_held_and_counts_no_attempt() {
+    for round in [1, 3, 5] {
+        let before = ours(round);
+        let attempts = before.attempts;
+        let (row, ended) = match before.failed(&paused(&["p"]), attempt()) {
+            Step::Write(row, ended) => (*row, ended),
+            Step::Stay(ended) => panic!("{ended:?}"),
+        };
+        assert_eq!(ended, Ended::Held { fresh: true });
+        assert_eq!(
+            row.state,
+            State::Parked {
+                until: at(LOOKED_AT_SECONDS)
+            }
+        );
+        assert_eq!(row.overdue_at, at(LOOKED_AT_SECONDS));
+        assert_eq!((row.attempts, row.round), (attempts - 1, 0));
+        assert_eq!(row.held_since, Some(noon()));
+        assert_eq!(cause(&row), (Some("endpoint paused"), Some("p")));
+        assert_eq!(row.content.as_deref(), Some("{}"));
+    }
+}
+
+#[test]
+fn a_delivery_that_was_never_tried_has_no_last_attempt_while_it_is_held() {
+    let first = Delivery {
+        attempts: 1,
+        round: 1,
+        ..ours(1)
+    };
+    let row = written(first.failed(&paused(&["p"]), attempt()));
+    assert_eq!((row.attempts, row.last_attempt_at), (0, None));
+}
+
+#[test]
+fn a_held_delivery_is_looked_at_once_a_day_and_dead_after_two_weeks() {
+    let days = |days: i64| at(days * 24 * 3_600);
+    let mut row = written(ours(1).failed(&paused(&["p"]), attempt()));
+    for day in 1..14 {
+        assert_eq!(row.state, State::Parked { until: days(day) });
+        let look = Attempt {
+            now: days(day),
+            ..attempt()
+        };
+        row.state = State::Attempting { until: look.now };
+        row.token = OURS;
+        row = written(row.failed(&paused(&["p"]), look));
+        assert_eq!(row.held_since, Some(noon()));
+    }
+    let last = Attempt {
+        now: days(14),
+        ..attempt()
+    };
+    row.state = State::Attempting { until: last.now };
+    let row = written(row.failed(&paused(&["p"]), last));
+    assert_eq!(row.state, State::Dead { at: days(14) });
+    assert_eq!(cause(&row), (Some("endpoint paused"), Some("p")));
+}
+
+#[test]
+fn an_endpoint_that_used_up_its_attempts_is_not_asked_again_while_others_are_paused() {
+    let mixed = Failure {
+        paused: names(&["p"]),
+        ..failure()
+    };
+    let row = written(ours(5).failed(&mixed, attempt()));
+    assert_eq!(
+        row.state,
+        State::Parked {
+            until: at(LOOKED_AT_SECONDS)
+        }
+    );
+    assert_eq!(row.refused, reasons(&[("c", "connection timeout")]));
+    assert_eq!(cause(&row), (Some("connection timeout"), Some("c")));
+    // The paused ones have all their attempts still.
+    assert_eq!((row.attempts, row.round), (13, 0));
+}
+
+#[test]
+fn an_endpoint_that_fails_is_tried_again_although_another_is_paused() {
+    let mixed = Failure {
+        paused: names(&["p"]),
+        ..failure()
+    };
+    let row = written(ours(3).failed(&mixed, attempt()));
+    assert_eq!(row.state, State::Waiting { until: at(30) });
+    assert_eq!(row.held_since, None);
+}
+
+#[test]
+fn a_user_who_is_away_is_looked_for_on_the_schedule_before_the_delivery_is_held() {
+    let away = Failure {
+        fault: Some(user_offline()),
+        ..paused(&["p"])
+    };
+    let waits = written(ours(1).failed(&away, attempt()));
+    assert_eq!(waits.state, State::Waiting { until: at(30) });
+    let held = written(ours(5).failed(&away, attempt()));
+    assert_eq!((held.held_since, held.attempts), (Some(noon()), 13));
+    // And once when it is looked at.
+    let looked_at = Delivery {
+        held_since: held.held_since,
+        ..ours(1)
+    };
+    let held = written(looked_at.failed(&away, attempt()));
+    assert_eq!((held.held_since, held.attempts), (Some(noon()), 12));
+}
+
+#[test]
+fn only_a_held_delivery_is_woken_and_with_all_of_its_attempts() {
+    assert_each(|row| row.woken(OURS, noon()), [("-", false); 11]);
+    let held = written(ours(4).failed(&paused(&["p"]), attempt()));
+    let woken = written(held.woken(OURS, noon()));
+    assert_eq!((&woken.state, woken.round), (&State::Queued, 0));
+    assert_eq!(woken.overdue_at, at(900));
+    // The same try again, its answer lost; and somebody else's.
+    assert_eq!(short(woken.clone().woken(OURS, noon())), ("-", true));
+    assert_eq!(short(woken.woken(THEIRS, noon())), ("-", false));
+}
+
+#[test]
+fn a_held_delivery_whose_write_lost_its_answer_is_recognised() {
+    let held = written(ours(4).failed(&paused(&["p"]), attempt()));
+    let again = held.failed(&paused(&["p"]), attempt());
+    assert_eq!(short(again), ("-", Ended::Held { fresh: false }));
+}
+
+#[test]
+fn a_letter_that_is_redriven_is_told_to_those_again_that_refused_it() {
+    let dead = Delivery {
+        refused: reasons(&[("d", "HTTP 410")]),
+        ..row(State::Dead { at: at(-5) }, THEIRS)
+    };
+    let row = written(dead.redriven(OURS, noon()));
+    assert_eq!((row.refused, row.is_owed), (BTreeMap::new(), true));
+}
+
+#[test]
+fn a_delivery_is_owed_from_its_first_attempt_for_an_endpoint_on() {
+    let fresh = |is_owed| {
+        let telling = Telling {
+            about: &about(),
+            content: None,
+            is_owed,
+        };
+        written(Delivery::begin(
+            None,
+            &job(),
+            telling,
+            receipt(1, noon()),
+            attempt(),
+        ))
+    };
+    assert!(!fresh(false).is_owed);
+    // Even if that attempt is taken back.
+    let unmade = written(fresh(true).unmade(&faulted(&[]), attempt()));
+    assert_eq!((unmade.attempts, unmade.is_owed), (0, true));
+}
+
+#[test]
+fn after_a_step_back_a_delivery_is_held_from_then_on() {
+    let before = Delivery {
+        held_since: Some(at(365 * 24 * 3_600)),
+        ..ours(1)
+    };
+    let held = written(before.failed(&paused(&["p"]), attempt()));
+    assert_eq!(held.held_since, Some(noon()));
 }

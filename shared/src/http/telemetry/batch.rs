@@ -28,6 +28,8 @@ pub struct Outcome {
     pub delivered: usize,
     /// How many deliveries wait for another attempt.
     pub retried: usize,
+    /// How many deliveries wait for a paused endpoint.
+    pub held: usize,
     /// How many deliveries have used up their attempts.
     pub dead: usize,
     /// How many records could not be read, and will not be tried again.
@@ -64,6 +66,7 @@ impl Observed {
             sent = seldom(outcome.sent),
             delivered = seldom(outcome.delivered),
             retried = seldom(outcome.retried),
+            held = seldom(outcome.held),
             dead = seldom(outcome.dead),
             put_aside = seldom(outcome.put_aside),
             failed = seldom(outcome.failed),

@@ -49,6 +49,7 @@ const MEASURES: [Measures; 2] = [
             ("sent", None),
             ("delivered", None),
             ("retried", None),
+            ("held", None),
             ("dead", None),
             ("put_aside", None),
             ("failed", None),

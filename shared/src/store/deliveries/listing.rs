@@ -34,7 +34,7 @@ const MAX_LOOKED_AT: usize = 1_000;
 /// Sorts after every time.
 const NEWEST: &str = "9";
 /// All of a row but what was to be told, which can be large.
-const SHOWN: [&str; 20] = [
+const SHOWN: [&str; 24] = [
     "pk",
     "writes",
     "token",
@@ -51,9 +51,13 @@ const SHOWN: [&str; 20] = [
     "attempts",
     "round",
     "done",
+    "refused",
+    "owed",
+    "held_since",
     "created_at",
     "last_attempt_at",
     "error",
+    "error_endpoint",
     "overdue_at",
 ];
 
@@ -72,7 +76,7 @@ pub struct Filter {
 
 /// Where a list of deliveries goes on.
 #[derive(Debug)]
-pub struct Onward(Item);
+pub struct Onward(pub(super) Item);
 
 /// How far all the dead of a tenant were looked through: the shards before this one, and of this one all up to a
 /// `dead_at`, if any.
@@ -303,10 +307,13 @@ impl DeliveryStore {
                 .list(&format!("open#{shard}"), LOOKED_AT)
                 .key_condition_expression("dead_shard = :shard")
                 .projection_expression("created_at");
+            // What is held for a paused endpoint is as old as the pause, which says nothing of how deliveries go.
             let query = match tenant {
-                None => query,
+                None => query.filter_expression("attribute_not_exists(held_since)"),
                 Some(tenant) => query
-                    .filter_expression("begins_with(pk, :tenant)")
+                    .filter_expression(
+                        "attribute_not_exists(held_since) AND begins_with(pk, :tenant)",
+                    )
                     .expression_attribute_values(":tenant", s(format!("{tenant}#"))),
             };
             let page = query.send().await.map_err(fault(&self.table))?;
@@ -333,7 +340,7 @@ impl DeliveryStore {
         Ok((rows, page.last_evaluated_key.map(Onward)))
     }
 
-    fn list(&self, shard: &str, limit: usize) -> QueryFluentBuilder {
+    pub(super) fn list(&self, shard: &str, limit: usize) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.table)

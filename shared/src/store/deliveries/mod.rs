@@ -2,7 +2,7 @@
 //!
 //! | partition key   | attributes                                                                                                        |
 //! |-----------------|-------------------------------------------------------------------------------------------------------------------|
-//! | `tenant#dlv_…`  | `writes`, `token` (hex), `what`, `user?`, `event`, `room?`, `topic?`, `state`, `until?`, `ended_at?`, `by?`, `reason?`, `attempts`, `round`, `done?`, `created_at`, `last_attempt_at?`, `error?`, `overdue_at`, `content?` (JSON), `subject`, `dead_shard?`, `dead_at?`, `ttl?` |
+//! | `tenant#dlv_…`  | `writes`, `token` (hex), `what`, `user?`, `event`, `room?`, `topic?`, `state`, `until?`, `ended_at?`, `by?`, `reason?`, `attempts`, `round`, `done?`, `refused?` (reasons by endpoint), `owed?` (1 or 0), `held_since?`, `created_at`, `last_attempt_at?`, `error?`, `error_endpoint?`, `overdue_at`, `content?` (JSON), `subject`, `dead_shard?`, `dead_at?`, `ttl?` |
 //!
 //! The sparse index `dead` lists what needs somebody. The dead of a tenant are under `tenant#0` … `tenant#3`, by the
 //! delivery's id, so that a tenant whose endpoint is down does not heat one partition, with `dead_at` =
@@ -13,10 +13,14 @@
 //! **Invariant:** a row changes only by a rule of [`Delivery`], from the state that the rule was shown: each write
 //! counts `writes` up, if nobody else has.
 
+mod held;
 mod listing;
 mod row;
 
-pub use self::listing::{Filter, OPEN_SHARDS, Place};
+pub use self::{
+    held::{HELD_SHARDS, HeldMark, Resumed},
+    listing::{Filter, OPEN_SHARDS, Place},
+};
 
 use std::collections::BTreeSet;
 
@@ -95,29 +99,27 @@ impl DeliveryStore {
         self.step(Some(row), rule, race).await.map(|((), _)| ())
     }
 
-    /// Notes that `attempt` at the delivery of `row` failed: [`Delivery::failed`].
+    /// Notes that `attempt` at the delivery of `row` failed: [`Delivery::failed`]. With the row as it is by then.
     pub async fn failed(
         &self,
         row: Row,
         failure: &Failure,
         attempt: Attempt,
         race: &mut Backoff,
-    ) -> Result<Ended, Error> {
+    ) -> Result<(Ended, Row), Error> {
         let rule = |known| Ok(there(known)?.failed(failure, attempt));
-        self.step(Some(row), rule, race)
-            .await
-            .map(|(ended, _)| ended)
+        self.step(Some(row), rule, race).await
     }
 
     /// Notes that `attempt` at the delivery of `row` came to nothing: [`Delivery::unmade`].
     pub async fn unmade(
         &self,
         row: Row,
-        took: &BTreeSet<String>,
+        failure: &Failure,
         attempt: Attempt,
         race: &mut Backoff,
     ) -> Result<(), Error> {
-        let rule = |known| Ok(there(known)?.unmade(took, attempt));
+        let rule = |known| Ok(there(known)?.unmade(failure, attempt));
         self.step(Some(row), rule, race).await.map(|((), _)| ())
     }
 

@@ -39,9 +39,13 @@ pub(super) fn to_item(row: &Row) -> Item {
         .n("attempts", delivery.attempts)
         .n("round", delivery.round)
         .list("done", delivery.done.iter().cloned())
+        .texts_opt("refused", &delivery.refused)
+        .n("owed", u8::from(delivery.is_owed))
+        .s_opt("held_since", delivery.held_since)
         .s("created_at", delivery.created_at)
         .s_opt("last_attempt_at", delivery.last_attempt_at)
         .s_opt("error", delivery.error.as_ref())
+        .s_opt("error_endpoint", delivery.error_endpoint.as_ref())
         .s("overdue_at", delivery.overdue_at)
         .s_opt("content", delivery.content.as_ref())
         .s(
@@ -76,6 +80,7 @@ pub(super) fn from_item(mut item: Item) -> Result<Row, Error> {
         .text("pk")?
         .split_once('#')
         .ok_or_else(|| malformed("pk"))?;
+    let attempts = item.number("attempts")?;
     let room = item.text_opt("room")?;
     let room = room.map(|room| room.parse().map_err(|_| malformed("room")));
     let delivery = Delivery {
@@ -93,16 +98,23 @@ pub(super) fn from_item(mut item: Item) -> Result<Row, Error> {
                 .map(|topic| Topic::stored(topic.to_owned())),
         },
         state: state(&item)?,
-        attempts: item.number("attempts")?,
+        attempts,
         round: item.number("round")?,
         done: item
             .texts("done")?
             .into_iter()
             .map(ToOwned::to_owned)
             .collect(),
+        refused: item.text_map("refused")?,
+        // The version before this one did not say. It kept no delivery open that nobody was to be told of.
+        is_owed: item
+            .number_opt::<u8>("owed")?
+            .map_or(attempts > 0, |owed| owed > 0),
+        held_since: item.time_opt("held_since")?,
         created_at: item.parse("created_at")?,
         last_attempt_at: item.time_opt("last_attempt_at")?,
         error: item.text_opt("error")?.map(ToOwned::to_owned),
+        error_endpoint: item.text_opt("error_endpoint")?.map(ToOwned::to_owned),
         overdue_at: item.parse("overdue_at")?,
         content,
         token: token.map_err(|_| malformed("token"))?,

@@ -217,6 +217,52 @@ async fn a_clock_that_steps_back_counts_the_five_days_from_then_on() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_answers_410_is_paused_at_once_and_an_event_tells_of_it() {
+    let stage = Stage::new().await;
+    stage.succeed(0).await;
+    stage.receiver.answer(410);
+
+    assert_eq!(stage.post(10).await.unwrap_err().reason, "HTTP 410");
+
+    let shown = stage.shown().await;
+    let names = ["status", "paused_reason", "paused_at", "failing_since"];
+    assert_eq!(
+        names.map(|name| shown[name].clone()),
+        [
+            json!("paused"),
+            json!("HTTP 410 Gone"),
+            json!(at(10)),
+            json!(at(10))
+        ]
+    );
+    assert_eq!(events(&stage.tenant).await["webhook.paused"], 1);
+    // Once.
+    assert!(!stage.endpoint().await.is_active());
+    stage.post(20).await.unwrap_err();
+    assert_eq!(events(&stage.tenant).await["webhook.paused"], 1);
+}
+
+#[tokio::test]
+async fn a_410_of_an_address_that_was_left_meanwhile_pauses_nothing() {
+    let stage = Stage::new().await;
+    stage.receiver.answer(410);
+    // The process that delivers remembers the old address.
+    let _read = stage.endpoint().await;
+    let moved = json!({ "url": "http://127.0.0.1:1/" });
+    let patched = stage
+        .tenant
+        .server()
+        .patch(&path(&stage.made), &moved)
+        .await;
+    assert_eq!(patched.status, 200, "{}", patched.raw);
+
+    stage.post(0).await.unwrap_err();
+
+    assert_eq!(stage.shown().await["status"], "active");
+    assert!(events(&stage.tenant).await.is_empty());
+}
+
+#[tokio::test]
 async fn an_endpoint_is_paused_once_however_many_attempts_fail_at_once() {
     let stage = Stage::new().await;
     stage.fail(0).await;

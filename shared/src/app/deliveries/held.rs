@@ -1,0 +1,178 @@
+//! Deliveries that are held for paused endpoints, and those that go on when an endpoint does.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+
+use super::{Verdict, overdue::Requeued};
+use crate::{
+    app::App,
+    domain::{
+        EndpointId, Error, Moment, TenantId,
+        delivery::{About, Job, State},
+        webhook::EventType,
+    },
+    queue::Sending,
+    store::{
+        Backoff,
+        deliveries::{HELD_SHARDS, HeldMark, Resumed, Row},
+    },
+};
+
+/// How many endpoints that have gone on one run looks at.
+const ENDPOINTS: usize = 100;
+/// How many deliveries of one endpoint are read and sent at once, and how many pages of each of its shards one run does.
+const PAGE: usize = 100;
+const PAGES: usize = 5;
+/// How many rows are written at the same time.
+const AT_ONCE: usize = 16;
+
+impl App {
+    /// What becomes of the job of a delivery that was just held for the endpoints `paused`. One of them may have gone on,
+    /// or be gone, since they were read: whoever did that may not have found the delivery, so this looks again.
+    pub(super) async fn hold(
+        &self,
+        row: Row,
+        about: &About,
+        paused: &BTreeSet<String>,
+        moment: &Moment,
+    ) -> Result<Verdict, Error> {
+        let tenant = row.delivery.tenant;
+        match self.are_paused(tenant, about, paused).await {
+            Ok(true) => return Ok(Verdict::Held),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(
+                    cause = error.why(),
+                    "a held delivery was not looked at again"
+                );
+            }
+        }
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let deliveries = &self.stores().deliveries;
+        deliveries
+            .wake(row, moment.seed, moment.now, &mut race)
+            .await?;
+        Ok(Verdict::Again { seconds: 1 })
+    }
+
+    /// Whether all of `endpoints` are paused now, and still want what it is about.
+    async fn are_paused(
+        &self,
+        tenant: TenantId,
+        about: &About,
+        endpoints: &BTreeSet<String>,
+    ) -> Result<bool, Error> {
+        let Ok(event) = about.event.parse::<EventType>() else {
+            return Ok(false);
+        };
+        let now = self.endpoints_now(tenant, event).await?;
+        let paused = now.iter().filter(|endpoint| !endpoint.is_active());
+        let paused: BTreeSet<_> = paused.map(|endpoint| endpoint.id.to_string()).collect();
+        Ok(endpoints.is_subset(&paused))
+    }
+
+    /// Notes that an endpoint is about to go on, or to be gone, so that [`App::requeue`] wakes what is held for it. That
+    /// comes first: a crash after it wakes deliveries that are held again.
+    pub(in crate::app) async fn resume(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        let resumed = Resumed {
+            tenant,
+            endpoint,
+            at: moment.now,
+        };
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let deliveries = &self.stores().deliveries;
+        deliveries.resume(&resumed, &mut race).await
+    }
+
+    /// Sends the jobs of deliveries that were held for endpoints which have gone on since: at most 2,000 of each
+    /// endpoint, as many as can be done by `until`.
+    pub(super) async fn wake(&self, until: Instant, moment: &Moment) -> Result<Requeued, Error> {
+        let mut done = Requeued::default();
+        let deliveries = &self.stores().deliveries;
+        for resumed in deliveries.resumed(moment.now, ENDPOINTS).await? {
+            for shard in 0..HELD_SHARDS {
+                let mut start = None;
+                for _ in 0..PAGES {
+                    if Instant::now() > until {
+                        done.more = true;
+                        return Ok(done);
+                    }
+                    let page = deliveries.held_for(&resumed, shard, moment.now, PAGE, start);
+                    let (marks, next) = page.await?;
+                    done.sent += self.wake_page(resumed, marks, moment).await?;
+                    start = next;
+                    if start.is_none() {
+                        break;
+                    }
+                }
+                done.more |= start.is_some();
+            }
+        }
+        Ok(done)
+    }
+
+    /// How many of those that are marked were held until now. Their rows are written first, as overdue in a quarter of an
+    /// hour, and their jobs sent after that: a crash in between is healed by [`App::requeue`].
+    async fn wake_page(
+        &self,
+        resumed: Resumed,
+        marks: Vec<HeldMark>,
+        moment: &Moment,
+    ) -> Result<usize, Error> {
+        let woken = stream::iter(marks).map(|mark| self.wake_one(resumed, mark, moment));
+        let woken: Vec<_> = woken.buffer_unordered(AT_ONCE).collect().await;
+        let (mut jobs, mut failure) = (Vec::new(), None);
+        for woken in woken {
+            match woken {
+                Ok(job) => jobs.extend(job),
+                Err(error) => failure = Some(error),
+            }
+        }
+        self.jobs()
+            .deliver(&jobs, Sending::again(moment.now))
+            .await?;
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(jobs.len()),
+        }
+    }
+
+    /// The job of a marked delivery, if it was held until now.
+    async fn wake_one(
+        &self,
+        resumed: Resumed,
+        mark: HeldMark,
+        moment: &Moment,
+    ) -> Result<Option<Job>, Error> {
+        let deliveries = &self.stores().deliveries;
+        let mut race = Backoff::until(moment.deadline, moment.seed);
+        let Some(row) = deliveries.get(resumed.tenant, mark.delivery).await? else {
+            deliveries.unmark(&mark, &mut race).await?;
+            return Ok(None);
+        };
+        let job = row.delivery.job();
+        let has_ended = match &row.delivery.state {
+            State::Delivered { .. } | State::Dead { .. } | State::Discarded { .. } => true,
+            // It may be about to be held: whoever marked it looks at the endpoints after that.
+            State::Queued
+            | State::Attempting { .. }
+            | State::Waiting { .. }
+            | State::Parked { .. } => false,
+        };
+        let is_woken = !has_ended
+            && deliveries
+                .wake(row, moment.seed, moment.now, &mut race)
+                .await?;
+        if has_ended || is_woken {
+            deliveries.unmark(&mark, &mut race).await?;
+        }
+        Ok(is_woken.then_some(job))
+    }
+}
