@@ -30,7 +30,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(http: HttpRequest, _: &S) -> Result<Self, Failure> {
         let sent = Sent::read(http).await?;
-        Ok(Self(sent.object(&sent.bytes)?, sent.once()?))
+        let once = sent.once()?;
+        Ok(Self(sent.object(&sent.bytes)?, once))
     }
 }
 
@@ -43,12 +44,13 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalBody<T> {
 
     async fn from_request(http: HttpRequest, _: &S) -> Result<Self, Failure> {
         let sent = Sent::read(http).await?;
+        let once = sent.once()?;
         let object: &[u8] = if sent.bytes.is_empty() {
             b"{}"
         } else {
             &sent.bytes
         };
-        Ok(Self(sent.object(object)?, sent.once()?))
+        Ok(Self(sent.object(object)?, once))
     }
 }
 

@@ -143,8 +143,9 @@ fn body_of(operation: &Operation) -> Option<Value> {
 }
 
 fn resolved(schema: &Value) -> Option<Value> {
-    // A body that may be left out.
-    let schema = schema.pointer("/oneOf/0").unwrap_or(schema);
+    // A body that may be left out, and one of which a new thing needs more.
+    let first = schema.pointer("/oneOf/0").or(schema.pointer("/allOf/0"));
+    let schema = first.unwrap_or(schema);
     let description: Value = serde_json::from_str(edge::OPENAPI).unwrap();
     match schema.get("$ref") {
         Some(reference) => {

@@ -11,8 +11,8 @@ async fn a_wrong_method_is_told_the_right_ones() {
     let cases = [
         ("/rooms", "GET, POST"),
         ("/rooms/room_1", "GET, PATCH"),
-        ("/rooms/room_1/members", "GET, POST, DELETE"),
-        ("/rooms/room_1/members/bob", "DELETE"),
+        ("/rooms/room_1/members", "GET, POST, PATCH, DELETE"),
+        ("/rooms/room_1/members/bob", "PATCH, DELETE"),
         ("/rooms/room_1/messages", "GET, POST"),
         ("/rooms/room_1/messages/msg_1", "GET, PUT, DELETE"),
         ("/acks", "POST"),
