@@ -4,14 +4,16 @@ mod wire;
 
 use axum::{
     Router,
-    extract::State,
+    extract::{FromRequestParts, State},
+    http::request::Parts,
     routing::{get, patch, post},
 };
 use parlance::{
     app::App,
     domain::{Error, RoomId, UserId},
     http::{
-        Body, Caller, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut,
+        Body, Caller, Failure, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi,
+        wire::ErrorOut,
     },
 };
 
@@ -291,10 +293,9 @@ async fn change_by_query(
     Caller(actor): Caller<ChatApi>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
-    params: Params,
+    Named(user): Named,
     Body(body, _): Body<MemberPatch>,
 ) -> Reply<MemberOut> {
-    let user = named(&params)?;
     let role = body.parse()?;
     let place = app.change_role(&actor, room, &user, role, &moment).await?;
     Ok(Show::ok(MemberOut::from(&place)))
@@ -348,18 +349,24 @@ async fn remove_by_query(
     Caller(actor): Caller<ChatApi>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
-    params: Params,
+    Named(user): Named,
 ) -> Reply<()> {
-    let user = named(&params)?;
     app.remove_member(&actor, room, &user, &moment).await?;
     Ok(Show::nothing())
 }
 
-/// The member that a query names.
-fn named(params: &Params) -> Result<UserId, Error> {
-    params.only(&["user_id"])?;
-    let user = params
-        .get("user_id")
-        .ok_or(Error::invalid("user_id", "Missing user_id"))?;
-    UserId::parse("user_id", user)
+/// The member that a query names, for ids that a path cannot hold.
+struct Named(UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let params = Params::from_request_parts(parts, state).await?;
+        params.only(&["user_id"])?;
+        let user = params
+            .get("user_id")
+            .ok_or(Error::invalid("user_id", "Missing user_id"))?;
+        Ok(Self(UserId::parse("user_id", user)?))
+    }
 }

@@ -2,7 +2,7 @@
 //! refuses them, and with them a `null` that means nothing.
 
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::send;
 use crate::{
@@ -213,7 +213,15 @@ async fn every_route_of_ours_refuses_a_null_that_means_nothing() {
             if may_be_null {
                 continue;
             }
-            let answer = stage.send(&operation, "", &json!({ name: null })).await;
+            let needed = schema["required"].as_array().into_iter().flatten();
+            let needed = needed.map(|name| {
+                let name = name.as_str().unwrap().to_owned();
+                let example = properties[&name]["example"].clone();
+                (name, example)
+            });
+            let mut body: Map<_, _> = needed.collect();
+            body.insert(name.clone(), Value::Null);
+            let answer = stage.send(&operation, "", &body.into()).await;
             assert_eq!(
                 field(&answer),
                 (400, Some(name.as_str())),
