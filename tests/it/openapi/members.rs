@@ -118,6 +118,7 @@ fn truth(schema: &str, member: &str) -> Value {
         (_, "chatId") | ("ChatMade" | "ChatOut" | "ChatLog", "id") => id("chat"),
         ("SubscriptionOut", "id") => id("sub"),
         ("ProviderKeyOut", "key_id") => id("pkey"),
+        ("TenantKeyOut", "key_id") => id("tkey"),
         (_, "key_id") => id("key"),
         (_, "agentId" | "agent_id" | "id") => agent_id(),
         (_, "user_id" | "userId" | "sender_id" | "subscriber_id" | "scope_id") => user_id(),
