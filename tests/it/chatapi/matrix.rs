@@ -392,7 +392,7 @@ async fn every_caller_may_do_what_the_table_says_and_no_more() {
             }
             match row.operation {
                 "delete /rooms/{room_id}/members" | "patch /rooms/{room_id}/members" => {
-                    path.push_str("?user_id=third")
+                    path.push_str("?user_id=third");
                 }
                 "get /admin/dead-letters" | "get /metrics" => {
                     path = format!("{path}?tenant_id={}", tenant.id);

@@ -85,7 +85,7 @@ async fn a_hello_while_others_pump_misses_nothing_for_who_takes_the_next_seq_alo
         let third = now();
         let rooms = [thread.room];
         let early = app.catch_up(thread.tenant, id, &rooms, 0, &third);
-        let (greeted, pumped, caught_up) = join3(greeting, pumping, early).await;
+        let (greeted, pumped, caught_up) = Box::pin(join3(greeting, pumping, early)).await;
         greeted.unwrap();
         pumped.unwrap();
         caught_up.unwrap();

@@ -28,15 +28,15 @@ use crate::{
 const STEP_SECONDS: u64 = 86_400;
 
 async fn actor(app: &App, tenant: &Tenant, user: &str) -> Actor {
-    let at = moment(Duration::from_secs(60)).unwrap();
+    let at = moment(Duration::from_mins(1)).unwrap();
     let session = app.session(tenant.key.as_bytes(), &at).await.unwrap();
     app.actor(&session, UserId::parse("user_id", user).unwrap())
 }
 
 /// A moment of a clock that may have stepped.
 fn stepped(dice: &mut Dice) -> Moment {
-    let real = moment(Duration::from_secs(60)).unwrap();
-    let off = dice.roll(2 * STEP_SECONDS) as i64 - STEP_SECONDS as i64;
+    let real = moment(Duration::from_mins(1)).unwrap();
+    let off = dice.roll(2 * STEP_SECONDS).cast_signed() - STEP_SECONDS.cast_signed();
     Moment {
         now: real.now.plus_seconds(off),
         seed: real.seed,
@@ -141,7 +141,7 @@ async fn a_replay_tells_the_time_that_was_stored_and_not_the_clocks() {
     let id: RoomId = room.parse().unwrap();
     let app = &tenant.world.app;
     let actor = actor(app, &tenant, "alice").await;
-    let real = moment(Duration::from_secs(60)).unwrap();
+    let real = moment(Duration::from_mins(1)).unwrap();
     let at = |seconds: i64, seed: u128| Moment {
         now: real.now.plus_seconds(seconds),
         seed: real.seed.wrapping_add(seed),
