@@ -84,6 +84,10 @@ async fn stage() -> Stage {
 impl Stage {
     async fn send(&self, operation: &Operation, query: &str, body: &Value) -> Response {
         let id = format!("{:032x}", 1);
+        let query = match operation.name.as_str() {
+            "patch /rooms/{room_id}/members" if query.is_empty() => "?user_id=bob",
+            _ => query,
+        };
         let path = operation
             .path
             .replace("{room_id}", &self.room)
