@@ -151,7 +151,7 @@ impl Frame<'_> {
         let (room, content, meta) = read_object::<MessageIn>(data)?.parse()?;
         let once = match &request_id {
             None => None,
-            Some(id) => Some(Once::parse(id, digests("send_message\n", data))?),
+            Some(id) => Some(Once::parse(id, digests("send_message\n", None, data))?),
         };
         let sent = self
             .app

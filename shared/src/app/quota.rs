@@ -283,12 +283,15 @@ impl App {
             error,
             quota: Some(quota),
         })?;
-        let found = reading.await?;
-        self.with_bucket(Charge::LookUp, address, |bucket, _| {
-            let cost = interval(Charge::LookUp.rate());
-            bucket.tat = bucket.tat.map(|tat| tat - cost);
-        });
-        Ok(found)
+        let found = reading.await;
+        // A store that is out of reach proves nothing: nobody pays for that.
+        if !matches!(found, Err(Error::Unauthenticated(_))) {
+            self.with_bucket(Charge::LookUp, address, |bucket, _| {
+                let cost = interval(Charge::LookUp.rate());
+                bucket.tat = bucket.tat.map(|tat| tat - cost);
+            });
+        }
+        Ok(found?)
     }
 
     /// Does `work` with a bucket of `address`, at the time of these buckets.

@@ -9,12 +9,13 @@ pub struct Once {
     request: RequestDigests,
 }
 
-/// Two SHA-256 digests of one request. Requests are the same if either is.
+/// Two SHA-256 digests of one request. Requests are the same if the canonical ones are, or, where a version before this has
+/// stored the exact one alone, if that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestDigests {
     /// Of method, path and the body's bytes as they came. The only one that versions before this knew.
     pub exact: [u8; 32],
-    /// The same with the body's JSON in one spelling: no white space, members in the order of their names.
+    /// Of method, path, query and the body's JSON in one spelling: no white space, members in the order of their names.
     pub canonical: [u8; 32],
 }
 

@@ -94,7 +94,11 @@ impl Sent {
             ));
         }
         let (method, path) = (&self.parts.method, self.parts.uri.path());
-        let request = same::digests(&format!("{method}\n{path}\n"), &self.bytes);
+        let request = same::digests(
+            &format!("{method}\n{path}\n"),
+            self.parts.uri.query(),
+            &self.bytes,
+        );
         // What is not ASCII is refused by the same rule as what is not visible.
         Once::parse(key.to_str().unwrap_or_default(), request).map(Some)
     }

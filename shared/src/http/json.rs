@@ -98,10 +98,7 @@ fn member(path: &serde_ignored::Path<'_>) -> String {
     match path {
         Path::Root => String::new(),
         Path::Seq { parent, index } => format!("{}[{index}]", member(parent)),
-        Path::Map { parent, key } => match member(parent) {
-            parent if parent.is_empty() => key.clone(),
-            parent => format!("{parent}.{key}"),
-        },
+        Path::Map { parent, key } => within(&member(parent), key),
         Path::Some { parent }
         | Path::NewtypeStruct { parent }
         | Path::NewtypeVariant { parent } => member(parent),
@@ -124,17 +121,13 @@ fn fault(error: &serde_json::Error, path: &Path, bytes: &[u8]) -> Error {
         rest.split('`').next()
     };
     // A missing or doubled member is reported at the object that should hold it.
-    let within = |name: &str| match at {
-        "" => name.to_owned(),
-        at => format!("{at}.{name}"),
-    };
     if let Some(name) = quoted("missing field `") {
-        let field = within(name);
+        let field = within(at, name);
         let reason = format!("Missing {field}");
         return Error::invalid(field, reason);
     }
     if let Some(name) = quoted("duplicate field `") {
-        let field = within(name);
+        let field = within(at, name);
         let reason = format!("Invalid {field}. Give it once");
         return Error::invalid(field, reason);
     }
@@ -181,31 +174,25 @@ fn rule(text: &str) -> Option<&'static str> {
     })
 }
 
-/// Names all unknown members of the object that refused one.
+/// Names all unknown members of the object that refused the one at `path`.
 fn unknown(text: &str, path: &Path, bytes: &[u8]) -> Error {
-    // ``unknown field `a`, expected one of `b`, `c` at line 1 column 4``: every other part is a name.
-    let mut names = text.split('`').skip(1).step_by(2);
-    let refused = names.next().unwrap_or_default().to_owned();
-    let known: Vec<&str> = names.collect();
-    let mut at = String::new();
+    // ``unknown field `a`, expected one of `b`, `c` at line 1 column 4``. The name that was sent may hold anything; those
+    // that are known are ours.
+    let known = text
+        .rsplit_once("`, expected ")
+        .map_or("", |(_, known)| known);
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
     let whole: Value = match serde_json::from_slice(bytes) {
         Ok(whole) => whole,
         Err(error) => return syntax("body".to_owned(), &error),
     };
-    let mut object = Some(&whole);
-    for segment in path {
-        let next = match segment {
-            // The member itself, if serde was already that far.
-            Segment::Map { key } if *key == refused => break,
+    let (mut at, mut object) = (String::new(), Some(&whole));
+    // The last one is the unknown member itself.
+    let depth = path.iter().count().saturating_sub(1);
+    for segment in path.iter().take(depth) {
+        object = match segment {
             Segment::Map { key } => {
-                at = member(&serde_ignored::Path::Map {
-                    parent: &serde_ignored::Path::Root,
-                    key: if at.is_empty() {
-                        key.clone()
-                    } else {
-                        format!("{at}.{key}")
-                    },
-                });
+                at = within(&at, key);
                 object.and_then(|object| object.get(key))
             }
             Segment::Seq { index } => {
@@ -214,27 +201,33 @@ fn unknown(text: &str, path: &Path, bytes: &[u8]) -> Error {
             }
             Segment::Enum { .. } | Segment::Unknown => break,
         };
-        object = next;
     }
-    let within = |name: &str| {
-        let name = shortened(name);
-        match at.as_str() {
-            "" => name,
-            at => format!("{at}.{name}"),
-        }
-    };
-    let others = object.and_then(Value::as_object).into_iter().flatten();
-    let others = others.map(|(name, _)| name.as_str());
-    let others = others.filter(|name| *name != refused && !known.contains(name));
-    let mut unknown = vec![within(&refused)];
-    unknown.extend(others.take(MAX_NAMED - 1).map(within));
+    let members = object.and_then(Value::as_object).into_iter().flatten();
+    let unknown = members.map(|(name, _)| name.as_str());
+    let unknown = unknown.filter(|name| !known.contains(name));
+    let unknown = unknown.map(|name| within(&at, &shortened(name)));
+    let mut unknown: Vec<_> = unknown.take(MAX_NAMED).collect();
     let plural = if unknown.len() == 1 { "" } else { "s" };
     let known = match known.as_slice() {
         [] => "This object has none".to_owned(),
         known => format!("Known: {}", known.join(", ")),
     };
     let reason = format!("Unknown member{plural} {}. {known}", unknown.join(", "));
-    Error::invalid(unknown.swap_remove(0), reason)
+    let first = if unknown.is_empty() {
+        "body".to_owned()
+    } else {
+        unknown.swap_remove(0)
+    };
+    Error::invalid(first, reason)
+}
+
+/// The path of member `name` of the object at `at`.
+fn within(at: &str, name: &str) -> String {
+    if at.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{at}.{name}")
+    }
 }
 
 #[cfg(test)]
@@ -380,9 +373,13 @@ mod tests {
         assert_eq!(
             refused::<Strict>(r#"{"toppic": "t3", "topic": "a", "deliveryId": null}"#),
             said(
-                "toppic",
-                "Unknown members toppic, deliveryId. Known: topic, retry"
+                "deliveryId",
+                "Unknown members deliveryId, toppic. Known: topic, retry"
             )
+        );
+        assert_eq!(
+            refused::<Strict>(r#"{"a`, expected `b": {"c": 1}}"#).0,
+            "a`, expected `b"
         );
         assert_eq!(
             refused::<Strict>(r#"{"retry": {"attempts": 1, "attempt": 9, "x": 1}}"#),

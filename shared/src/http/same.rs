@@ -15,19 +15,22 @@ use crate::domain::RequestDigests;
 /// Maximum depth of JSON that is brought into one spelling. A body that is read as an object is no deeper.
 const MAX_DEPTH: usize = 128;
 
-/// The digests of a request: `operation` says what is asked for, one line each for method and path, and `body` with what.
-/// A body that is no JSON has no other spelling than its own.
-pub fn digests(operation: &str, body: &[u8]) -> RequestDigests {
-    let digest = |body: &[u8]| {
+/// The digests of a request: `operation` says what is asked for, one line each for method and path, `query` and `body`
+/// with what. A body that is no JSON has no other spelling than its own. The exact digest leaves the query out, since the
+/// version before did.
+pub fn digests(operation: &str, query: Option<&str>, body: &[u8]) -> RequestDigests {
+    let digest = |query: &str, body: &[u8]| {
         let mut hash = Sha256::new();
         hash.update(operation);
+        hash.update(query);
         hash.update(body);
         hash.finalize().into()
     };
-    let exact = digest(body);
+    let query = query.map_or_else(String::new, |query| format!("?{query}\n"));
+    let text = canonical(body);
     RequestDigests {
-        exact,
-        canonical: canonical(body).map_or(exact, |text| digest(text.as_bytes())),
+        exact: digest("", body),
+        canonical: digest(&query, text.as_deref().map_or(body, str::as_bytes)),
     }
 }
 
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     fn of(body: &str) -> RequestDigests {
-        digests("POST\n/rooms\n", body.as_bytes())
+        digests("POST\n/rooms\n", None, body.as_bytes())
     }
 
     #[test]
@@ -137,8 +140,10 @@ mod tests {
     #[test]
     fn another_path_or_method_makes_another_request() {
         let first = of("{}").canonical;
-        assert_ne!(first, digests("POST\n/notify\n", b"{}").canonical);
-        assert_ne!(first, digests("PUT\n/rooms\n", b"{}").canonical);
+        assert_ne!(first, digests("POST\n/notify\n", None, b"{}").canonical);
+        assert_ne!(first, digests("PUT\n/rooms\n", None, b"{}").canonical);
+        let query = digests("POST\n/rooms\n", Some("overlap_seconds=0"), b"{}");
+        assert_ne!(first, query.canonical);
     }
 
     #[test]

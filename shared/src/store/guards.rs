@@ -480,8 +480,11 @@ impl Claim {
     /// [`Error::Conflict`] if the key was used for another request.
     pub(super) fn recognise(&self, marker: Option<&Item>) -> Result<Claimed, Error> {
         let marker = marker.ok_or(Error::Busy)?;
-        let is_same = marker.text("digest")? == self.digest
-            || marker.text_opt("canonical")? == Some(self.canonical.as_str());
+        // A marker of the version before has the exact digest alone.
+        let is_same = match marker.text_opt("canonical")? {
+            Some(canonical) => canonical == self.canonical,
+            None => marker.text("digest")? == self.digest,
+        };
         if !is_same {
             return Err(Error::Conflict(
                 "This Idempotency-Key was used for another request",

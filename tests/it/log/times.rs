@@ -92,7 +92,7 @@ async fn times_never_decrease_with_the_seq_though_the_clocks_of_four_processes_s
                 for message in 0..12 {
                     let at = stepped(&mut dice);
                     let key = format!("{number}-{task}-{message}");
-                    let once = Once::parse(&key, same::digests("send", b"")).unwrap();
+                    let once = Once::parse(&key, same::digests("send", None, b"")).unwrap();
                     let once = (message % 2 == 0).then_some(&once);
                     told.push(send(&app, &actor, id, once, &at).await);
                 }
@@ -148,7 +148,7 @@ async fn a_replay_tells_the_time_that_was_stored_and_not_the_clocks() {
         ..real
     };
     let ahead = send(app, &actor, id, None, &at(3_600, 1)).await;
-    let once = Once::parse("once", same::digests("send", b"")).unwrap();
+    let once = Once::parse("once", same::digests("send", None, b"")).unwrap();
 
     let first = send(app, &actor, id, Some(&once), &at(0, 2)).await;
     let again = send(app, &actor, id, Some(&once), &at(60, 3)).await;

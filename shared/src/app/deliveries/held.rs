@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How many endpoints that have gone on one run looks at.
+/// How many endpoints that have gone on are read at once.
 const ENDPOINTS: usize = 100;
 /// How many deliveries of one endpoint are read and sent at once, and how many pages of each of its shards one run does.
 const PAGE: usize = 100;
@@ -93,55 +93,109 @@ impl App {
 
     /// Sends the jobs of deliveries that were held for endpoints which have gone on since: at most 2,000 of each
     /// endpoint, as many as can be done by `until`.
-    pub(super) async fn wake(&self, until: Instant, moment: &Moment) -> Result<Requeued, Error> {
+    ///
+    /// A fault is logged and counted, and keeps nobody else's deliveries back: the note stands, and the next run looks again.
+    pub(super) async fn wake(&self, until: Instant, moment: &Moment) -> Requeued {
         let mut done = Requeued::default();
-        let deliveries = &self.stores().deliveries;
-        for resumed in deliveries.resumed(moment.now, ENDPOINTS).await? {
-            for shard in 0..HELD_SHARDS {
-                let mut start = None;
-                for _ in 0..PAGES {
-                    if Instant::now() > until {
-                        done.more = true;
-                        return Ok(done);
-                    }
-                    let page = deliveries.held_for(&resumed, shard, moment.now, PAGE, start);
-                    let (marks, next) = page.await?;
-                    done.sent += self.wake_page(resumed, marks, moment).await?;
-                    start = next;
-                    if start.is_none() {
-                        break;
-                    }
+        let mut start = None;
+        loop {
+            let deliveries = &self.stores().deliveries;
+            let (page, next) = match deliveries.resumed(moment.now, ENDPOINTS, start).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(
+                        cause = error.why(),
+                        "endpoints that have gone on were not read"
+                    );
+                    done.failed += 1;
+                    done.more = true;
+                    return done;
                 }
-                done.more |= start.is_some();
+            };
+            for resumed in page {
+                if Instant::now() > until {
+                    done.more = true;
+                    return done;
+                }
+                let (tenant, endpoint) = (resumed.tenant, resumed.endpoint);
+                if let Err(error) = self.wake_endpoint(resumed, until, moment, &mut done).await {
+                    tracing::warn!(%tenant, %endpoint, cause = error.why(), "held deliveries were not woken");
+                    done.failed += 1;
+                    done.more = true;
+                }
+            }
+            start = next;
+            if start.is_none() {
+                return done;
             }
         }
-        Ok(done)
     }
 
-    /// How many of those that are marked were held until now. Their rows are written first, as overdue in a quarter of an
+    /// The same for one endpoint. Its note is removed once nothing is held for it any more, so that notes of many
+    /// endpoints delay nobody.
+    async fn wake_endpoint(
+        &self,
+        resumed: Resumed,
+        until: Instant,
+        moment: &Moment,
+        done: &mut Requeued,
+    ) -> Result<(), Error> {
+        let deliveries = &self.stores().deliveries;
+        let mut is_idle = true;
+        for shard in 0..HELD_SHARDS {
+            let mut start = None;
+            for _ in 0..PAGES {
+                if Instant::now() > until {
+                    done.more = true;
+                    return Ok(());
+                }
+                let page = deliveries.held_for(&resumed, shard, moment.now, PAGE, start);
+                let (marks, next) = page.await?;
+                is_idle &= marks.is_empty();
+                self.wake_page(resumed, marks, moment, done).await?;
+                start = next;
+                if start.is_none() {
+                    break;
+                }
+            }
+            is_idle &= start.is_none();
+            done.more |= start.is_some();
+        }
+        if is_idle && resumed.is_heard(moment.now) {
+            let mut race = Backoff::until(moment.deadline, moment.seed);
+            deliveries.forget_resumed(&resumed, &mut race).await?;
+        }
+        Ok(())
+    }
+
+    /// Wakes those that are marked and were held until now. Their rows are written first, as overdue in a quarter of an
     /// hour, and their jobs sent after that: a crash in between is healed by [`App::requeue`].
     async fn wake_page(
         &self,
         resumed: Resumed,
         marks: Vec<HeldMark>,
         moment: &Moment,
-    ) -> Result<usize, Error> {
+        done: &mut Requeued,
+    ) -> Result<(), Error> {
         let woken = stream::iter(marks).map(|mark| self.wake_one(resumed, mark, moment));
         let woken: Vec<_> = woken.buffer_unordered(AT_ONCE).collect().await;
-        let (mut jobs, mut failure) = (Vec::new(), None);
+        let mut jobs = Vec::new();
         for woken in woken {
             match woken {
                 Ok(job) => jobs.extend(job),
-                Err(error) => failure = Some(error),
+                // Its mark stands: the next run looks at it again.
+                Err(error) => {
+                    let tenant = resumed.tenant;
+                    tracing::warn!(%tenant, cause = error.why(), "a held delivery was not woken");
+                    done.failed += 1;
+                }
             }
         }
         self.jobs()
             .deliver(&jobs, Sending::again(moment.now))
             .await?;
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(jobs.len()),
-        }
+        done.sent += jobs.len();
+        Ok(())
     }
 
     /// The job of a marked delivery, if it was held until now.

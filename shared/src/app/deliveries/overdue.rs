@@ -57,7 +57,7 @@ impl App {
     /// If the deliveries could not be read, or the queue does not take jobs.
     pub async fn requeue(&self, moment: &Moment) -> Result<Requeued, Error> {
         let left = moment.deadline.saturating_duration_since(Instant::now());
-        let woken = self.wake(Instant::now() + left / 2, moment).await?;
+        let woken = self.wake(Instant::now() + left / 2, moment).await;
         // Whoever is first in this minute is last in the next: a shard with too much for one run delays the others by turns.
         let minutes = moment.now.seconds().div_euclid(60);
         let turn = u8::try_from(minutes.rem_euclid(OPEN_SHARDS.into())).unwrap_or_default();

@@ -153,8 +153,7 @@ impl App {
     ) -> Result<Endpoint, Error> {
         let tenant = key.tenant();
         if patch.active == Some(true) || patch.events.is_some() {
-            self.endpoint(key, id).await?;
-            self.resume(tenant, id, moment).await?;
+            self.resume_paused(key, id, moment).await?;
         }
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let webhooks = &self.stores().webhooks;
@@ -211,12 +210,24 @@ impl App {
         moment: &Moment,
     ) -> Result<(), Error> {
         let tenant = key.tenant();
-        self.endpoint(key, id).await?;
-        self.resume(tenant, id, moment).await?;
+        self.resume_paused(key, id, moment).await?;
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let removed = self.stores().webhooks.delete(tenant, id, &mut race).await?;
         self.0.endpoints.forget(tenant);
         if removed { Ok(()) } else { Err(NO_ENDPOINT) }
+    }
+
+    /// Notes that an endpoint is about to go on, or to be gone, if it is paused: nothing is held for any other.
+    async fn resume_paused(
+        &self,
+        key: &TenantKey,
+        id: EndpointId,
+        moment: &Moment,
+    ) -> Result<(), Error> {
+        if self.endpoint(key, id).await?.is_active() {
+            return Ok(());
+        }
+        self.resume(key.tenant(), id, moment).await
     }
 
     /// Sends an endpoint a sample of `event` now, whatever it wants to be told of and even while it is paused. Its

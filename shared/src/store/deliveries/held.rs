@@ -6,8 +6,8 @@
 //! | `tenant#resumed#ep_…`    | `resumed`                  | `until#tenant#ep_…` | `endpoint`, `at`, `ttl`      |
 //!
 //! **Invariant:** a delivery is marked before its row is held, and an endpoint is noted before it goes on. Whoever holds
-//! a delivery reads the endpoints after that, and whoever wakes looks again for as long as the note stands: so one of
-//! them sees the other. A mark is removed only by whoever woke its delivery, or found it ended; the version before this
+//! a delivery reads the endpoints after that, and whoever wakes looks again for as long as the note stands, which is two minutes at
+//! least: so one of them sees the other. A mark is removed only by whoever woke its delivery, or found it ended; the version before this
 //! one passes over both.
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
@@ -46,6 +46,14 @@ pub struct Resumed {
     pub endpoint: EndpointId,
     /// Since when.
     pub at: Timestamp,
+}
+
+impl Resumed {
+    /// Whether everybody who may still hold a delivery for it has heard that it went on. A time to come is from before
+    /// the clock was set back.
+    pub fn is_heard(&self, now: Timestamp) -> bool {
+        self.at > now.farthest_end(0) || now > self.at.plus_seconds(2 * UNHEARD_SECONDS)
+    }
 }
 
 /// The mark of a delivery that is held for an endpoint.
@@ -160,24 +168,52 @@ impl DeliveryStore {
             .map(drop)
     }
 
-    /// Endpoints that have gone on within the last hour, those first that did so first: `limit` at most.
-    pub async fn resumed(&self, now: Timestamp, limit: usize) -> Result<Vec<Resumed>, Error> {
+    /// Endpoints that have gone on within the last hour, those first that did so first, and where to go on: `limit` at
+    /// most.
+    pub async fn resumed(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        start: Option<Onward>,
+    ) -> Result<(Vec<Resumed>, Option<Onward>), Error> {
         let query = self
             .list(RESUMED, limit)
             .key_condition_expression("dead_shard = :shard AND dead_at > :now")
-            .expression_attribute_values(":now", s(now));
+            .expression_attribute_values(":now", s(now))
+            .set_exclusive_start_key(start.map(|Onward(key)| key));
         let page = query.send().await.map_err(fault(&self.table))?;
         let items = page.items.unwrap_or_default().into_iter();
-        items
-            .map(|item| {
-                let tenant = item.text("pk")?.split('#').next().unwrap_or_default();
-                Ok(Resumed {
-                    tenant: tenant.parse().map_err(|_| malformed("pk"))?,
-                    endpoint: item.parse("endpoint")?,
-                    at: item.parse("at")?,
-                })
+        let resumed = items.map(|item| {
+            let tenant = item.text("pk")?.split('#').next().unwrap_or_default();
+            Ok(Resumed {
+                tenant: tenant.parse().map_err(|_| malformed("pk"))?,
+                endpoint: item.parse("endpoint")?,
+                at: item.parse("at")?,
             })
-            .collect()
+        });
+        let resumed = resumed.collect::<Result<_, Error>>()?;
+        Ok((resumed, page.last_evaluated_key.map(Onward)))
+    }
+
+    /// Removes the note of an endpoint that has gone on, unless it did so once more since the note was read.
+    pub async fn forget_resumed(&self, resumed: &Resumed, race: &mut Backoff) -> Result<(), Error> {
+        let Resumed {
+            tenant,
+            endpoint,
+            at,
+        } = resumed;
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(format!("{tenant}#resumed#{endpoint}")))
+            .condition_expression("#at = :seen")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_values(":seen", s(at))
+            .return_values_on_condition_check_failure(AllOld);
+        settle(race, &self.table, || delete.clone().send())
+            .await
+            .map(drop)
     }
 
     /// Has a held delivery go on: [`Delivery::woken`]. Its job is sent after that.
