@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn all_unknown_members_of_an_object_are_named() {
         assert_eq!(
-            refused::<Strict>(r#"{"toppic": "t3", "topic": "a", "deliveryId": null}"#),
+            refused::<Strict>(r#"{"deliveryId": null, "topic": "a", "toppic": "t3"}"#),
             said(
                 "deliveryId",
                 "Unknown members deliveryId, toppic. Known: topic, retry"
