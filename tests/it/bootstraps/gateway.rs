@@ -5,13 +5,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::deployment;
-use crate::support::{Tenant, tenant_of};
-
-async fn send(tenant: &Tenant, room: &str, kind: &str, body: String) -> u16 {
-    let alice = tenant.user("alice").of_type(kind);
-    let path = format!("/rooms/{room}/messages");
-    alice.send(Method::POST, &path, body).await.status
-}
+use crate::support::tenant_of;
 
 #[tokio::test]
 async fn a_body_that_the_gateway_encodes_is_read_as_it_was_sent() {
@@ -20,28 +14,20 @@ async fn a_body_that_the_gateway_encodes_is_read_as_it_was_sent() {
     };
     let tenant = tenant_of(&world).await;
     let room = tenant.group(&["alice"]).await;
-    let kinds = [
-        "application/json",
-        "application/vnd.api+json",
-        "x-what/ever",
-    ];
-    for kind in kinds {
-        let body = json!({ "content": format!("wörld, {kind}") }).to_string();
-        assert_eq!(send(&tenant, &room, kind, body).await, 200, "{kind}");
-    }
-
     let path = format!("/rooms/{room}/messages");
-    let read = tenant.user("alice").get(&path).await;
+    let alice = tenant.user("alice");
+    let say = |content: &str| json!({ "content": content });
+    // The gateway hands a body over in Base64 if a header speaks of an encoding.
+    let plain = alice.post(&path, &say("wörld, plain")).await;
+    let encoded = alice.clone().with("content-encoding", "identity");
+    let encoded = encoded.post(&path, &say("wörld, encoded")).await;
+    assert_eq!((plain.status, encoded.status), (200, 200));
 
-    let contents = kinds.map(|kind| json!(format!("wörld, {kind}")));
-    let read: Vec<Value> = read
-        .body
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| it["content"].clone())
-        .collect();
-    assert_eq!(read, contents);
+    let read = alice.get(&path).await;
+
+    let read = read.body.as_array().unwrap().iter();
+    let read: Vec<&Value> = read.map(|it| &it["content"]).collect();
+    assert_eq!(read, ["wörld, plain", "wörld, encoded"]);
 }
 
 #[tokio::test]
