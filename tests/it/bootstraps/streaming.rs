@@ -116,7 +116,8 @@ async fn who_has_no_key_is_told_so_in_the_dialects_words() {
     assert_eq!(answer.status(), 401);
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     let body: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(body, json!({ "message": "Unauthorized: Invalid API key." }));
+    let misspelt = "Unauthorized: This key is misspelt: its checksum does not match.";
+    assert_eq!(body, json!({ "message": misspelt }));
 }
 
 /// It is the same function's route that the HTTP API has, where all comes at once.
