@@ -484,12 +484,12 @@ pub(crate) struct RedriveIn {
     cursor: Option<String>,
 }
 
-/// What a request about dead letters means.
+/// The parsed request to redrive or discard dead letters.
 #[derive(Debug)]
 pub(crate) struct Meant {
-    /// Whose.
+    /// The tenant whose dead letters are meant.
     pub(crate) tenant: TenantId,
-    /// Which.
+    /// The letters that are meant.
     pub(crate) selected: Selected,
     /// Whether they are only counted.
     pub(crate) dry_run: bool,
@@ -543,9 +543,9 @@ impl RedriveIn {
 /// The dead letters to list: those to which all parameters apply.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    /// Whose.
+    /// The tenant whose dead letters are meant.
     pub(crate) tenant: TenantId,
-    /// Which.
+    /// The letters that are meant.
     pub(crate) selected: Selected,
     /// Most of one page.
     pub(crate) limit: usize,

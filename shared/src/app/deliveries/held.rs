@@ -25,8 +25,8 @@ const ENDPOINTS: usize = 100;
 /// How many deliveries of one endpoint are read and sent at once, and how many pages of each of its shards one run does.
 const PAGE: usize = 100;
 const PAGES: usize = 5;
-/// How many rows are written at the same time.
-const AT_ONCE: usize = 16;
+/// Maximum number of rows written at the same time.
+const MAX_CONCURRENT_WRITES: usize = 16;
 
 impl App {
     /// What becomes of the job of a delivery that was just held for the endpoints `paused`. One of them may have gone on,
@@ -178,7 +178,10 @@ impl App {
         done: &mut Requeued,
     ) -> Result<(), Error> {
         let woken = stream::iter(marks).map(|mark| self.wake_one(resumed, mark, moment));
-        let woken: Vec<_> = woken.buffer_unordered(AT_ONCE).collect().await;
+        let woken: Vec<_> = woken
+            .buffer_unordered(MAX_CONCURRENT_WRITES)
+            .collect()
+            .await;
         let mut jobs = Vec::new();
         for woken in woken {
             match woken {
