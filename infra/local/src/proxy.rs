@@ -5,10 +5,11 @@
 //! the first one from there that is not a trusted proxy's own is the client's. What stands left of it the client may have
 //! written.
 //!
-//! **Invariant:** where that cannot be told (a header is malformed, the address is hidden or `unknown`, or the two headers
-//! name different clients), the request came from the peer.
+//! **Invariant:** a request with such a header is never the proxy's own. Where the client cannot be told (a header is
+//! malformed, the address is hidden or `unknown`, or the two headers name different clients), it is [`UNKNOWN`]: a client
+//! that hides so shares its budget with others that do, and not with the proxy's probes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+
+/// The address of a client that a trusted proxy does not name.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A network, as in `10.0.0.0/8` or `2001:db8::/32`. An address alone is a network of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +110,12 @@ impl Proxies {
         let client = match (forwarded.map(named), x_forwarded_for.map(named)) {
             (Some(one), Some(other)) if one == other => one,
             // A proxy that writes one of them may hand on the other as it came: two that differ name nobody.
-            (Some(_), Some(_)) | (None, None) => None,
+            (Some(_), Some(_)) => None,
             (Some(client), None) | (None, Some(client)) => client,
+            // It asks for itself.
+            (None, None) => return peer,
         };
-        client.unwrap_or(peer)
+        client.unwrap_or(UNKNOWN)
     }
 
     /// The last of `hops` that is no trusted proxy, or the first if all are. `None` if that is not known.
@@ -364,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_tell_the_client_leaves_the_peer() {
+    fn a_client_that_is_not_told_is_not_the_peer() {
         for value in [
             "",
             "unknown",
@@ -385,7 +391,7 @@ mod tests {
         ] {
             assert_eq!(
                 client(PEER, &[("x-forwarded-for", value)]),
-                PEER,
+                "0.0.0.0",
                 "{value:?}"
             );
         }
@@ -407,8 +413,13 @@ mod tests {
             "for=\"203.0.113.9\\\"",
             "for=203.0.113.9,",
         ] {
-            assert_eq!(client(PEER, &[("forwarded", value)]), PEER, "{value:?}");
+            let client = client(PEER, &[("forwarded", value)]);
+            assert_eq!(client, "0.0.0.0", "{value:?}");
         }
+    }
+
+    #[test]
+    fn a_trusted_proxy_without_a_header_asks_for_itself() {
         assert_eq!(client(PEER, &[]), PEER);
     }
 
@@ -418,8 +429,8 @@ mod tests {
             client(PEER, &[("forwarded", one), ("x-forwarded-for", other)])
         };
         assert_eq!(both("for=203.0.113.9", "203.0.113.9"), "203.0.113.9");
-        assert_eq!(both("for=1.2.3.4", "203.0.113.9"), PEER);
-        assert_eq!(both("for=unknown", "203.0.113.9"), PEER);
-        assert_eq!(both("for=1.2.3.4", "nonsense"), PEER);
+        assert_eq!(both("for=1.2.3.4", "203.0.113.9"), "0.0.0.0");
+        assert_eq!(both("for=unknown", "203.0.113.9"), "0.0.0.0");
+        assert_eq!(both("for=1.2.3.4", "nonsense"), "0.0.0.0");
     }
 }
