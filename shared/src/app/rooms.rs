@@ -220,7 +220,12 @@ impl App {
             }
         }
         let first = role.unwrap_or(Role::Member);
-        for users in users.chunks(AT_ONCE) {
+        for (part, users) in users.chunks(AT_ONCE).enumerate() {
+            // The parts before took a while: messages of that time were said while these users were out.
+            let tail = match part {
+                0 => tail,
+                _ => stores.messages.tail(thread).await?,
+            };
             let users = users.iter().cloned().collect();
             let joined = rooms.join(thread, &users, first, tail, event(), &mut race);
             let mut joined = joined.await?;
@@ -338,7 +343,7 @@ fn place(view: &RoomView) -> (Timestamp, RoomId) {
 }
 
 fn position(cursor: &Cursor) -> Result<(Timestamp, RoomId), Error> {
-    let wrong = || Error::invalid("cursor", "Invalid cursor. Use the one from the Link header");
+    let wrong = Cursor::invalid;
     let (at, id) = cursor.0.split_once('.').ok_or_else(wrong)?;
     let micros = at.parse().map_err(|_| wrong())?;
     let id = id.parse().map_err(|_| wrong())?;

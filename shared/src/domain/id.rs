@@ -206,6 +206,15 @@ impl DeliveryId {
 
 /// The id of what `parts` name.
 fn computed(parts: &[&str]) -> Uuid {
+    Builder::from_custom_bytes(hashed(parts)).into_uuid()
+}
+
+/// 32 hexadecimal digits that differ for different `parts`.
+pub fn digest(parts: &[&str]) -> String {
+    format!("{:032x}", u128::from_be_bytes(hashed(parts)))
+}
+
+fn hashed(parts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
         // The length keeps ("ab", "c") and ("a", "bc") apart.
@@ -214,7 +223,7 @@ fn computed(parts: &[&str]) -> Uuid {
     }
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.finalize()[..16]);
-    Builder::from_custom_bytes(bytes).into_uuid()
+    bytes
 }
 
 #[cfg(test)]

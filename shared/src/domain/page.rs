@@ -16,7 +16,10 @@ impl Cursor {
 
     /// What a cursor is answered that no list made.
     pub fn invalid() -> Error {
-        Error::invalid("cursor", "Invalid cursor. Use the one from the Link header")
+        Error::invalid(
+            "cursor",
+            "Invalid cursor. Use the one that the answer before gave to the same request",
+        )
     }
 }
 

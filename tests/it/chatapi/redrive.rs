@@ -7,7 +7,11 @@ use super::{
     dead_letters::{ROOM, delivery, operator, plant, plant_message, plant_notification},
     item, text,
 };
-use crate::support::{Response, Tenant, tenant};
+use crate::support::{
+    Response, Tenant,
+    faults::{calm, faulty},
+    tenant, tenant_of, world_over,
+};
 
 const REDRIVE: &str = "/admin/dead-letters/redrive";
 const LETTERS: &str = "/admin/dead-letters";
@@ -23,6 +27,12 @@ async fn discard(tenant: &Tenant, mut which: Value) -> Response {
     which["reason"] = json!("old");
     let body = which.to_string();
     operator(tenant).send(Method::DELETE, LETTERS, body).await
+}
+
+/// A tenant of a service whose clock stands still while the store works: 1,000 letters are done in time on any machine.
+async fn unhurried() -> Tenant {
+    let world = world_over(|client| faulty(client, calm())).await;
+    tenant_of(&world).await
 }
 
 /// What state each of the first `count` letters is in.
@@ -209,9 +219,9 @@ async fn who_gave_a_letter_up_when_and_why_is_kept() {
     assert!(!row.contains_key("dead_shard"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_thousand_letters_are_done_in_one_request_and_more_in_the_next() {
-    let tenant = tenant().await;
+    let tenant = unhurried().await;
     for number in 0..1_010 {
         plant_message(&tenant, number, "bob").await;
     }
@@ -225,9 +235,9 @@ async fn a_thousand_letters_are_done_in_one_request_and_more_in_the_next() {
     rest.assert(202, json!({ "redriven": 10, "more": false }));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_with_a_cursor_goes_on_where_the_one_before_it_ended() {
-    let tenant = tenant().await;
+    let tenant = unhurried().await;
     for number in 0..1_010 {
         plant_message(&tenant, number, "bob").await;
     }
@@ -251,6 +261,38 @@ async fn a_cursor_that_no_answer_had_is_refused() {
         assert_eq!(refused.body["error"]["code"], "VALIDATION_ERROR");
         assert!(refused.raw.contains("cursor"), "{}", refused.raw);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_is_good_only_for_the_request_that_gave_it() {
+    let tenant = unhurried().await;
+    let other = tenant_of(&tenant.world).await;
+    for number in 0..1_010 {
+        plant_message(&tenant, number, "bob").await;
+    }
+    let first = redrive(&tenant, json!({ "room_id": ROOM })).await;
+    let cursor = first.text("next_cursor");
+    let same = json!({ "room_id": ROOM, "cursor": cursor });
+    for refused in [
+        redrive(&tenant, json!({ "all": true, "cursor": cursor })).await,
+        redrive(&tenant, json!({ "topic": "news", "cursor": cursor })).await,
+        redrive(&tenant, with(&same, "older_than", "2026-01-01T00:00:00Z")).await,
+        redrive(&tenant, with(&same, "newer_than", "2025-01-01T00:00:00Z")).await,
+        redrive(&tenant, with(&same, "dry_run", true)).await,
+        discard(&tenant, same.clone()).await,
+        redrive(&other, same.clone()).await,
+    ] {
+        refused.assert_error(400, "VALIDATION_ERROR", Some("cursor"));
+    }
+    let rest = redrive(&tenant, same).await;
+    rest.assert(202, json!({ "redriven": 10, "more": false }));
+}
+
+/// `object` with one member more.
+fn with(object: &Value, name: &str, value: impl Into<Value>) -> Value {
+    let mut object = object.clone();
+    object[name] = value.into();
+    object
 }
 
 /// Sends what does not say clearly which letters are meant.

@@ -1,5 +1,5 @@
 //! Deliveries that nobody brings forward any more: parked ones whose time has come, those whose job was lost, and those
-//! that a clock which was ahead has put off.
+//! that a clock which was ahead has put off, be it by years or by minutes.
 
 use futures_util::{StreamExt, stream};
 use tokio::time::{Duration, Instant};
@@ -32,6 +32,8 @@ enum Due {
     Overdue,
     /// Those whose time is too far off to be true.
     FarOff,
+    /// Those that were tried at a time to come.
+    TriedAhead,
 }
 
 /// What a look at the open deliveries has found.
@@ -64,7 +66,7 @@ impl App {
         let shards = (0..OPEN_SHARDS).map(|shard| (shard + turn) % OPEN_SHARDS);
         let all = shards.map(|shard| (shard, Due::Overdue));
         // Those that only a clock that was ahead has put off for so long are looked for now and then.
-        let all = all.chain([(turn, Due::FarOff)]);
+        let all = all.chain([(turn, Due::FarOff), (turn, Due::TriedAhead)]);
         let work = stream::iter(all).map(|(shard, due)| self.requeue_shard(shard, due, moment));
         let done: Vec<_> = work.buffer_unordered(SHARDS_AT_ONCE).collect().await;
         done.into_iter().try_fold(woken, |all, shard| {
@@ -89,6 +91,7 @@ impl App {
             let (rows, next) = match due {
                 Due::Overdue => deliveries.overdue(shard, moment.now, PAGE, start).await,
                 Due::FarOff => deliveries.far_off(shard, moment.now, PAGE, start).await,
+                Due::TriedAhead => deliveries.tried_ahead(shard, moment.now, PAGE, start).await,
             }?;
             let jobs: Vec<_> = rows.iter().map(|row| row.delivery.job()).collect();
             self.jobs()

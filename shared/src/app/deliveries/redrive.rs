@@ -15,7 +15,7 @@ use crate::{
     queue::Sending,
     store::{
         Backoff,
-        deliveries::{Place, Row},
+        deliveries::{Place, Purpose, Row},
     },
 };
 
@@ -37,7 +37,7 @@ pub enum Selected {
     All {
         /// Which.
         filter: Filter,
-        /// [`Swept::next`] of that request.
+        /// [`Swept::next`] of that request, which was the same but for this.
         from: Option<Cursor>,
     },
 }
@@ -57,6 +57,16 @@ enum Deed<'a> {
     Count,
     Redrive,
     Discard { by: &'a str, reason: &'a str },
+}
+
+impl Deed<'_> {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Redrive => "redrive",
+            Self::Discard { .. } => "discard",
+        }
+    }
 }
 
 impl App {
@@ -167,7 +177,9 @@ impl App {
             }
             Selected::All { filter, from } => (filter, from),
         };
-        let start = from.as_ref().map(Place::parse).transpose()?;
+        let purpose = Purpose::new(tenant, filter, deed.name());
+        let parse = |cursor| Place::parse(cursor, &purpose);
+        let start = from.as_ref().map(parse).transpose()?;
         let mut place = start.or_else(|| Place::of(0));
         while let Some(at) = &place {
             if swept.count >= MOST || Instant::now() + AFTERWARDS > moment.deadline {
@@ -179,7 +191,7 @@ impl App {
                 .await?;
             place = next;
         }
-        swept.next = place.as_ref().map(Place::cursor);
+        swept.next = place.as_ref().map(|place| place.cursor(&purpose));
         Ok(())
     }
 

@@ -185,7 +185,7 @@ impl State {
     }
 }
 
-/// Why a dead letter is given up: 1 to 256 bytes with something to see in it.
+/// Why a dead letter is given up: 1 to 256 bytes with something to see in it, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason(String);
 
@@ -195,7 +195,7 @@ impl Reason {
 
     /// Reads field `reason`.
     pub fn parse(reason: String) -> Result<Self, Error> {
-        text::check("reason", &reason, Self::MAX)?;
+        text::check_line("reason", &reason, Self::MAX)?;
         if reason.trim().is_empty() {
             return Err(Error::invalid(
                 "reason",
@@ -745,9 +745,10 @@ impl Delivery {
         }
     }
 
-    /// One that is overdue, or due at a time that is too far off to be true, has a job again.
+    /// One that is overdue, or that a clock which was ahead has put off, has a job again.
     pub fn requeued(self, now: Timestamp) -> Step<()> {
-        if !self.state.is_open() || self.overdue_at.is_awaited(now, LONGEST_OPEN_SECONDS) {
+        let is_awaited = self.overdue_at.is_awaited(now, LONGEST_OPEN_SECONDS);
+        if !self.state.is_open() || (is_awaited && !self.was_tried_ahead(now)) {
             return Step::Stay(());
         }
         let state = match self.state {
@@ -760,6 +761,13 @@ impl Delivery {
             ..self
         };
         Step::Write(Box::new(queued), ())
+    }
+
+    /// Whether it was last tried at a time to come: by a clock that was ahead, or ours was set back since. The end of its
+    /// wait is as wrong.
+    fn was_tried_ahead(&self, now: Timestamp) -> bool {
+        self.last_attempt_at
+            .is_some_and(|tried| tried > now.farthest_end(0))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         Cursor, DeliveryId, Error, Page, RoomId, TenantId, Timestamp,
         delivery::{Delivery, LONGEST_OPEN_SECONDS},
+        id::digest,
         page::Slice,
         subscription::Topic,
     },
@@ -98,8 +99,17 @@ impl Place {
         Self::of(self.shard + 1)
     }
 
-    /// Reads what [`Place::cursor`] wrote.
-    pub fn parse(Cursor(text): &Cursor) -> Result<Self, Error> {
+    /// Reads what [`Place::cursor`] wrote for the same `purpose`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for what no answer had, and for the cursor of another request: letters that it passed over may
+    /// be meant by this one.
+    pub fn parse(Cursor(text): &Cursor, purpose: &Purpose) -> Result<Self, Error> {
+        let (made_for, text) = text.split_once('#').ok_or_else(Cursor::invalid)?;
+        if made_for != purpose.0 {
+            return Err(Cursor::invalid());
+        }
         let (shard, after) = text.split_once('#').ok_or_else(Cursor::invalid)?;
         let place = shard.parse().ok().and_then(Self::of);
         let place = place.ok_or_else(Cursor::invalid)?;
@@ -114,9 +124,36 @@ impl Place {
     }
 
     /// The same for a client, who sends it back.
-    pub fn cursor(&self) -> Cursor {
+    pub fn cursor(&self, Purpose(purpose): &Purpose) -> Cursor {
         let after = self.after.as_deref().unwrap_or_default();
-        Cursor(format!("{}#{after}", self.shard))
+        Cursor(format!("{purpose}#{}#{after}", self.shard))
+    }
+}
+
+/// A digest of a tenant, a filter and an operation: a cursor of one is none of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purpose(String);
+
+impl Purpose {
+    /// The purpose of a request to do `operation` with the dead letters of `tenant` that `filter` means.
+    pub fn new(tenant: TenantId, filter: &Filter, operation: &str) -> Self {
+        let time = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.to_string());
+        let Filter {
+            topic,
+            room,
+            older_than,
+            newer_than,
+        } = filter;
+        let topic = topic.as_ref().map(Topic::as_str).unwrap_or_default();
+        let room = room.map_or_else(String::new, |room| room.to_string());
+        Self(digest(&[
+            &tenant.to_string(),
+            operation,
+            topic,
+            &room,
+            &time(*older_than),
+            &time(*newer_than),
+        ]))
     }
 }
 
@@ -177,6 +214,12 @@ impl DeliveryStore {
         let (mut items, mut start, mut looked_at) = (Vec::new(), None, 0);
         loop {
             let left = limit + 1 - items.len();
+            // Few of those that are read may be meant.
+            let left = if *filter == Filter::default() {
+                left
+            } else {
+                left.max(LOOKED_AT)
+            };
             let query = self
                 .list(&format!("{tenant}#{shard}"), left)
                 .scan_index_forward(false)
@@ -281,6 +324,23 @@ impl DeliveryStore {
             .list(&format!("open#{shard}"), limit)
             .key_condition_expression("dead_shard = :shard AND dead_at > :farthest")
             .expression_attribute_values(":farthest", s(farthest));
+        self.rows_of(query, start).await
+    }
+
+    /// Open deliveries of one shard that were last tried later than `now`, and where to go on: at most `limit`, and fewer
+    /// or none where others lie between. The clock was set back since, and they wait for as much longer.
+    pub async fn tried_ahead(
+        &self,
+        shard: u8,
+        now: Timestamp,
+        limit: usize,
+        start: Option<Onward>,
+    ) -> Result<(Vec<Row>, Option<Onward>), Error> {
+        let query = self
+            .list(&format!("open#{shard}"), limit)
+            .key_condition_expression("dead_shard = :shard AND dead_at > :soon")
+            .filter_expression("last_attempt_at > :soon")
+            .expression_attribute_values(":soon", s(now.farthest_end(0)));
         self.rows_of(query, start).await
     }
 

@@ -19,7 +19,7 @@ mod row;
 
 pub use self::{
     held::{HELD_SHARDS, HeldMark, Resumed},
-    listing::{Filter, OPEN_SHARDS, Place},
+    listing::{Filter, OPEN_SHARDS, Place, Purpose},
 };
 
 use std::collections::BTreeSet;
