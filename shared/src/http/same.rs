@@ -38,10 +38,34 @@ pub fn digests(operation: &str, query: Option<&str>, body: &[u8]) -> RequestDige
 /// `None` if it is no JSON, or deeper than [`MAX_DEPTH`].
 fn canonical(body: &[u8]) -> Option<String> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    // Each level is read anew below, so what is deep is left alone before that.
+    if depth(body) > MAX_DEPTH {
+        return None;
+    }
     let raw: &RawValue = serde_json::from_slice(body).ok()?;
     let mut text = String::with_capacity(body.len());
     write(raw, MAX_DEPTH, &mut text)?;
     Some(text)
+}
+
+/// How deep the lists and objects of `json` are nested.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b'{' | b'[' if !is_quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !is_quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn write(raw: &RawValue, depth: usize, text: &mut String) -> Option<()> {
@@ -144,6 +168,13 @@ mod tests {
         assert_ne!(first, digests("PUT\n/rooms\n", None, b"{}").canonical);
         let query = digests("POST\n/rooms\n", Some("overlap_seconds=0"), b"{}");
         assert_ne!(first, query.canonical);
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings() {
+        assert_eq!(depth(br#"{"a": [1, {}], "[[\"[": "\\"}"#), 3);
+        assert_eq!(depth(b"]]["), 1);
+        assert_eq!(depth(b"7"), 0);
     }
 
     #[test]

@@ -101,11 +101,12 @@ impl App {
         let there = members.iter().filter(|member| member.was_there_at(last));
         let users: BTreeSet<UserId> = there.map(|member| member.user.clone()).collect();
         let online = self.online(thread.tenant, &users, moment).await?;
-        in_passing(self.end_typing_of_authors(thread, seqs, online.typing, moment)).await;
+        let typing = self.end_typing_of_authors(thread, seqs, online.typing, moment);
         let ready = self.ready_of(users, online.connections, moment);
         let (connections, pending) = ready.await?;
         let pump = Pump::new(self, sockets, thread, members, tries, moment);
-        let come = pump.all(&connections, last).await;
+        // At the same time: the messages wait for no connection that is slow to take the other.
+        let (come, ()) = tokio::join!(pump.all(&connections, last), in_passing(typing));
         let reached = seqs.iter().map(|seq| {
             let mut reached = pending.clone();
             for (user, come) in &come {
