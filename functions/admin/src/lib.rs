@@ -16,8 +16,8 @@ use parlance::{
     app::{App, ROTATION_OVERLAP_SECONDS},
     domain::{Error, TenantId, TenantKeyId, page::Slice, secret::ApiKey},
     http::{
-        Body, Caller, Failure, KeyRotationIn, NoParams, Now, OptionalBody, OverlapQuery, Params,
-        Path, Reply, Show, entropy,
+        Body, Caller, Failure, KeyRotationIn, NoBody, NoParams, Now, OptionalBody, OverlapQuery,
+        Params, Path, Reply, Show, entropy,
         surface::{ChatApiAuditor, ChatApiObserver, ChatApiOperator},
         wire::ErrorOut,
     },
@@ -389,6 +389,7 @@ async fn revoke(
     _: NoParams,
     Path((tenant, key)): Path<(TenantId, TenantKeyId)>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     app.revoke_key(&operator, tenant, key, &moment).await?;
     Ok(Show::nothing())
@@ -474,7 +475,7 @@ async fn stand(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     params.only(&["tenant_id"])?;
-    let tenant = params.get("tenant_id").map(str::parse::<TenantId>);
+    let tenant = params.get("tenant_id")?.map(str::parse::<TenantId>);
     let tenant = tenant
         .transpose()
         .map_err(|_| Error::invalid("tenant_id", "Invalid tenant_id"))?;

@@ -58,9 +58,12 @@ impl From<&UsageLine> for ModelUsageOut {
 
 /// Parameters `from` and `to`: without them, the last 30 days up to `now`.
 pub(crate) fn days(params: &Params, now: Timestamp) -> Result<(Day, Day), Error> {
-    let day = |field: &'static str| params.get(field).map(|text| Day::parse(field, text));
-    let to = day("to").transpose()?.unwrap_or_else(|| Day::of(now));
-    let from = day("from").transpose()?.unwrap_or_else(|| to.before(DAYS));
+    let day = |field: &'static str| {
+        let given = params.get(field)?;
+        given.map(|text| Day::parse(field, text)).transpose()
+    };
+    let to = day("to")?.unwrap_or_else(|| Day::of(now));
+    let from = day("from")?.unwrap_or_else(|| to.before(DAYS));
     if from > to {
         return Err(Error::invalid(
             "from",

@@ -560,24 +560,24 @@ impl Listed {
     /// Reads the parameters.
     pub(crate) fn read(params: &Params) -> Result<Self, Error> {
         let tenant = params
-            .get("tenant_id")
+            .get("tenant_id")?
             .ok_or(Error::invalid("tenant_id", "Missing tenant_id"))?;
         let tenant: TenantId = id("tenant_id", tenant)?;
         let limit = params.limit(Self::MAX)?;
         let from = params.cursor()?;
         let filter = filter(
-            params.get("topic").map(str::to_owned),
-            params.get("room_id"),
-            params.get("older_than"),
-            params.get("newer_than"),
+            params.get("topic")?.map(str::to_owned),
+            params.get("room_id")?,
+            params.get("older_than")?,
+            params.get("newer_than")?,
         )?;
-        let delivery = params.get("delivery_id").map(|it| id("delivery_id", it));
+        let delivery = params.get("delivery_id")?.map(|it| id("delivery_id", it));
         let mut link = vec![
             ("tenant_id", tenant.to_string()),
             ("limit", limit.to_string()),
         ];
         for name in ["topic", "room_id", "older_than", "newer_than"] {
-            let value = params.get(name);
+            let value = params.get(name)?;
             link.extend(value.map(|value| (name, escaped(value))));
         }
         let selected = match delivery.transpose()? {

@@ -15,7 +15,7 @@ use parlance::{
         page::Slice,
     },
     http::{
-        Body, Caller, NoParams, Now, Params, Path, Reply, Show,
+        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show,
         surface::{KodeyErrorOut, KodeySecret},
     },
 };
@@ -272,6 +272,7 @@ async fn remove(
     _: NoParams,
     Path(id): Path<AgentId>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     app.delete_agent(&holder, id, &moment).await?;
     Ok(Show::nothing())

@@ -117,7 +117,7 @@ async fn list(
     let limit = limit(&params)?;
     let filter = Filter {
         user: user(&params)?,
-        kind: params.get("agentType").map(Filter::kind).transpose()?,
+        kind: params.get("agentType")?.map(Filter::kind).transpose()?,
     };
     let link = link(&["limit", "userId", "agentType"], &params);
     let after = params.cursor()?;
@@ -324,7 +324,7 @@ async fn messages(
 
 /// Whose chat the caller says that it is, or whose are wanted.
 fn user(params: &Params) -> Result<Option<UserId>, Error> {
-    let user = params.get("userId");
+    let user = params.get("userId")?;
     user.map(|user| UserId::parse("userId", user)).transpose()
 }
 
@@ -342,7 +342,9 @@ fn limit(params: &Params) -> Result<usize, Error> {
 /// The parameters of the next page: those among `names` that this one was asked for with.
 fn link(names: &[&'static str], params: &Params) -> Vec<(&'static str, String)> {
     let given = names.iter().filter_map(|name| {
-        let value = utf8_percent_encode(params.get(name)?, NON_ALPHANUMERIC);
+        // One that was given twice was refused when it was read.
+        let value = params.get(name).ok().flatten()?;
+        let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
         Some((*name, value.to_string()))
     });
     given.collect()

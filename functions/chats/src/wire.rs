@@ -183,7 +183,7 @@ pub(crate) enum Order {
 impl Order {
     /// Reads parameter `order`.
     pub(crate) fn read(params: &Params) -> Result<Self, Error> {
-        match params.get("order") {
+        match params.get("order")? {
             None | Some("asc") => Ok(Self::Ascending),
             Some("desc") => Ok(Self::Descending),
             Some(_) => Err(Error::invalid(
@@ -260,7 +260,7 @@ pub(crate) enum Shown {
 impl Shown {
     /// Reads parameter `include`. What a server attached to a chat, and what its tools were told, is not for browsers.
     pub(crate) fn read(params: &Params, holder: &KeyHolder) -> Result<Self, Error> {
-        match params.get("include") {
+        match params.get("include")? {
             None => Ok(Self::Content),
             Some("meta") => match holder.kind() {
                 Kind::Secret => Ok(Self::Meta),

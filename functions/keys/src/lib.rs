@@ -16,8 +16,8 @@ use parlance::{
         api_key::{KeyText, OVERLAP_SECONDS},
     },
     http::{
-        Body, Caller, KeyRotationIn, NoParams, Now, OptionalBody, OverlapQuery, Params, Path,
-        Reply, Show, entropy, surface::ChatApiObserver, wire::ErrorOut,
+        Body, Caller, KeyRotationIn, NoBody, NoParams, Now, OptionalBody, OverlapQuery, Params,
+        Path, Reply, Show, entropy, surface::ChatApiObserver, wire::ErrorOut,
     },
 };
 
@@ -154,6 +154,7 @@ async fn revoke(
     _: NoParams,
     Path((tenant, key)): Path<(TenantId, ApiKeyId)>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     app.revoke_api_key(&keeper, tenant, key, &moment).await?;
     Ok(Show::nothing())

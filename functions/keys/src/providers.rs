@@ -11,7 +11,7 @@ use parlance::{
     app::App,
     domain::{Observer, ProviderKeyId, TenantId, page::Slice, provider_key::Owner},
     http::{
-        Body, Caller, NoParams, Now, Params, Path, Reply, Show,
+        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show,
         surface::{ChatApiObserver, ChatApiOperator},
         wire::ErrorOut,
     },
@@ -174,6 +174,7 @@ pub(super) async fn remove(
     _: NoParams,
     Path((tenant, id)): Path<(TenantId, ProviderKeyId)>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     let place = (Owner::Tenant(tenant), id);
     app.delete_provider_key(&keeper, place, &moment).await?;
@@ -303,6 +304,7 @@ pub(super) async fn remove_global(
     _: NoParams,
     Path(id): Path<ProviderKeyId>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     let keeper = Observer::Operator(operator);
     let place = (Owner::Operator, id);

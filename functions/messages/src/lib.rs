@@ -15,7 +15,7 @@ use parlance::{
         page::Slice,
     },
     http::{
-        Body, Caller, NoParams, Now, Params, Path, Reply, Show,
+        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show,
         surface::ChatApi,
         wire::{DeliveryOut, ErrorOut},
     },
@@ -231,6 +231,7 @@ async fn remove(
     _: NoParams,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     app.delete_message(&actor, room, id, &moment).await?;
     Ok(Show::nothing())

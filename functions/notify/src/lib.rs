@@ -11,7 +11,8 @@ use parlance::{
     app::App,
     domain::{NotificationId, SubscriptionId},
     http::{
-        Body, Caller, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi, wire::ErrorOut,
+        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi,
+        wire::ErrorOut,
     },
 };
 
@@ -177,6 +178,7 @@ async fn unsubscribe(
     _: NoParams,
     Path(id): Path<SubscriptionId>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     app.unsubscribe(&actor, id, &moment).await?;
     Ok(Show::nothing())

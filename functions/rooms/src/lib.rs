@@ -12,7 +12,7 @@ use parlance::{
     app::App,
     domain::{Error, RoomId, UserId},
     http::{
-        Body, Caller, Failure, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi,
+        Body, Caller, Failure, NoBody, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi,
         wire::ErrorOut,
     },
 };
@@ -323,6 +323,7 @@ async fn remove(
     _: NoParams,
     Path((room, user)): Path<(RoomId, UserId)>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     app.remove_member(&actor, room, &user, &moment).await?;
     Ok(Show::nothing())
@@ -350,6 +351,7 @@ async fn remove_by_query(
     Path(room): Path<RoomId>,
     Now(moment): Now,
     Named(user): Named,
+    _: NoBody,
 ) -> Reply<()> {
     app.remove_member(&actor, room, &user, &moment).await?;
     Ok(Show::nothing())
@@ -365,7 +367,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         let params = Params::from_request_parts(parts, state).await?;
         params.only(&["user_id"])?;
         let user = params
-            .get("user_id")
+            .get("user_id")?
             .ok_or(Error::invalid("user_id", "Missing user_id"))?;
         Ok(Self(UserId::parse("user_id", user)?))
     }

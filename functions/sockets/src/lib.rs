@@ -23,7 +23,7 @@ use parlance::{
         secret::{SecretHash, SocketToken},
     },
     http::{
-        Caller, NoParams, Now, Reply, Show, entropy, moment,
+        Caller, NoBody, NoParams, Now, Reply, Show, entropy, moment,
         surface::{ChatApi, Surface},
         telemetry::socket::Observed,
         wire::ErrorOut,
@@ -64,6 +64,7 @@ async fn token(
     _: NoParams,
     Now(moment): Now,
     headers: HeaderMap,
+    _: NoBody,
 ) -> Reply<TokenOut> {
     // It has opened this very request.
     let key = headers.get("x-api-key").ok_or(Error::Unauthenticated(

@@ -11,7 +11,7 @@ use parlance::{
     app::App,
     domain::{EndpointId, webhook::Secret},
     http::{
-        Body, Caller, NoParams, Now, OptionalBody, OverlapQuery, Params, Path, Reply, Show,
+        Body, Caller, NoBody, NoParams, Now, OptionalBody, OverlapQuery, Params, Path, Reply, Show,
         entropy, surface::ChatApiTenant, wire::ErrorOut,
     },
 };
@@ -216,6 +216,7 @@ async fn remove(
     _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
+    _: NoBody,
 ) -> Reply<()> {
     app.delete_endpoint(&key, id, &moment).await?;
     Ok(Show::nothing())

@@ -9,11 +9,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{App, quota::Refusal};
+use super::{App, ROTATION_OVERLAP_SECONDS, quota::Refusal};
 use crate::{
     domain::{
         Actor, ApiKeyId, Error, KeyHolder, Moment, Operator, SecretHolder, Sees, TenantId,
-        TenantKey, UserId,
+        TenantKey, Timestamp, UserId,
         api_key::{KeyText, Kind, Opens},
         rate::{Budget, Payer},
         secret::{ApiKey, SecretHash},
@@ -60,7 +60,16 @@ impl Session {
 
     /// This session, if its key holds at `moment`.
     fn at(self, moment: &Moment) -> Result<Self, Error> {
-        holds(self.expires, moment).map(|()| self)
+        // Only a key that was replaced has an end: one farther off than the longest overlap is from a clock that was ahead.
+        let end = self
+            .expires
+            .map(|end| Timestamp::from_micros(0).plus_seconds(end));
+        match end {
+            Some(end) if !end.is_awaited(moment.now, ROTATION_OVERLAP_SECONDS.into()) => {
+                Err(BAD_KEY)
+            }
+            Some(_) | None => Ok(self),
+        }
     }
 }
 
@@ -466,7 +475,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::domain::{Moment, Timestamp};
+    use crate::domain::Moment;
 
     fn remembered() -> (Sessions<Session>, SecretHash) {
         let moment = Moment {

@@ -46,8 +46,10 @@ pub enum Charge {
     /// Looking up a key of which the process knows nothing, until it is found. The budget bounds what strangers make the
     /// store do; it is ten times that of what proved invalid, so that guesses do not use it up by mistake.
     LookUp,
-    /// A page that wants no key, such as `/health`.
+    /// A page that wants no key, such as `/docs`.
     Public,
+    /// A look at `/health`. Pages read by others of the same address do not use it up.
+    Health,
     /// A request with the right master key.
     Operator,
 }
@@ -56,7 +58,7 @@ impl Charge {
     /// How much of it an address may have.
     pub const fn rate(self) -> Rate {
         let requests = match self {
-            Self::Invalid | Self::Public | Self::Operator => 100,
+            Self::Invalid | Self::Public | Self::Health | Self::Operator => 100,
             Self::LookUp => 1_000,
         };
         Rate {

@@ -72,6 +72,12 @@ impl Timestamp {
         self.plus_seconds(longest + SKEW_SECONDS)
     }
 
+    /// The earliest time that the clock of another process may show at this one.
+    #[must_use]
+    pub const fn earliest_elsewhere(self) -> Self {
+        self.plus_seconds(-SKEW_SECONDS)
+    }
+
     /// This time and `seconds` more.
     #[must_use]
     pub const fn plus_seconds(self, seconds: i64) -> Self {
@@ -81,7 +87,10 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = OffsetDateTime::from_unix_timestamp(self.seconds()).map_err(|_| fmt::Error)?;
+        // A time beyond year 9999 has no RFC 3339 text. The last one that has stands for it: text that is only compared must
+        // not fail.
+        let seconds = self.seconds().clamp(-END, END - 1);
+        let at = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| fmt::Error)?;
         let micros = self.0.rem_euclid(MICROS_PER_SECOND);
         let (date, time) = (at.date(), at.time());
         write!(

@@ -348,7 +348,8 @@ impl Endpoint {
     }
 
     fn previous_at(&self, now: Timestamp) -> Option<&(Sealed, Timestamp)> {
-        self.previous.as_ref().filter(|(_, until)| now < *until)
+        let previous = self.previous.as_ref();
+        previous.filter(|(_, until)| until.is_awaited(now, MAX_OVERLAP_SECONDS.into()))
     }
 }
 

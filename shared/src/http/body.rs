@@ -54,6 +54,14 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalBody<T> {
     }
 }
 
+/// A request that takes no body, and has none but an empty object.
+pub type NoBody = OptionalBody<Nothing>;
+
+/// An object without members.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
 /// A request whose body was read.
 struct Sent {
     parts: Parts,

@@ -10,7 +10,9 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request as HttpRequest, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, header::Entry},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, header::Entry,
+    },
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -187,6 +189,7 @@ async fn serve(app: &App, request: &Request, http: HttpRequest, next: Next) -> R
 fn charge_address(app: &App, request: &Request, response: &mut Response) -> Quota {
     let (address, moment) = (request.address, &request.moment);
     let charge = match response.extensions().get::<Failure>() {
+        None if request.is_health() => Charge::Health,
         None => Charge::Public,
         Some(Failure(error)) if is_unproved(error) => {
             return app.address_quota(Charge::Invalid, address, moment);
@@ -250,11 +253,16 @@ fn whole_path(http: &HttpRequest) -> Result<(), Error> {
 /// Refuses a request of HTTP/1.1 that names no host, or two (RFC 9112, section 3.2). API Gateway has checked its own.
 fn one_host(http: &HttpRequest) -> Result<(), Error> {
     let is_direct = http.extensions().get::<ConnectInfo<SocketAddr>>().is_some();
-    let hosts = http.headers().get_all(header::HOST).iter().count();
-    if !is_direct || hosts == 1 || (hosts == 0 && http.version() < Version::HTTP_11) {
+    if !is_direct || names_one_host(http.headers(), http.version()) {
         return Ok(());
     }
     Err(Error::invalid("Host", "Invalid Host. Send it once"))
+}
+
+/// Whether a request that came straight from its client says once to which host it goes, as HTTP/1.1 requires.
+pub fn names_one_host(headers: &HeaderMap, version: Version) -> bool {
+    let hosts = headers.get_all(header::HOST).iter().count();
+    hosts == 1 || (hosts == 0 && version != Version::HTTP_11)
 }
 
 /// Where the request came from: as API Gateway says, or as the socket does. A network of IPv6 addresses

@@ -53,7 +53,10 @@ impl Ignored {
         }
         let names: Vec<_> = names
             .iter()
-            .map(|name| utf8_percent_encode(name, ESCAPED).to_string())
+            .map(|name| match name.as_str() {
+                "" => "\"\"".to_owned(),
+                name => utf8_percent_encode(name, ESCAPED).to_string(),
+            })
             .collect();
         HeaderValue::try_from(names.join(", ")).ok()
     }
@@ -71,12 +74,12 @@ mod tests {
     #[test]
     fn a_name_cannot_break_the_header() {
         let ignored = Ignored::default();
-        for name in ["a,b", "c\r\nd: e", "ü", "100%"] {
+        for name in ["a,b", "c\r\nd: e", "ü", "100%", ""] {
             ignored.add(name);
         }
         assert_eq!(
             ignored.header().unwrap(),
-            "a%2Cb, c%0D%0Ad:%20e, %C3%BC, 100%25"
+            "a%2Cb, c%0D%0Ad:%20e, %C3%BC, 100%25, \"\""
         );
     }
 

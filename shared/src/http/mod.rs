@@ -18,9 +18,9 @@ pub mod surface;
 pub mod telemetry;
 pub mod wire;
 
-pub use body::{Body, OptionalBody};
+pub use body::{Body, NoBody, OptionalBody};
 pub use caller::Caller;
-pub use edge::network;
+pub use edge::{names_one_host, network};
 pub use failure::Failure;
 pub use json::{Object, not_null, read_object};
 pub use overlap::{KeyRotationIn, OverlapIn, OverlapQuery};

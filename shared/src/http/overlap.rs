@@ -39,7 +39,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OverlapQuery {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let params = Params::from_request_parts(parts, state).await?;
         params.only(&[FIELD])?;
-        Ok(Self(params.get(FIELD).map(str::to_owned)))
+        Ok(Self(params.get(FIELD)?.map(str::to_owned)))
     }
 }
 

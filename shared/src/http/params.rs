@@ -1,6 +1,6 @@
 //! Query parameters.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -27,6 +27,8 @@ const MAX_NAMED: usize = 10;
 #[derive(Debug)]
 pub struct Params {
     given: BTreeMap<String, String>,
+    /// Names that were given more than once. That is an error only if they are read.
+    doubled: BTreeSet<String>,
     ignored: Ignored,
 }
 
@@ -37,16 +39,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
         let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|_| Error::invalid("query", "Invalid query string"))?;
-        let mut params = BTreeMap::new();
+        let (mut given, mut doubled) = (BTreeMap::new(), BTreeSet::new());
         for (name, value) in pairs {
-            if params.contains_key(&name) {
-                let reason = format!("Invalid {name}. Give it once");
-                return Err(Error::invalid(Cow::Owned(name), reason).into());
+            match given.entry(name) {
+                Entry::Vacant(entry) => drop(entry.insert(value)),
+                Entry::Occupied(entry) => drop(doubled.insert(entry.key().clone())),
             }
-            params.insert(name, value);
         }
         Ok(Self {
-            given: params,
+            given,
+            doubled,
             ignored: Request::of(parts)?.ignored,
         })
     }
@@ -83,7 +85,11 @@ impl Params {
             .map(shortened)
             .collect();
         let Some(first) = unknown.first() else {
-            return Ok(());
+            return self
+                .doubled
+                .iter()
+                .next()
+                .map_or(Ok(()), |name| self.once(name));
         };
         let plural = if unknown.len() == 1 { "" } else { "s" };
         let known = match known {
@@ -95,14 +101,28 @@ impl Params {
     }
 
     /// The parameter `name`, if it was given.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if it was given more than once.
+    pub fn get(&self, name: &str) -> Result<Option<&str>, Error> {
         self.ignored.read(name);
-        self.given.get(name).map(String::as_str)
+        self.once(name)?;
+        Ok(self.given.get(name).map(String::as_str))
+    }
+
+    fn once(&self, name: &str) -> Result<(), Error> {
+        if !self.doubled.contains(name) {
+            return Ok(());
+        }
+        let name = shortened(name);
+        let reason = format!("Invalid {name}. Give it once");
+        Err(Error::invalid(name, reason))
     }
 
     /// A whole number within `min..=max`, if it was given.
     pub fn number(&self, name: &'static str, min: u64, max: u64) -> Result<Option<u64>, Error> {
-        self.get(name)
+        self.get(name)?
             .map(|text| number(name, text, min, max))
             .transpose()
     }
@@ -135,7 +155,7 @@ impl Params {
 
     /// The `cursor` of a `Link` header.
     pub fn cursor(&self) -> Result<Option<Cursor>, Error> {
-        self.get("cursor").map(super::reply::cursor).transpose()
+        self.get("cursor")?.map(super::reply::cursor).transpose()
     }
 }
 

@@ -64,6 +64,12 @@ impl Request {
         refusal.error
     }
 
+    /// Whether it asks for the service's health.
+    pub(super) fn is_health(&self) -> bool {
+        let route = self.route.as_ref();
+        route.is_some_and(|route| route.as_str() == "/health")
+    }
+
     /// Notes whose request it is.
     pub(super) fn belongs_to(&self, tenant: TenantId) {
         let _ = self.tenant.set(tenant);

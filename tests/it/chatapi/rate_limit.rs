@@ -335,6 +335,22 @@ async fn health_has_a_budget_of_its_own() {
 }
 
 #[tokio::test]
+async fn pages_that_others_read_leave_health_its_budget() {
+    let tenant = tenant().await;
+    let cold = tenant.world.another(|client| client);
+    let prober = cold.stranger();
+    let moment = moment(Duration::from_secs(1)).unwrap();
+    while cold
+        .app
+        .charge_address(Charge::Public, Some(prober.address()), &moment)
+        .1
+        .is_ok()
+    {}
+
+    assert_eq!(prober.get("/health").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_key_that_could_not_be_looked_up_is_charged_to_nobody() {
     let tenant = tenant().await;
     let broken = tenant.world.another(|client| {

@@ -263,6 +263,24 @@ async fn a_cursor_that_no_answer_had_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn letters_may_be_asked_for_up_to_the_end_of_the_year_9999() {
+    let tenant = letters().await;
+    for end in [
+        "9999-12-31T23:59:59.999999Z",
+        "9999-12-31T23:59:59.9999999999Z",
+    ] {
+        let newer = redrive(&tenant, json!({ "newer_than": end })).await;
+        newer.assert(202, json!({ "redriven": 0, "more": false }));
+        let path = format!("{LETTERS}?tenant_id={}&newer_than={end}", tenant.id);
+        let listed = operator(&tenant).get(&path).await;
+        assert_eq!(listed.status, 200, "{}", listed.raw);
+        let older = json!({ "older_than": end, "dry_run": true });
+        let older = redrive(&tenant, older).await;
+        older.assert(200, json!({ "redriven": 4, "more": false }));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cursor_is_good_only_for_the_request_that_gave_it() {
     let tenant = unhurried().await;

@@ -201,6 +201,51 @@ async fn every_route_of_ours_refuses_a_member_that_it_does_not_know() {
 }
 
 #[tokio::test]
+async fn every_route_of_ours_that_takes_no_body_refuses_one() {
+    let stage = stage().await;
+    let mut deletions = 0;
+    for operation in ours() {
+        let may_have_one = [Method::POST, Method::DELETE].contains(&operation.method);
+        if !may_have_one || operation.description.get("requestBody").is_some() {
+            continue;
+        }
+        deletions += usize::from(operation.method == Method::DELETE);
+        let query = match operation.name.as_str() {
+            "delete /rooms/{room_id}/members" => "?user_id=bob",
+            _ => "",
+        };
+        let body = json!({ "dry_run": true });
+        let answer = stage.send(&operation, query, &body).await;
+        assert_eq!(
+            field(&answer),
+            (400, Some("dry_run")),
+            "{}: {}",
+            operation.name,
+            answer.raw
+        );
+    }
+    assert!(deletions > 8, "{deletions}");
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_doubled_is_refused_only_where_it_is_read() {
+    let tenant = tenant().await;
+    let alice = tenant.user("alice");
+    let room = tenant.group(&["alice"]).await;
+    let messages = format!("/rooms/{room}/messages");
+    for path in [
+        format!("{messages}?x=1&x=2"),
+        format!("/rooms/{room}?x=1&x=2"),
+    ] {
+        passes(&alice, Method::GET, &path, &Value::Null, "x").await;
+    }
+    let twice = alice.get(&format!("{messages}?limit=1&limit=2")).await;
+    assert_eq!(field(&twice), (400, Some("limit")), "{}", twice.raw);
+    let strict = alice.get("/rooms?limit=1&limit=1").await;
+    assert_eq!(field(&strict), (400, Some("limit")), "{}", strict.raw);
+}
+
+#[tokio::test]
 async fn every_route_of_ours_refuses_a_null_that_means_nothing() {
     let stage = stage().await;
     for operation in ours() {

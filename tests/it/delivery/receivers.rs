@@ -2,7 +2,7 @@
 
 use std::future::pending;
 
-use parlance::http::moment;
+use parlance::{app::Keep, http::moment};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -243,4 +243,19 @@ async fn a_slow_receiver_is_noted_as_failing_even_if_the_attempts_time_is_over_f
     assert_eq!(receiver.asked(), 1);
     let shown = line.tenant.server().get(&endpoint).await;
     assert_eq!(shown.body["failing_since"], moment.now.to_string());
+}
+
+#[tokio::test]
+async fn what_a_receiver_took_is_counted_as_delivered() {
+    let (line, receiver) = (Line::new().await, Receiver::new());
+    line.endpoint(&receiver.url).await;
+    let room = line.tenant.group(&["alice", "bob"]).await;
+    line.say(&room, "hi").await;
+    line.fan_out(line.records(2).await).await;
+    line.settle().await;
+    line.app.keep_counts(Keep::Now).await.unwrap();
+
+    let metrics = line.tenant.server().get("/metrics").await;
+
+    assert_eq!(metrics.body["deliveries_delivered"], 1, "{}", metrics.raw);
 }

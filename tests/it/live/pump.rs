@@ -13,7 +13,7 @@ use parlance::{
 use serde_json::{Value, json};
 
 use super::{
-    assert_gapless, connect, now, process, ready, say, tenant_id, thread, try_connect, user,
+    ago, assert_gapless, connect, now, process, ready, say, tenant_id, thread, try_connect, user,
     wire::{Fate, Wire},
 };
 use crate::support::{
@@ -49,6 +49,21 @@ async fn insist(app: &App, thread: Thread, seq: Seq, users: &[UserId]) {
         tokio::task::yield_now().await;
     }
     panic!("{users:?} are never reached");
+}
+
+#[tokio::test]
+async fn a_message_reaches_a_connection_that_was_made_before_the_clock_was_set_back() {
+    let (tenant, wire) = (tenant().await, Wire::calm());
+    let app = process(&tenant.world, &wire, calm());
+    let room = tenant.group(&["alice", "bob"]).await;
+    let bob = try_connect(&app, &tenant, "bob", &ago(-3_600))
+        .await
+        .unwrap();
+    let seq = say(&tenant, "alice", &room, "hi").await;
+
+    insist(&app, thread(&tenant, &room), seq, &[user("bob")]).await;
+
+    assert_eq!(wire.seqs(&bob), [1]);
 }
 
 #[tokio::test]

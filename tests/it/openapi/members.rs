@@ -34,7 +34,11 @@ const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*[^\s\u0000-\u001
 /// Text without control characters in which there is something to see.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 /// An address of a server: `http` is for machines that were started so.
-const URL: &str = r"^https://[^\s\u0000-\u001f\u007f-\u009f]+$";
+const URL: &str =
+    r"^https://[^\s\u0000-\u001f\u007f-\u009f/?#@]+([/?][^\s\u0000-\u001f\u007f-\u009f]*)?$";
+/// The same, without a query or a fragment.
+const BASE_URL: &str =
+    r"^https://[^\s\u0000-\u001f\u007f-\u009f/?#@]+(/[^\s\u0000-\u001f\u007f-\u009f?#]*)?$";
 /// A webhook's secret: 24 to 64 bytes in base64.
 const WEBHOOK_SECRET: &str = "^whsec_([A-Za-z0-9+/]{4}){8}(([A-Za-z0-9+/]{4}){0,13}([A-Za-z0-9+/][AQgw]==)?|([A-Za-z0-9+/]{4}){0,12}[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)$";
 /// A model's name: neither `..` nor `::` in it.
@@ -187,7 +191,7 @@ fn truth(schema: &str, member: &str) -> Value {
         (_, "description") => text(0, Description::MAX, TEXT),
         (_, "systemPrompt") => text(0, Profile::MAX_PROMPT, TEXT),
         (_, "topic") => topic(),
-        (_, "reason") => text(1, Reason::MAX, VISIBLE),
+        (_, "reason") => text(1, Reason::MAX, NAME),
         ("SayIn", "content") => text(1, Content::MAX, VISIBLE),
         (_, "content") if is_request(schema) => text(1, Content::MAX, TEXT),
         ("MessageOut", "content") => text(0, Content::MAX, TEXT),
@@ -199,10 +203,11 @@ fn truth(schema: &str, member: &str) -> Value {
         (_, "uptime") => json!({ "pattern": "^([0-9]+h)?([0-9]+m)?[0-9]+s$" }),
 
         // Addresses.
-        (_, "url" | "base_url") if is_request(schema) => text(0, EndpointUrl::MAX, URL),
+        (_, "url") if is_request(schema) => text(0, EndpointUrl::MAX, URL),
+        (_, "base_url") if is_request(schema) => text(0, EndpointUrl::MAX, BASE_URL),
         (_, "url" | "base_url") => json!({ "maxLength": EndpointUrl::MAX }),
         ("ApiKeyIn", "allowed_origins") => {
-            json!({ "maxItems": Origins::MAX, "items": text(0, Origin::MAX, "^https?://[^/\\s]+$") })
+            json!({ "maxItems": Origins::MAX, "items": text(0, Origin::MAX, "^https?://[^/\\s?#@*A-Z]+$") })
         }
         (_, "allowed_origins") => json!({ "items": { "maxLength": Origin::MAX } }),
 

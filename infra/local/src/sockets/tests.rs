@@ -10,6 +10,7 @@ use aws_sdk_apigatewaymanagement::primitives::Blob;
 use axum::Router;
 use axum::routing::post;
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -49,6 +50,46 @@ fn answer(event: &ApiGatewayWebsocketProxyRequest) -> ApiGatewayProxyResponse {
         None => {}
     }
     answer
+}
+
+/// Sends a handshake with these lines, and gives the head of the answer.
+async fn shake(served: &Served, lines: &[&str]) -> String {
+    let mut stream = TcpStream::connect(&served.address).await.unwrap();
+    let head = format!(
+        "GET /ws?status=401 HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n",
+        lines.concat()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(timeout(LONG, stream.read_u8()).await.unwrap().unwrap());
+    }
+    String::from_utf8(answer).unwrap().to_lowercase()
+}
+
+#[tokio::test]
+async fn a_handshake_names_its_host_once() {
+    let served = Served::new(Lifetimes::default()).await;
+    for lines in [&[][..], &["host: a\r\n", "host: b\r\n"][..]] {
+        let answer = shake(&served, lines).await;
+        assert!(answer.starts_with("http/1.1 400 "), "{answer}");
+    }
+    assert!(served.events.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_handshake_has_the_headers_of_every_answer() {
+    let served = Served::new(Lifetimes::default()).await;
+    let answer = shake(&served, &["host: a\r\n"]).await;
+    assert!(answer.starts_with("http/1.1 401 "), "{answer}");
+    for header in [
+        "cache-control: no-store\r\n",
+        "x-content-type-options: nosniff\r\n",
+        "www-authenticate: apikey realm=\"chatapi\"\r\n",
+    ] {
+        assert!(answer.contains(header), "{answer}");
+    }
 }
 
 impl Served {

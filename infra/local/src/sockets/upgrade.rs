@@ -12,11 +12,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use futures_util::StreamExt as _;
 use futures_util::stream::SplitStream;
+use parlance::http::{
+    names_one_host,
+    surface::{ChatApi, Surface as _},
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::ServiceExt as _;
@@ -63,11 +67,14 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
         };
     }
     let (mut parts, _) = request.into_parts();
+    if !names_one_host(&parts.headers, parts.version) {
+        return refusal(StatusCode::BAD_REQUEST, None);
+    }
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade
             .max_frame_size(LARGEST_FRAME)
             .max_message_size(LARGEST_MESSAGE),
-        Err(refused) => return refused.into_response(),
+        Err(refused) => return refusal(refused.into_response().status(), None),
     };
     let sockets = gateway.sockets;
     let alive = sockets
@@ -122,15 +129,28 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
     })
 }
 
-/// As API Gateway words it; it hands over the status of a refusal, and nothing else.
+/// As API Gateway words it: it hands over the status of a refusal, and nothing else. With the headers that all answers have.
 fn refusal(status: StatusCode, origin: Option<&Origin>) -> Response {
     let message = status.canonical_reason().unwrap_or_default();
     let id = origin.map(|origin| origin.connection_id.as_str());
     let body = serde_json::json!({ "message": message, "connectionId": id });
-    let headers = HeaderMap::from_iter([(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    )]);
+    let mut headers = HeaderMap::from_iter([
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+    ]);
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static(ChatApi::CHALLENGE),
+        );
+    }
     (status, headers, Body::from(body.to_string())).into_response()
 }
 

@@ -76,6 +76,8 @@ struct Taken {
     untold: BTreeSet<String>,
     /// That fault.
     fault: Option<Error>,
+    /// Whether there was nobody to take it.
+    is_nobodys: bool,
 }
 
 impl App {
@@ -151,10 +153,12 @@ impl App {
             }
             return Ok(verdict);
         }
+        let mut is_nobodys = false;
         let taken = self.tell_row(&row, content.as_ref(), &endpoints, moment);
         let failure = match taken.await? {
             None => lost(),
             Some(taken) => {
+                is_nobodys = taken.is_nobodys;
                 let (failure, fault) = taken.counted();
                 if let Some(fault) = fault {
                     let unmade = stores.deliveries.unmade(row, &failure, attempt, &mut race);
@@ -172,6 +176,9 @@ impl App {
                 .deliveries
                 .delivered(row, &failure.took, moment.now, &mut race);
             delivered.await?;
+            if is_nobodys {
+                return Ok(Verdict::Done);
+            }
             self.count_delivered(job.tenant);
             return Ok(Verdict::Delivered);
         }
@@ -276,6 +283,12 @@ impl App {
             Owed::Taken => return Taken::default(),
             Owed::To(left) => (left, false),
             Owed::NoEndpoint => (Left::default(), true),
+            Owed::Nobody if user.is_none() => {
+                return Taken {
+                    is_nobodys: true,
+                    ..Taken::default()
+                };
+            }
             Owed::Nobody => (Left::default(), false),
         };
         let mut fault = is_nobody.then_some("no endpoint");
@@ -458,6 +471,7 @@ impl Taken {
             mut failure,
             untold,
             fault,
+            is_nobodys: _,
         } = self;
         match fault {
             Some(fault) if failure.failed.is_empty() && failure.fault.is_none() => {

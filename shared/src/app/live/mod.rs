@@ -29,7 +29,7 @@ use crate::{
     domain::{
         Connection, ConnectionId, Error, Moment, Reach, RoomId, TenantId, Thread, Timestamp,
         UserId,
-        live::{STUCK_SECONDS, STUCK_TRIES},
+        live::{LIFETIME_SECONDS, STUCK_SECONDS, STUCK_TRIES},
         message::Seq,
         page::Slice,
         room::Member,
@@ -169,7 +169,7 @@ impl App {
             let (at, is_leased) = if let Some(cursor) = standing.get(&connection.id) {
                 (cursor.seq, cursor.is_leased)
             } else {
-                let start = self.start_of(&connection, thread).await?;
+                let start = self.start_of(&connection, thread, now).await?;
                 cursors
                     .begin(&connection, thread.room, start, &mut race)
                     .await?;
@@ -409,8 +409,17 @@ impl App {
 
     /// Where the cursor of a connection begins that its client did not put anywhere: after the last message before
     /// the connection was made, and before its user came into the room.
-    async fn start_of(&self, connection: &Connection, thread: Thread) -> Result<Seq, Error> {
+    ///
+    /// A time to come is from before the clock was set back, and says nothing of what came first. Then it begins before
+    /// all that may have been sent since: what comes twice carries its seq.
+    async fn start_of(
+        &self,
+        connection: &Connection,
+        thread: Thread,
+        now: Timestamp,
+    ) -> Result<Seq, Error> {
         let stores = self.stores();
+        let connected_at = passed(connection.connected_at, now);
         let place = stores
             .rooms
             .member(thread, &connection.user, Freshness::Strong);
@@ -420,8 +429,8 @@ impl App {
                     Some(joined) if place.joined_at >= connection.connected_at => {
                         return Ok(joined);
                     }
-                    Some(_) => connection.connected_at,
-                    None => place.joined_at.max(connection.connected_at),
+                    Some(_) => connected_at,
+                    None => passed(place.joined_at, now).max(connected_at),
                 };
                 let before = stores.messages.last_before(thread, since).await?;
                 Ok(before.max(place.joined_seq.unwrap_or(Seq::ZERO)))
@@ -492,6 +501,18 @@ pub(super) async fn in_passing(telling: impl Future<Output = Result<(), Error>>)
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(cause = error.why(), "the others were not told: {error}"),
         Err(_) => tracing::warn!("the others were not told: there was no time"),
+    }
+}
+
+/// A time `at` which something of a connection began, if it is not to come: then it may have been at any time of its life, or
+/// within a moment, if clocks only differ.
+fn passed(at: Timestamp, now: Timestamp) -> Timestamp {
+    if at <= now {
+        at
+    } else if at <= now.farthest_end(0) {
+        now.earliest_elsewhere()
+    } else {
+        now.plus_seconds(-LIFETIME_SECONDS)
     }
 }
 

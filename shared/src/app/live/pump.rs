@@ -260,7 +260,10 @@ impl<'a> Pump<'a> {
                     return Ok(Err(Come::since(began, Reach::Reached)));
                 }
                 Asked::Absent => {
-                    let start = self.app.start_of(connection, self.thread).await?;
+                    let start = self
+                        .app
+                        .start_of(connection, self.thread, self.clock.now())
+                        .await?;
                     cursors.begin(connection, room, start, &mut race).await?;
                 }
                 Asked::Held { began } => {

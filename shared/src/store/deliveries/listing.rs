@@ -130,6 +130,11 @@ impl Place {
     }
 }
 
+/// Sorts after each `dead_at` of this time, and before those of later ones.
+fn after(at: Timestamp) -> String {
+    format!("{at}~")
+}
+
 /// A digest of a tenant, a filter and an operation: a cursor of one is none of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purpose(String);
@@ -209,7 +214,7 @@ impl DeliveryStore {
         limit: usize,
         before: &str,
     ) -> Result<(Vec<Item>, Option<String>), Error> {
-        let oldest = filter.newer_than.map(|at| at.plus_micros(1).to_string());
+        let oldest = filter.newer_than.map(after);
         let is_meant = |at: &str| oldest.as_deref().is_none_or(|oldest| at >= oldest);
         let (mut items, mut start, mut looked_at) = (Vec::new(), None, 0);
         loop {
@@ -260,9 +265,7 @@ impl DeliveryStore {
         filter: &Filter,
         limit: usize,
     ) -> Result<(Vec<Row>, Option<Place>), Error> {
-        let from = filter
-            .newer_than
-            .map_or_else(String::new, |at| at.plus_micros(1).to_string());
+        let from = filter.newer_than.map_or_else(String::new, after);
         let to = filter
             .older_than
             .map_or_else(|| NEWEST.to_owned(), |at| at.to_string());
