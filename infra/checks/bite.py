@@ -65,6 +65,12 @@ MISTAKES = {
         "Resources:\n",
         "Resources:\n  Plain:\n    Type: AWS::SQS::Queue\n    Properties: { SqsManagedSseEnabled: false }\n",
     ),
+    "a bucket may be made public": (
+        CHECKOV,
+        "CKV_AWS_53",
+        "BlockPublicAcls: true",
+        "BlockPublicAcls: false",
+    ),
     "a table has no backups": (
         CHECKOV,
         "CKV_AWS_28",

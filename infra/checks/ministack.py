@@ -295,6 +295,64 @@ def smoke(api, master, made, ministack):
 
     until("what cannot be read is put aside by both who read it", put_aside)
     expect("letters say who could not read", letters, {("poison_record", "heads"), ("poison_record", "fanout")})
+    replayed(api, made, ministack, tenant, room, bob)
+
+
+def replayed(api, made, ministack, tenant, room, bob):
+    """A batch that a stream gave up reaches its function after all, and leaves the bucket."""
+    s3, sqs = ministack.client("s3"), ministack.client("sqs")
+    image = {
+        "pk": {"S": f"{tenant['tenant_id']}#{room}"},
+        "sk": {"S": f"{9:020}"},
+        "created_at": {"S": "2026-01-01T00:00:00.000000Z"},
+    }
+    record = {
+        "eventID": "1",
+        "eventName": "INSERT",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": REGION,
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1767225600,
+            "Keys": {"pk": image["pk"], "sk": image["sk"]},
+            "NewImage": image,
+            "SequenceNumber": "1",
+            "SizeBytes": 100,
+            "StreamViewType": "NEW_IMAGE",
+        },
+    }
+    # As AWS documents it: developer guide of Lambda, "Retain discarded records", S3.
+    failure = {
+        "requestContext": {
+            "functionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{made['HeadsFunction']}",
+            "condition": "RecordAgeExceeded",
+            "approximateInvokeCount": 100,
+        },
+        "version": "1.0",
+        "payload": json.dumps({"Records": [record]}),
+    }
+    bucket = made["StreamFailures"]
+    key = "aws/lambda/mapping/shard/2026/01/01/2026-01-01T00.00.00-1"
+    s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(failure).encode())
+
+    def told():
+        received = sqs.receive_message(QueueUrl=made["Poison"], WaitTimeSeconds=1)
+        return [it for it in received.get("Messages", []) if key in it["Body"]]
+
+    until("the poison queue hears of what a stream gave up", told)
+    print("ok: the poison queue hears of what a stream gave up")
+    environment = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": ministack.url,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    command = [sys.executable, str(ROOT / "infra/replay.py"), "--stack", STACK]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    expect("the replay takes it", (run.returncode, run.stdout.splitlines()[-1:], run.stderr), (0, ["1 batches were taken"], ""))
+    expect("it has left the bucket", s3.list_objects_v2(Bucket=bucket).get("KeyCount"), 0)
+    _, rooms = api.call("GET", "/rooms", **bob)
+    expect("its function has worked on it", rooms[0]["last_seq"], 9)
 
 
 def chat(api, tenant, dynamodb, messages):

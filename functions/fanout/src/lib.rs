@@ -18,7 +18,7 @@ use aws_lambda_events::{
     streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
 };
 use parlance::{
-    app::{App, Keep},
+    app::{App, Keep, crashes::Single},
     domain::{Error, TenantId, delivery::Subject},
     http::{
         counts, moment,
@@ -52,7 +52,7 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
     };
     let work = async {
         let mut read = Vec::new();
-        let failed = send(app, poison, event, &mut read, &mut outcome).await;
+        let failed = guarded(app, poison, event, &mut read, &mut outcome).await;
         count(app, failed.as_deref(), &read);
         counts::keep(app, Keep::WhenDue).await;
         failed
@@ -102,6 +102,51 @@ const fn new_message(job: &Fanout) -> Option<TenantId> {
         | Fanout::Acked { .. }
         | Fanout::TypingEnds { .. } => None,
     }
+}
+
+/// As [`send`], unless it is a record that has ended its process again and again.
+async fn guarded(
+    app: &App,
+    poison: &PoisonQueue,
+    event: Event,
+    read: &mut Vec<Read>,
+    outcome: &mut Outcome,
+) -> Option<String> {
+    let first = event.records.first();
+    let first = first.and_then(|record| record.change.sequence_number.clone());
+    let done = async {
+        let single = single(app, &event)?;
+        let moment = moment(PATIENCE)?;
+        let work = send(app, poison, event, read, outcome);
+        app.guarded(poison, single, &moment, work).await
+    };
+    match done.await {
+        Ok(Some(failed)) => failed,
+        Ok(None) => {
+            outcome.put_aside += 1;
+            None
+        }
+        Err(error) => {
+            tracing::warn!(cause = error.why(), "a batch was not begun: {error}");
+            first
+        }
+    }
+}
+
+/// The record of a batch that holds no other, if its start is to be noted.
+fn single(app: &App, event: &Event) -> Result<Option<Single>, Error> {
+    let [record] = event.records.as_slice() else {
+        return Ok(None);
+    };
+    if !app.notes_starts() {
+        return Ok(None);
+    }
+    Ok(Some(Single {
+        function: "fanout",
+        event: record.event_id.clone(),
+        sequence: record.change.sequence_number.clone().unwrap_or_default(),
+        record: serde_json::to_value(record).map_err(Error::internal)?,
+    }))
 }
 
 /// The sequence number of the first record that is not done with.

@@ -15,9 +15,12 @@ use aws_lambda_events::{
 };
 use futures_util::{StreamExt, future, stream};
 use parlance::{
-    app::App,
+    app::{App, crashes::Single},
     domain::{Error, Thread},
-    http::telemetry::batch::{Observed, Outcome},
+    http::{
+        moment,
+        telemetry::batch::{Observed, Outcome},
+    },
     queue::PoisonQueue,
     store::messages::{Appended, appended},
 };
@@ -37,10 +40,54 @@ pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEv
         newest: event.records.iter().map(written).max(),
         ..Outcome::default()
     };
-    let response = observed.of(advance(app, poison, event, &mut outcome)).await;
+    let work = guarded(app, poison, event, &mut outcome);
+    let response = observed.of(work).await;
     outcome.failed = response.batch_item_failures.len();
     observed.end(&outcome);
     response
+}
+
+/// Advances the heads of a batch, unless it is a record that has ended its process again and again.
+async fn guarded(
+    app: &App,
+    poison: &PoisonQueue,
+    event: Event,
+    outcome: &mut Outcome,
+) -> DynamoDbEventResponse {
+    let mut response = DynamoDbEventResponse::default();
+    let first = event.records.first();
+    let first = first.and_then(|record| record.change.sequence_number.clone());
+    let done = async {
+        let single = single(app, &event)?;
+        let moment = moment(PATIENCE)?;
+        let work = advance(app, poison, event, outcome);
+        app.guarded(poison, single, &moment, work).await
+    };
+    match done.await {
+        Ok(Some(response)) => return response,
+        Ok(None) => outcome.put_aside += 1,
+        Err(error) => {
+            tracing::warn!(cause = error.why(), "a batch was not begun: {error}");
+            response.batch_item_failures.extend(first.map(failure));
+        }
+    }
+    response
+}
+
+/// The record of a batch that holds no other, if its start is to be noted.
+fn single(app: &App, event: &Event) -> Result<Option<Single>, Error> {
+    let [record] = event.records.as_slice() else {
+        return Ok(None);
+    };
+    if !app.notes_starts() {
+        return Ok(None);
+    }
+    Ok(Some(Single {
+        function: "heads",
+        event: record.event_id.clone(),
+        sequence: record.change.sequence_number.clone().unwrap_or_default(),
+        record: serde_json::to_value(record).map_err(Error::internal)?,
+    }))
 }
 
 /// When the message of a record was written.

@@ -8,6 +8,7 @@ mod audience;
 pub mod auth;
 pub mod chats;
 pub mod connections;
+pub mod crashes;
 mod dead_letters;
 mod deliveries;
 mod heads;
@@ -38,6 +39,7 @@ pub use self::audience::Told;
 use self::{
     agents::KnownAgents,
     auth::{Session, Sessions, TeamSession},
+    crashes::LastBatch,
     deliveries::Schedules,
     health::Probe,
     listeners::Marks,
@@ -89,6 +91,7 @@ struct Inner {
     turns: Turns,
     marks: Marks,
     tally: Tally,
+    last_batch: LastBatch,
     started: Instant,
 }
 
@@ -140,6 +143,7 @@ impl App {
             turns: Turns::default(),
             marks: Marks::default(),
             tally: Tally::default(),
+            last_batch: LastBatch::default(),
             started: Instant::now(),
         }))
     }

@@ -6,6 +6,7 @@
 //! | idempotency marker   | `tenant#once#operation#caller#key`     | `digest`, `canonical?` (hex), `outcome` (map), `ttl`, `holder?`, `leased_until?` (µs since 1970) |
 //! | rate-limit bucket    | `tenant#rate`, `tenant#rate#key_…`     | `tat` (ns since 1970), `ttl`                      |
 //! | token of a connection | `socket_token#hash` (hex)              | `tenant`, `user`, `key` (hash in hex), `ttl`      |
+//! | start of the work on a record | `start#function#event#sequence` | `starts` (set of random numbers), `ttl`           |
 //! | health probe         | `health`                               | `at`                                              |
 //!
 //! **Invariant:** a marker is written in the transaction whose outcome it names, so there is a marker
@@ -42,6 +43,9 @@ pub(super) const SHOWN: Error = Error::Conflict(
 );
 /// A bucket that nobody used for so long is full, whatever it says.
 const BUCKET_SECONDS: i64 = 3_600;
+
+/// How long the start of the work on a record is noted, in seconds: longer than a stream keeps the record.
+const START_SECONDS: i64 = 25 * 3_600;
 
 /// The `guards` table.
 #[derive(Debug)]
@@ -109,6 +113,10 @@ fn lease_of(marker: &Item) -> Result<Option<Lease>, Error> {
         holder: u128::from_str_radix(holder, 16).map_err(|_| malformed(HOLDER))?,
         until: Timestamp::from_micros(marker.number("leased_until")?),
     }))
+}
+
+fn start_key(note: &str) -> String {
+    format!("start#{note}")
 }
 
 fn bucket_key(payer: Payer) -> String {
@@ -411,6 +419,47 @@ impl GuardStore {
             user: UserId::stored(item.text("user")?.to_owned()),
             key: SecretHash::from_hex(item.text("key")?).ok_or_else(|| malformed("key"))?,
         }))
+    }
+
+    /// Notes that the work on the record `note` starts, and says how often it has, this time included. `token` names this
+    /// start: done twice, it is done once.
+    pub async fn note_start(
+        &self,
+        note: &str,
+        token: u128,
+        now: Timestamp,
+        race: &mut Backoff,
+    ) -> Result<usize, Error> {
+        let tokens = AttributeValue::Ss(vec![shown(token)]);
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(start_key(note)))
+            .update_expression("ADD starts :token SET #ttl = :ttl")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":token", tokens)
+            .expression_attribute_values(":ttl", n(now.seconds() + START_SECONDS))
+            .return_values_on_condition_check_failure(AllOld)
+            .return_values(ReturnValue::UpdatedNew);
+        let updated = settle(race, &self.table, || update.clone().send()).await?;
+        let starts = updated.ok().and_then(|updated| updated.attributes);
+        match starts.as_ref().and_then(|starts| starts.get("starts")) {
+            Some(AttributeValue::Ss(tokens)) => Ok(tokens.len()),
+            Some(_) | None => Err(malformed("starts")),
+        }
+    }
+
+    /// The work on the record `note` has ended.
+    pub async fn forget_start(&self, note: &str) -> Result<(), Error> {
+        self.client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(start_key(note)))
+            .send()
+            .await
+            .map(drop)
+            .map_err(fault(&self.table))
     }
 
     /// Whether the store takes a conditional write.

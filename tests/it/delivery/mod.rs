@@ -1,6 +1,7 @@
 //! The line under attack, from the streams over both queues to receivers and connections: whatever comes twice,
 //! late, in the wrong order, unreadable or not at all, everybody is told once, or an admin sees why not.
 
+mod crashes;
 mod duplicates;
 mod large;
 mod letters;

@@ -31,11 +31,13 @@ impl Grant {
 
     /// Whether Lambda does it for the function, and not the function's code.
     fn is_lambdas(&self) -> bool {
-        const POLLER: [&str; 7] = [
+        const POLLER: [&str; 9] = [
             "dynamodb:DescribeStream",
             "dynamodb:GetRecords",
             "dynamodb:GetShardIterator",
             "dynamodb:ListStreams",
+            "s3:ListBucket",
+            "s3:PutObject",
             "sqs:DeleteMessage",
             "sqs:GetQueueAttributes",
             "sqs:ReceiveMessage",
@@ -151,9 +153,9 @@ fn a_function_may_be_fed_from_the_streams_and_queues_it_consumes_and_no_others()
             }
             wanted.insert(Grant::new("dynamodb:ListStreams", "*"));
             // Where Lambda puts what it gives up.
-            let aside = &event["DestinationConfig"]["OnFailure"]["Destination"];
-            let aside = Grant::new("sqs:SendMessage", thing(aside));
-            assert!(role(super::binary_of(&function)).contains(&aside), "{name}");
+            let aside = thing(&event["DestinationConfig"]["OnFailure"]["Destination"]);
+            wanted.insert(Grant::new("s3:PutObject", format!("{aside}/*")));
+            wanted.insert(Grant::new("s3:ListBucket", aside));
         }
         for event in super::events(&function, "SQS") {
             let queue = thing(&event["Queue"]);

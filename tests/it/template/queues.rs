@@ -15,22 +15,49 @@ fn every_queue_has_a_dead_letter_queue_or_is_one() {
         let target = &queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"];
         Some(tagged(target, "GetAtt")?.strip_suffix(".Arn")?.to_owned())
     };
-    // Where somebody puts aside what cannot be done: a queue, or a stream's consumer.
-    let mut aside: Vec<_> = queues
+    // Where somebody puts aside what cannot be done.
+    let aside: Vec<_> = queues
         .iter()
         .filter_map(|(_, it)| dead_letters(it))
         .collect();
-    for (_, function) in functions() {
-        for event in events(&function, "DynamoDB") {
-            let target = &event["DestinationConfig"]["OnFailure"]["Destination"];
-            let target = tagged(target, "GetAtt").unwrap();
-            aside.push(target.strip_suffix(".Arn").unwrap().to_owned());
-        }
-    }
     assert!(!queues.is_empty());
     for (name, queue) in queues {
         let served = dead_letters(&queue).is_some() || aside.contains(&name);
         assert!(served, "{name} has no dead-letter queue");
+    }
+}
+
+#[test]
+fn what_a_stream_gives_up_is_kept_whole_in_a_private_bucket_and_told_to_the_poison_queue() {
+    let buckets = resources(TEMPLATE, "AWS::S3::Bucket");
+    let rules = resources(TEMPLATE, "AWS::Events::Rule");
+    for (_, function) in functions() {
+        for event in events(&function, "DynamoDB") {
+            // SQS would be told the records' numbers alone, which a stream forgets in an hour.
+            let on_failure = &event["DestinationConfig"]["OnFailure"];
+            assert_eq!(on_failure["Type"], "S3");
+            let bucket = tagged(&on_failure["Destination"], "GetAtt").unwrap();
+            let bucket = bucket.strip_suffix(".Arn").unwrap();
+            let (_, found) = buckets.iter().find(|(name, _)| name == bucket).unwrap();
+            let properties = &found["Properties"];
+            let public = &properties["PublicAccessBlockConfiguration"];
+            for block in [
+                "BlockPublicAcls",
+                "BlockPublicPolicy",
+                "IgnorePublicAcls",
+                "RestrictPublicBuckets",
+            ] {
+                assert_eq!(public[block], true, "{block}");
+            }
+            assert_eq!(found["DeletionPolicy"], "Retain");
+            let told = rules.iter().any(|(_, rule)| {
+                let pattern = &rule["Properties"]["EventPattern"]["detail"]["bucket"]["name"];
+                let target = &rule["Properties"]["Targets"][0]["Arn"];
+                tagged(&pattern[0], "Ref") == Some(bucket)
+                    && tagged(target, "GetAtt") == Some("Poison.Arn")
+            });
+            assert!(told, "nobody hears of what comes to {bucket}");
+        }
     }
 }
 
