@@ -17,6 +17,7 @@ mod cause;
 pub mod clients;
 pub mod clock;
 pub mod data;
+mod descriptors;
 pub mod dynamodb;
 mod error;
 mod first_start;

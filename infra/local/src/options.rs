@@ -54,6 +54,15 @@ pub struct Options {
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     pub trusted_proxies: Vec<Network>,
 
+    /// The most connections at a time, each WebSocket among them; fewer if `ulimit -Hn` does not allow so many. Beyond it, those
+    /// that wait longest for a request are closed for new ones.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub max_connections: usize,
+
+    /// The most connections of one address (IPv6: of one /64). Loopback and trusted proxies have no limit of their own.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub max_connections_per_address: usize,
+
     /// How to log. `text`: for people; requests only where `RUST_LOG` asks for them. `json`: one line
     /// for each request and batch too, as on AWS; `RUST_LOG` is a level then.
     #[arg(long, value_enum, default_value_t)]
@@ -127,6 +136,8 @@ impl Options {
             sqs_endpoint: None,
             aws_port: None,
             trusted_proxies: Vec::new(),
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
             log: Log::Text,
             webhook_targets: Addresses::Public,
             model_targets: Addresses::Public,

@@ -75,7 +75,7 @@ fn bits(address: IpAddr) -> u128 {
 }
 
 /// The networks whose proxies are trusted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Proxies(Arc<[Network]>);
 
 impl Proxies {
@@ -92,7 +92,8 @@ impl Proxies {
         routes.layer(from_fn_with_state(self, resolve))
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    /// Whether `address`, in its canonical form, is a trusted proxy's.
+    pub(crate) fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 

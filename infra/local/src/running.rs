@@ -21,10 +21,11 @@ use crate::aws_port;
 use crate::clients::embedded_sockets;
 use crate::clock::every;
 use crate::data::{DataFolder, MasterKey};
+use crate::descriptors;
 use crate::error::StartError;
 use crate::first_start::{FirstTenant, first_tenant};
 use crate::functions;
-use crate::gateway;
+use crate::gateway::{self, Caps, Connections, Timeouts};
 use crate::housekeeping::Housekeeping;
 use crate::options::Options;
 use crate::provision::{Provisioned, provision};
@@ -115,6 +116,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let app = App::with(&settings, &metered(&stores.dynamodb, false), means);
     let api = functions::router(&app);
 
+    let proxies = Proxies::new(&options.trusted_proxies);
+    let connections = connections(&options, &proxies);
+
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut keeping = JoinSet::new();
@@ -142,15 +146,16 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         Some(listener) => {
             let url = url(&listener)?;
             let router = aws_port::router(aws_port::Stores { dynamodb, sqs });
-            tasks.spawn(gateway::serve(listener, router, stopping.clone()));
+            let served = gateway::serve(listener, router, connections.clone(), stopping.clone());
+            tasks.spawn(served);
             Some(url)
         }
         None => None,
     };
     let base_url = url(&listener)?;
     let served = sockets.router(functions::socket_handler(&app), api.clone());
-    let served = Proxies::new(&options.trusted_proxies).around(served);
-    tasks.spawn(gateway::serve(listener, served, stopping));
+    let served = proxies.around(served);
+    tasks.spawn(gateway::serve(listener, served, connections, stopping));
     Ok(Running {
         base_url,
         aws_url,
@@ -167,6 +172,14 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         stores,
         _data: data,
     })
+}
+
+fn connections(options: &Options, proxies: &Proxies) -> Connections {
+    let caps = Caps {
+        total: options.max_connections.min(descriptors::for_connections()),
+        per_address: options.max_connections_per_address,
+    };
+    Connections::new(caps, Timeouts::default(), proxies.clone())
 }
 
 /// What feeds the functions that nobody calls.

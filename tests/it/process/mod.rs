@@ -3,6 +3,7 @@
 //! These tests start the real binary, kill it, crowd it and ask it for impossible things. Threads are
 //! the clients, over plain sockets.
 
+mod connections;
 mod crash;
 mod crowd;
 mod deliveries;

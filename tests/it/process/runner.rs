@@ -86,6 +86,14 @@ impl Start {
         Self::program_at(program, &self.home)
     }
 
+    /// As a process that may have so many file descriptors. Give it before all else.
+    pub fn descriptors(self, most: u32) -> Self {
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        let runner = env!("CARGO_BIN_EXE_parlance-local");
+        self.program(Path::new("/bin/sh"))
+            .with(["-c", &limited, runner])
+    }
+
     /// On this port.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;

@@ -20,7 +20,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::outbox::{Outbox, Post};
 use super::{Handler, Lifetimes, Sockets};
 use crate::clients::embedded_sockets;
-use crate::gateway;
+use crate::gateway::{self, Connections};
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(30);
@@ -32,6 +32,7 @@ struct Served {
     address: String,
     sockets: Sockets,
     connections: Client,
+    open: Connections,
     events: Arc<Mutex<Vec<ApiGatewayWebsocketProxyRequest>>>,
     stop: watch::Sender<bool>,
 }
@@ -94,9 +95,9 @@ async fn a_refused_handshake_has_the_headers_of_every_answer() {
 
 impl Served {
     async fn new(lifetimes: Lifetimes) -> Self {
+        let sockets = Sockets::new(lifetimes);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let sockets = Sockets::new(lifetimes);
         let events: Arc<Mutex<Vec<_>>> = Arc::default();
         let noted = Arc::clone(&events);
         let handler = Handler::new(move |event| {
@@ -106,11 +107,13 @@ impl Served {
         let api = Router::new().route("/ws", post(async || "the API's"));
         let router = sockets.router(handler, api);
         let (stop, stopping) = watch::channel(false);
-        tokio::spawn(gateway::serve(listener, router, stopping));
+        let open = Connections::default();
+        tokio::spawn(gateway::serve(listener, router, open.clone(), stopping));
         Self {
             address,
             connections: embedded_sockets(sockets.http_client()),
             sockets,
+            open,
             events,
             stop,
         }
@@ -289,6 +292,22 @@ async fn a_connection_tells_who_is_at_its_other_end() {
     let found = found.send().await.unwrap();
     assert_eq!(found.identity().unwrap().source_ip(), Some("127.0.0.1"));
     assert!(found.last_active_at() >= found.connected_at());
+}
+
+#[tokio::test]
+async fn a_websocket_counts_as_a_connection_until_it_ends() {
+    let served = Served::usual().await;
+    let mut client = served.open().await;
+    client.send(Message::text("hi")).await.unwrap();
+    assert_eq!(hear(&mut client).await, Message::text("hi"));
+    assert_eq!(served.open.len(), 1);
+    drop(client);
+    let look = async {
+        while served.open.len() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, look).await.unwrap();
 }
 
 #[tokio::test]

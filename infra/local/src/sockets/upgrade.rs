@@ -28,6 +28,7 @@ use tower::ServiceExt as _;
 use super::event::{self, Origin};
 use super::outbox::Outbox;
 use super::{Handler, Sockets};
+use crate::gateway::Slot;
 
 /// API Gateway's limits of a frame and of a message.
 const LARGEST_FRAME: usize = 32 * 1024;
@@ -97,6 +98,7 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
     };
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let source_ip = peer.map_or_else(String::new, |peer| peer.ip().to_string());
+    let slot = parts.extensions.get::<Arc<Slot>>().cloned();
     let (outbox, waiting) = Outbox::new(source_ip, text(header::USER_AGENT));
     let connect = event::connect(&origin, &outbox, &parts.uri, &parts.headers);
     let answer = handle(&gateway.handler, connect).await;
@@ -126,6 +128,7 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
         let end = outbox.ended().await;
         handle(&handler, event::disconnect(&origin, &outbox, &end)).await;
         drop(alive);
+        drop(slot);
     })
 }
 
