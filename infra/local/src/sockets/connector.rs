@@ -51,7 +51,9 @@ async fn respond(sockets: &Sockets, request: &HttpRequest) -> Result<HttpRespons
             let frame = request.body().bytes();
             let frame = frame.and_then(|frame| String::from_utf8(frame.to_vec()).ok());
             let frame = frame.ok_or_else(|| ConnectorError::user("the frame is no text".into()))?;
-            match outbox.post(frame).await {
+            let posted = outbox.post(frame).await;
+            sockets.cut_slowest();
+            match posted {
                 Post::Taken => answer(200, None, String::new()),
                 Post::Gone => answer(410, Some("GoneException"), String::new()),
                 Post::TooLarge => answer(413, Some("PayloadTooLargeException"), String::new()),

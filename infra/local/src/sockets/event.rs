@@ -106,6 +106,9 @@ pub(super) fn millis(at: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::outbox::Backlog;
     use super::*;
 
     #[test]
@@ -117,7 +120,11 @@ mod tests {
 
     #[test]
     fn a_connect_event_holds_the_query_decoded() {
-        let (outbox, _waiting) = Outbox::new("127.0.0.1".to_owned(), String::new());
+        let (outbox, _waiting) = Outbox::new(
+            "127.0.0.1".to_owned(),
+            String::new(),
+            Arc::new(Backlog::new(0)),
+        );
         let origin = Origin {
             connection_id: "id".to_owned(),
             host: "localhost".to_owned(),

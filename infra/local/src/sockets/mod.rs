@@ -11,8 +11,8 @@
 //! hours, binary frames are refused, and a post to a connection whose `$connect` is not answered finds nothing.
 //!
 //! **Invariant:** the handler is given the events of one connection one after the other, `$disconnect` last, and once,
-//! however the connection ended. One connection's frames wait in an outbox of its own, which is bounded: who does not
-//! read is cut off, and delays nobody else.
+//! however the connection ended. One connection's frames wait in an outbox of its own, which is bounded, and so are all
+//! outboxes together: who does not read is cut off, and delays nobody else.
 
 mod connector;
 mod event;
@@ -34,7 +34,7 @@ use axum::Router;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::outbox::Outbox;
+use self::outbox::{Backlog, Outbox};
 
 /// How long a connection may be silent, and live.
 const IDLE: Duration = Duration::from_mins(10);
@@ -90,6 +90,7 @@ pub struct Sockets(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     outboxes: Mutex<HashMap<String, Arc<Outbox>>>,
+    backlog: Arc<Backlog>,
     lifetimes: Lifetimes,
     is_closing: AtomicBool,
     /// Each connection holds one: when none is left, all have ended.
@@ -106,9 +107,15 @@ impl Default for Sockets {
 impl Sockets {
     /// No connections yet.
     pub fn new(lifetimes: Lifetimes) -> Self {
+        Self::with(lifetimes, Backlog::LIMIT)
+    }
+
+    /// The same, with at most `backlog` bytes in all outboxes together.
+    fn with(lifetimes: Lifetimes, backlog: usize) -> Self {
         let (alive, ended) = mpsc::channel(1);
         Self(Arc::new(Inner {
             outboxes: Mutex::default(),
+            backlog: Arc::new(Backlog::new(backlog)),
             lifetimes,
             is_closing: AtomicBool::new(false),
             alive: Mutex::new(Some(alive)),
@@ -154,6 +161,37 @@ impl Sockets {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Cuts off clients, beginning with the one that has read nothing for longest, until what is left may stay.
+    fn cut_slowest(&self) {
+        let mut excess = self.0.backlog.excess();
+        if excess == 0 {
+            return;
+        }
+        let outboxes = self.outboxes();
+        let mut stuck = Vec::new();
+        for outbox in outboxes.values() {
+            match (outbox.waiting(), outbox.stuck_since()) {
+                (0, _) => {}
+                (bytes, Some(since)) => stuck.push((since, bytes, outbox)),
+                (going, None) => excess = excess.saturating_sub(going),
+            }
+        }
+        stuck.sort_unstable_by_key(|(since, ..)| *since);
+        let mut cut = 0_usize;
+        for (_, bytes, outbox) in stuck {
+            if excess == 0 {
+                break;
+            }
+            outbox.cut_off();
+            cut += 1;
+            excess = excess.saturating_sub(bytes);
+        }
+        tracing::warn!(
+            cut,
+            "clients that do not read are cut off: too much waits for them"
+        );
     }
 
     fn outbox(&self, id: &str) -> Option<Arc<Outbox>> {

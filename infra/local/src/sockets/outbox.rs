@@ -1,5 +1,9 @@
 //! What waits to be sent to one connection.
+//!
+//! **Invariant:** the frames of all outboxes together weigh at most [`Backlog::LIMIT`]: beyond it, the connections
+//! whose clients have not read for longest are cut off.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +31,11 @@ const SOONEST_MS: u64 = 1_000;
 pub(super) struct Outbox {
     frames: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    backlog: Arc<Backlog>,
+    /// Bytes that wait here, the frame that is being sent among them.
+    waiting: Arc<AtomicUsize>,
+    /// When a frame was sent last, or the first of those that wait was posted.
+    moved: Mutex<Instant>,
     end: watch::Sender<Option<End>>,
     last_active: Mutex<Instant>,
     /// For those who ask. How long a connection is silent is counted by a clock that nobody sets.
@@ -53,16 +62,63 @@ pub(super) enum Post {
 /// A frame, and its room; or the end, after all that was posted before it.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    Frame(String, Option<OwnedSemaphorePermit>),
+    Frame(String, Option<Room>),
     End(End),
 }
 
+/// Bytes that wait in the outboxes of all connections.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    bytes: AtomicUsize,
+    limit: usize,
+}
+
+impl Backlog {
+    /// Far more than clients that read ever leave, and little beside what a machine has.
+    pub(super) const LIMIT: usize = 64 << 20;
+
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            limit,
+        }
+    }
+
+    /// By how much it is too large.
+    pub(super) fn excess(&self) -> usize {
+        self.bytes.load(Relaxed).saturating_sub(self.limit)
+    }
+}
+
+/// The room that a frame takes until it is dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    bytes: usize,
+    waiting: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
+    _of_outbox: OwnedSemaphorePermit,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Relaxed);
+        self.backlog.bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
 impl Outbox {
-    pub(super) fn new(source_ip: String, user_agent: String) -> (Self, mpsc::Receiver<Waiting>) {
+    pub(super) fn new(
+        source_ip: String,
+        user_agent: String,
+        backlog: Arc<Backlog>,
+    ) -> (Self, mpsc::Receiver<Waiting>) {
         let (frames, waiting) = mpsc::channel(FRAMES);
         let outbox = Self {
             frames,
             room: Arc::new(Semaphore::new(BYTES)),
+            backlog,
+            waiting: Arc::default(),
+            moved: Mutex::new(Instant::now()),
             end: watch::Sender::new(None),
             last_active: Mutex::new(Instant::now()),
             connected_at: SystemTime::now(),
@@ -84,6 +140,7 @@ impl Outbox {
             let place = self.frames.reserve().await;
             match (room, place) {
                 (Ok(room), Ok(place)) => {
+                    let room = self.taken(frame.len(), room);
                     place.send(Waiting::Frame(frame, Some(room)));
                     Post::Taken
                 }
@@ -95,10 +152,44 @@ impl Outbox {
             // There may be room in a connection that is over; whoever waits for it need not.
             _ = self.ended() => Post::Gone,
             taken = taken => taken.unwrap_or_else(|_| {
-                self.end(close_code::POLICY, "Too slow");
+                self.cut_off();
                 Post::Gone
             }),
         }
+    }
+
+    fn taken(&self, bytes: usize, permit: OwnedSemaphorePermit) -> Room {
+        if self.waiting.fetch_add(bytes, Relaxed) == 0 {
+            self.note_moved();
+        }
+        self.backlog.bytes.fetch_add(bytes, Relaxed);
+        Room {
+            bytes,
+            waiting: Arc::clone(&self.waiting),
+            backlog: Arc::clone(&self.backlog),
+            _of_outbox: permit,
+        }
+    }
+
+    fn note_moved(&self) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Bytes that wait here.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Since when its client has read nothing of what waits. `None` if the connection is over: what waits is dropped
+    /// then.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end.borrow().is_none().then_some(*moved)
+    }
+
+    /// Ends the connection at once, since its client reads too slowly.
+    pub(super) fn cut_off(&self) {
+        self.end(close_code::POLICY, "Too slow");
     }
 
     /// Tells the client to come back, after all that waits.
@@ -195,6 +286,7 @@ impl Outbox {
             };
             drop(room);
             if sent {
+                self.note_moved();
                 self.touch();
             } else {
                 self.end(close_code::ABNORMAL, "Connection lost");
@@ -202,6 +294,7 @@ impl Outbox {
         };
         // What comes now is not taken.
         waiting.close();
+        while waiting.try_recv().is_ok() {}
         if end.code == close_code::ABNORMAL {
             return;
         }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::outbox::{Outbox, Post};
+use super::outbox::{Backlog, Outbox, Post};
 use super::{Handler, Lifetimes, Sockets};
 use crate::clients::embedded_sockets;
 use crate::gateway::{self, Connections};
@@ -336,6 +336,45 @@ async fn who_does_not_read_is_cut_off() {
     assert_eq!(served.end().await, ["$connect", "$disconnect"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_client_that_has_not_read_for_longest_is_cut_off_when_too_much_waits_for_all() {
+    const FRAME: usize = 100;
+    let sockets = Sockets::with(Lifetimes::default(), 3 * FRAME);
+    let mut unread = Vec::new();
+    for id in ["reader", "slowest", "slow"] {
+        let backlog = Arc::clone(&sockets.0.backlog);
+        let (outbox, waiting) = Outbox::new(String::new(), String::new(), backlog);
+        sockets.outboxes().insert(id.to_owned(), Arc::new(outbox));
+        unread.push(waiting);
+    }
+    let post = async |id: &str| {
+        let outbox = sockets.outbox(id).unwrap();
+        let posted = outbox.post("x".repeat(FRAME)).await;
+        sockets.cut_slowest();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        posted
+    };
+    for id in ["reader", "slowest", "slow"] {
+        assert_eq!(post(id).await, Post::Taken);
+    }
+    // Who has read everything has not been slow.
+    drop(unread[0].recv().await.unwrap());
+    for _ in 0..2 {
+        assert_eq!(post("reader").await, Post::Taken);
+    }
+
+    assert_eq!(post("slowest").await, Post::Gone);
+    // Its frames are as good as gone: nobody else is cut off for them.
+    let end = sockets.outbox("slowest").unwrap().ended().await;
+    assert_eq!((end.code, end.reason), (1008, "Too slow"));
+    for id in ["slow", "reader"] {
+        let outbox = sockets.outbox(id).unwrap();
+        assert!(outbox.stuck_since().is_some(), "{id} is cut off");
+    }
+    drop(unread.remove(1));
+    assert_eq!(sockets.0.backlog.excess(), 0);
+}
+
 #[tokio::test]
 async fn silence_ends_a_connection() {
     let served = Served::new(Lifetimes {
@@ -383,7 +422,7 @@ async fn all_are_told_when_it_shuts_down() {
 
 #[tokio::test]
 async fn a_connection_that_is_over_takes_nothing() {
-    let (outbox, _waiting) = Outbox::new(String::new(), String::new());
+    let (outbox, _waiting) = Outbox::new(String::new(), String::new(), Arc::new(Backlog::new(0)));
     outbox.end(1001, "Going away");
     for _ in 0..64 {
         assert_eq!(outbox.post("{}".to_owned()).await, Post::Gone);

@@ -33,6 +33,8 @@ use crate::gateway::Slot;
 /// API Gateway's limits of a frame and of a message.
 const LARGEST_FRAME: usize = 32 * 1024;
 const LARGEST_MESSAGE: usize = 128 * 1024;
+/// Bytes read at once. Each connection keeps such a buffer, and the library's own choice is 128 KB.
+const READ_BUFFER: usize = 4 * 1024;
 /// How long the function behind it may take.
 const INTEGRATION: Duration = Duration::from_secs(29);
 /// How long a farewell may take.
@@ -73,6 +75,8 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
     }
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
             .max_frame_size(LARGEST_FRAME)
             .max_message_size(LARGEST_MESSAGE),
         Err(refused) => return refusal(refused.into_response().status(), None),
@@ -99,7 +103,11 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let source_ip = peer.map_or_else(String::new, |peer| peer.ip().to_string());
     let slot = parts.extensions.get::<Arc<Slot>>().cloned();
-    let (outbox, waiting) = Outbox::new(source_ip, text(header::USER_AGENT));
+    let (outbox, waiting) = Outbox::new(
+        source_ip,
+        text(header::USER_AGENT),
+        Arc::clone(&sockets.0.backlog),
+    );
     let connect = event::connect(&origin, &outbox, &parts.uri, &parts.headers);
     let answer = handle(&gateway.handler, connect).await;
     let status = answer
@@ -122,7 +130,7 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
         tokio::join!(
             outbox.send_all(waiting, sink),
             listen(&sockets, &outbox, stream, heard),
-            take(&handler, &origin, &outbox, to_handle),
+            take(&sockets, &handler, &origin, &outbox, to_handle),
         );
         sockets.outboxes().remove(&id);
         let end = outbox.ended().await;
@@ -218,6 +226,7 @@ async fn listen(
 
 /// Hands over what the client said, one after the other, and sends back what it is answered.
 async fn take(
+    sockets: &Sockets,
     handler: &Handler,
     origin: &Origin,
     outbox: &Outbox,
@@ -243,6 +252,7 @@ async fn take(
         };
         if let Some(body) = body {
             outbox.post(body).await;
+            sockets.cut_slowest();
         }
     }
 }

@@ -19,11 +19,11 @@ use std::{
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use self::turns::Turns;
 use self::{
     clock::Clock,
     pump::{Come, Pump},
 };
+pub(super) use self::{log::FrameMemory, turns::Turns};
 use super::App;
 use crate::{
     domain::{

@@ -166,7 +166,7 @@ impl<'a> Pump<'a> {
             }
         }
         let until = self.deadline.min(Instant::now() + PATIENCE);
-        let log = Log::new(&self.app.stores().messages, self.thread);
+        let log = self.log();
         let log = &log;
         let posting: Vec<_> = rights
             .into_iter()
@@ -199,7 +199,7 @@ impl<'a> Pump<'a> {
         };
         match asked {
             Ok(Ok(right)) => {
-                let log = Log::new(&self.app.stores().messages, self.thread);
+                let log = self.log();
                 self.post(right, &log, seq, until).await
             }
             Ok(Err(come)) => come,
@@ -215,6 +215,11 @@ impl<'a> Pump<'a> {
         // Who has let go meanwhile hears nothing: the job comes back in any case.
         cursors.want(connection, room, seq, now, &mut race).await?;
         Ok(Come::unknown(Reach::Later))
+    }
+
+    fn log(&self) -> Log<'_> {
+        let memory = &self.app.0.frame_memory;
+        Log::new(&self.app.stores().messages, memory, self.thread)
     }
 
     fn race(&self) -> Backoff {
@@ -317,17 +322,21 @@ impl<'a> Pump<'a> {
             // A log that ends before what is wanted is not waited for.
             let mut heeds = right.at >= last;
             if !heeds {
-                let page = log.after(right.at, last).await?;
-                for frame in page.iter() {
+                let Some(page) = log.after(right.at, last, until).await? else {
+                    self.give_up(right).await;
+                    return Ok(Reach::Later);
+                };
+                for frame in &page.frames {
                     let posted = self.post_one(right, &frame.text, frame.seq, first, until);
                     if let Some(reach) = posted.await? {
                         return Ok(reach);
                     }
                 }
-                if right.at < last && !page.is_empty() {
+                let is_empty = page.frames.is_empty();
+                if right.at < last && !is_empty {
                     continue;
                 }
-                heeds = !page.is_empty();
+                heeds = !is_empty;
             }
             let mut race = self.race();
             let let_go = cursors.let_go(connection, room, right.at, &right.lease, heeds, &mut race);
