@@ -31,6 +31,7 @@ pub mod queues;
 mod running;
 pub mod sockets;
 pub mod sqs;
+mod storage;
 mod stores;
 pub mod streams;
 pub mod template;

@@ -111,6 +111,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         provider_keys: Some(ProviderKeys::new(Vault::Given(sealing_key), model_targets)),
         // What people say makes agents read: never what only this machine can reach.
         fetcher: Some(Fetcher::new(Targets::Public)),
+        store_faults: stores.faults(),
         ..Means::default()
     };
     let app = App::with(&settings, &metered(&stores.dynamodb, false), means);

@@ -1,6 +1,7 @@
 //! The two stores, embedded or elsewhere, and the SDK clients that reach them.
 
 use aws_sdk_sqs::Client as SqsClient;
+use parlance::app::StoreFaults;
 use tokio::sync::watch;
 
 use crate::cause::Cause;
@@ -58,6 +59,13 @@ impl Stores {
             embedded_dynamodb,
             embedded_sqs,
         })
+    }
+
+    /// What the embedded ones tell of their faults.
+    pub(crate) fn faults(&self) -> Vec<StoreFaults> {
+        let dynamodb = self.embedded_dynamodb.as_ref().map(DynamoDb::faults);
+        let sqs = self.embedded_sqs.as_ref().map(Sqs::faults);
+        dynamodb.into_iter().chain(sqs).collect()
     }
 
     /// What makes a poller look at a stream.

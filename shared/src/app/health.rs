@@ -1,6 +1,9 @@
 //! Whether the service can write.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::Mutex,
@@ -19,12 +22,50 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Probe(Mutex<Option<(Instant, bool)>>);
 
+/// For how long a store that could not write counts as one that cannot. The probe is a small write, which may still pass
+/// on a disk that is full for others.
+const REFUSED: Duration = Duration::from_mins(1);
+
+/// How a store failed for a reason that does not pass by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFault {
+    /// Its file is damaged. It stays so until the process starts with another one.
+    Damaged,
+    /// Its disk is full, or refuses to write.
+    Refused,
+}
+
+/// What is known of the faults of one store in this process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StoreFaults(Arc<SyncMutex<Option<(StoreFault, Instant)>>>);
+
+impl StoreFaults {
+    /// Notes a fault. Whether it is news: the first one, or the first for a while.
+    pub fn note(&self, fault: StoreFault) -> bool {
+        let is_news = !self.is_failing();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let damaged = matches!(*last, Some((StoreFault::Damaged, _)));
+        let fault = if damaged { StoreFault::Damaged } else { fault };
+        *last = Some((fault, Instant::now()));
+        is_news
+    }
+
+    /// Whether the store failed, and probably fails still.
+    pub fn is_failing(&self) -> bool {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((StoreFault::Damaged, _)) => true,
+            Some((StoreFault::Refused, at)) => at.elapsed() < REFUSED,
+            None => false,
+        }
+    }
+}
+
 /// How the service is.
 #[derive(Debug, Clone, Copy)]
 pub struct Health {
     /// Since when this process runs.
     pub uptime: Duration,
-    /// Whether a conditional write passed within the last few seconds.
+    /// Whether a conditional write passed within the last few seconds, and no store is known to fail.
     pub writable: bool,
 }
 
@@ -51,9 +92,36 @@ impl App {
                 writable
             }
         };
+        let is_failing = self
+            .0
+            .means
+            .store_faults
+            .iter()
+            .any(StoreFaults::is_failing);
         Health {
             uptime: self.0.started.elapsed(),
-            writable,
+            writable: writable && !is_failing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_store_fails_for_good_and_a_full_one_for_a_while() {
+        let (full, damaged) = (StoreFaults::default(), StoreFaults::default());
+        assert!(full.note(StoreFault::Refused));
+        assert!(!full.note(StoreFault::Refused));
+        assert!(damaged.note(StoreFault::Damaged));
+        assert!(!damaged.note(StoreFault::Refused));
+        assert!(full.is_failing() && damaged.is_failing());
+        advance(REFUSED).await;
+        assert!(!full.is_failing() && damaged.is_failing());
+        assert!(full.note(StoreFault::Refused));
+        assert!(!damaged.note(StoreFault::Damaged));
     }
 }

@@ -52,7 +52,7 @@ use self::{
 };
 pub use self::{
     deliveries::{Filter, Requeued, Selected, Swept, Verdict},
-    health::Health,
+    health::{Health, StoreFault, StoreFaults},
     metrics::{Keep, Metrics},
     provider_keys::{ModelKeys, ProviderKeys},
     settings::{
@@ -113,6 +113,8 @@ pub struct Means {
     pub provider_keys: Option<ProviderKeys>,
     /// Reads pages for agents; without it none is read.
     pub fetcher: Option<Fetcher>,
+    /// What stores within this process tell of their faults.
+    pub store_faults: Vec<StoreFaults>,
 }
 
 impl App {

@@ -66,9 +66,10 @@ const PASSING: [&str; 11] = [
 ];
 
 /// Codes of a dependency that fails for as long as nobody mends it: a table that is absent or denied, its
-/// key, and credentials or a clock that AWS does not accept although they were just read anew. It is not the
-/// request's fault, and it heals without a deploy.
-const OUT_OF_REACH: [&str; 13] = [
+/// key, and credentials or a clock that AWS does not accept although they were just read anew. On one machine, a full
+/// disk or a damaged file, too. It is not the request's fault, and it heals without a deploy.
+const OUT_OF_REACH: [&str; 14] = [
+    "StorageFailure",
     "ResourceNotFoundException",
     "AccessDeniedException",
     "KMSAccessDeniedException",
@@ -99,11 +100,11 @@ where
         }
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or_default();
-            // A 5xx from something in between has no code of DynamoDB's.
-            if PASSING.contains(&code) || service.raw().status().is_server_error() {
-                Verdict::Again(Error::Unavailable(Box::new(failed(error))))
-            } else if OUT_OF_REACH.contains(&code) {
+            if OUT_OF_REACH.contains(&code) {
                 Verdict::Fault(Error::Unavailable(Box::new(failed(error))))
+            } else if PASSING.contains(&code) || service.raw().status().is_server_error() {
+                // A 5xx from something in between has no code of DynamoDB's.
+                Verdict::Again(Error::Unavailable(Box::new(failed(error))))
             } else {
                 Verdict::Fault(Error::internal(failed(error)))
             }

@@ -20,7 +20,9 @@ fn crowd(runner: &Runner, words: &str) -> Vec<TcpStream> {
 
 #[test]
 fn silent_connections_keep_nobody_out_and_are_logged() {
-    let runner = Start::new().descriptors(DESCRIPTORS).run();
+    let runner = Start::new()
+        .after(&format!("ulimit -n {DESCRIPTORS}"))
+        .run();
     for words in ["", "GET /health HTTP/1.1\r\n"] {
         let silent = crowd(&runner, words);
         let mut client = Connection::open(&runner.address()).unwrap();

@@ -7,6 +7,7 @@ mod connections;
 mod crash;
 mod crowd;
 mod deliveries;
+mod disk;
 mod end;
 mod examples;
 pub mod http;

@@ -86,12 +86,12 @@ impl Start {
         Self::program_at(program, &self.home)
     }
 
-    /// As a process that may have so many file descriptors. Give it before all else.
-    pub fn descriptors(self, most: u32) -> Self {
-        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+    /// As a process for which a shell has run `commands` first. Give it before all else.
+    pub fn after(self, commands: &str) -> Self {
+        let shell = format!("{commands} && exec \"$0\" \"$@\"");
         let runner = env!("CARGO_BIN_EXE_parlance-local");
         self.program(Path::new("/bin/sh"))
-            .with(["-c", &limited, runner])
+            .with(["-c", &shell, runner])
     }
 
     /// On this port.

@@ -13,6 +13,7 @@ use std::time::Instant;
 use aws_smithy_types::body::SdkBody;
 use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
 use dynoxide::{Database, DynoxideError};
+use parlance::app::StoreFaults;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{oneshot, watch};
@@ -24,6 +25,7 @@ use super::records::{Records, Trim};
 use super::request;
 use super::streamed::{StreamedTables, Writes};
 use super::tokens::{Claim, Known, Tokens};
+use crate::storage;
 
 /// What the thread is asked to do.
 #[derive(Debug)]
@@ -78,6 +80,7 @@ pub(super) struct Engine {
     reads: Arc<Reads>,
     tokens: Tokens,
     streamed: StreamedTables,
+    faults: StoreFaults,
     /// Whether the current request added records to a stream.
     wrote_to_stream: bool,
     changes: watch::Sender<u64>,
@@ -89,6 +92,7 @@ impl Engine {
         records: Records,
         reads: Arc<Reads>,
         changes: watch::Sender<u64>,
+        faults: StoreFaults,
     ) -> Result<Self, DynoxideError> {
         Ok(Self {
             streamed: StreamedTables::of(&database)?,
@@ -96,6 +100,7 @@ impl Engine {
             records,
             reads,
             tokens: Tokens::default(),
+            faults,
             wrote_to_stream: false,
             changes,
         })
@@ -132,10 +137,28 @@ impl Engine {
         }
         match self.dispatch(operation, body) {
             Ok(body) => Answer { status: 200, body },
-            Err(error) => Answer {
+            Err(error) => self.refusal(&error),
+        }
+    }
+
+    fn refusal(&self, error: &DynoxideError) -> Answer {
+        let fault = match error {
+            DynoxideError::SqliteError(error) => storage::fault(error),
+            DynoxideError::InternalServerError(message) => storage::fault_in(message),
+            _ => None,
+        };
+        let Some(fault) = fault else {
+            return Answer {
                 status: error.status_code(),
                 body: error.to_json().into_bytes(),
-            },
+            };
+        };
+        let message = error.to_string();
+        storage::note(&self.faults, fault, "DynamoDB", &message);
+        let body = serde_json::json!({ "__type": storage::CODE, "message": message });
+        Answer {
+            status: storage::STATUS,
+            body: body.to_string().into_bytes(),
         }
     }
 

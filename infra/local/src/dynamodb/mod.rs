@@ -28,6 +28,7 @@ use std::thread::JoinHandle;
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError};
+use parlance::app::StoreFaults;
 use tokio::sync::{oneshot, watch};
 use tokio::task::coop;
 
@@ -41,7 +42,7 @@ pub use records::Trim;
 /// An HTTP answer of the embedded store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The status: 200, 400 or 500.
+    /// The status: 200, 400, 500, or 507 if the file cannot be read or written.
     pub status: u16,
     /// JSON.
     pub body: Vec<u8>,
@@ -88,6 +89,7 @@ pub struct DynamoDb {
     queued: Arc<AtomicUsize>,
     reads: Arc<Reads>,
     signal: watch::Sender<u64>,
+    faults: StoreFaults,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -119,8 +121,15 @@ impl DynamoDb {
         let records = Records::open(path).map_err(|error| failed(&error))?;
         let (signal, _) = watch::channel(0);
         let reads = Arc::new(Reads::new(path));
-        let engine = Engine::new(database, records, reads.clone(), signal.clone())
-            .map_err(|error| failed(&reason(&error)))?;
+        let faults = StoreFaults::default();
+        let engine = Engine::new(
+            database,
+            records,
+            reads.clone(),
+            signal.clone(),
+            faults.clone(),
+        )
+        .map_err(|error| failed(&reason(&error)))?;
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new()
             .name("dynamodb".to_owned())
@@ -138,6 +147,7 @@ impl DynamoDb {
             queued: Arc::default(),
             reads,
             signal,
+            faults,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -151,6 +161,11 @@ impl DynamoDb {
     /// Answers a request that came over HTTP; `target` is its `X-Amz-Target`.
     pub async fn handle(&self, target: &str, body: Vec<u8>) -> Answer {
         self.submit(target, SdkBody::from(body)).await
+    }
+
+    /// What is known of faults of its file.
+    pub fn faults(&self) -> StoreFaults {
+        self.faults.clone()
     }
 
     /// Changes whenever a write has added to a stream.

@@ -26,8 +26,9 @@ const BATCHES: usize = 40;
 const RECEIVED_AT_ONCE: usize = 10;
 /// How long a receive waits for a message, in seconds: the longest that SQS allows.
 const LONG_POLL: i32 = 20;
-/// How long to wait after a call that failed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait after a call that failed; twice as long after each further one, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a poller needs besides its function.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ where
     let room = Arc::new(Semaphore::new(BATCHES));
     let mut tasks = JoinSet::new();
     let mut stop = queue.stop.clone();
+    let mut pause = FIRST_PAUSE;
     while !*stop.borrow() {
         while tasks.try_join_next().is_some() {}
         // It is never closed.
@@ -60,6 +62,9 @@ where
             received = receive(&queue, &mapping) => received,
             _ = stop.wait_for(|stopped| *stopped) => break,
         };
+        if received.is_ok() {
+            pause = FIRST_PAUSE;
+        }
         match received {
             Ok(messages) if messages.is_empty() => {}
             Ok(messages) => {
@@ -73,9 +78,10 @@ where
             Err(error) => {
                 tracing::warn!(queue = mapping.queue, error, "cannot receive from a queue");
                 tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
+                    () = tokio::time::sleep(pause) => {}
                     _ = stop.wait_for(|stopped| *stopped) => {}
                 }
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }

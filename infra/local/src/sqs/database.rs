@@ -109,8 +109,8 @@ pub(super) struct Database {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Does a request's work inside the open transaction.
-type Job = Box<dyn FnOnce(&Connection) -> Reply + Send>;
+/// Does a request's work inside the open transaction, or hears why there is none.
+type Job = Box<dyn FnOnce(Result<&Connection, &rusqlite::Error>) -> Reply + Send>;
 /// Tells the requester how it went, once it is known whether the transaction was committed.
 type Reply = Box<dyn FnOnce(Result<(), &rusqlite::Error>, &Waiters)>;
 
@@ -185,6 +185,13 @@ impl Database {
         D: FnOnce(Result<T, Fault>) + Send + 'static,
     {
         let job: Job = Box::new(move |connection| {
+            let connection = match connection {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let fault = Fault::from(error);
+                    return Box::new(move |_, _| then(Err(fault)));
+                }
+            };
             let mut turn = Turn {
                 db: connection,
                 now: now(),
@@ -203,7 +210,7 @@ impl Database {
                     }
                     then(outcome);
                 }
-                Err(error) => then(Err(Fault::internal(error))),
+                Err(error) => then(Err(Fault::from(error))),
             })
         });
         // If the thread is gone the job is dropped, and with it whoever waits for `then`.
@@ -243,7 +250,8 @@ fn work(mut connection: Connection, inbox: &mpsc::Receiver<Option<Job>>, waiters
         }));
         match outcome {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the queue database takes no transactions"),
+            // Its requests were told, and say so.
+            Ok(Err(error)) => tracing::debug!(%error, "the queue database takes no transactions"),
             Err(_) => tracing::error!("a queue request panicked"),
         }
     }
@@ -255,11 +263,23 @@ fn transact(
     jobs: impl Iterator<Item = Job>,
     waiters: &Waiters,
 ) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if let Some(step) = clock.look() {
-        clock::shift(&transaction, step, now())?;
-    }
-    let replies: Vec<Reply> = jobs.map(|job| job(&transaction)).collect();
+    let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let begun = begun.and_then(|transaction| {
+        if let Some(step) = clock.look() {
+            clock::shift(&transaction, step, now())?;
+        }
+        Ok(transaction)
+    });
+    let transaction = match begun {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            for job in jobs {
+                job(Err(&error))(Err(&error), waiters);
+            }
+            return Err(error);
+        }
+    };
+    let replies: Vec<Reply> = jobs.map(|job| job(Ok(&transaction))).collect();
     let committed = transaction.commit();
     for reply in replies {
         reply(committed.as_ref().copied(), waiters);

@@ -5,11 +5,15 @@
 
 use std::fmt::Display;
 
+use parlance::app::StoreFault;
+
+use crate::storage;
+
 /// A refused or failed request.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) kind: Kind,
-    /// Shown to the client, but for [`Kind::Internal`], whose message is only logged.
+    /// Shown to the client, but for a fault of ours, whose message is only logged.
     pub(super) message: String,
 }
 
@@ -33,6 +37,8 @@ pub(super) enum Kind {
     QueueNameExists,
     ReceiptHandleIsInvalid,
     ResourceNotFound,
+    /// The database cannot be read or written.
+    Storage(StoreFault),
     TooManyEntriesInBatchRequest,
     UnsupportedOperation,
 }
@@ -106,6 +112,7 @@ impl Kind {
                 "com.amazonaws.sqs#ResourceNotFoundException",
                 "ResourceNotFoundException",
             ),
+            Self::Storage(_) => (storage::CODE, storage::CODE),
             Self::TooManyEntriesInBatchRequest => (
                 "com.amazonaws.sqs#TooManyEntriesInBatchRequest",
                 "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
@@ -141,12 +148,19 @@ impl Fault {
     }
 
     pub(super) fn is_ours(&self) -> bool {
-        self.kind == Kind::Internal
+        matches!(self.kind, Kind::Internal | Kind::Storage(_))
+    }
+}
+
+impl From<&rusqlite::Error> for Fault {
+    fn from(error: &rusqlite::Error) -> Self {
+        let kind = storage::fault(error).map_or(Kind::Internal, Kind::Storage);
+        Self::new(kind, error.to_string())
     }
 }
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        Self::internal(error)
+        Self::from(&error)
     }
 }

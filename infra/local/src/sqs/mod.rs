@@ -40,6 +40,7 @@ mod waiters;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use database::{Database, Turn};
 use fault::{Fault, Kind};
+use parlance::app::StoreFaults;
 use receive::{ReceiveMessage, Received};
 use retention::Progress;
 use serde::Serialize;
@@ -50,6 +51,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 use waiters::Waiters;
+
+use crate::storage;
 
 /// What a committed change survives beside the death of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,7 @@ pub enum Sync {
 pub struct Sqs {
     database: Arc<Database>,
     waiters: Arc<Waiters>,
+    faults: StoreFaults,
 }
 
 /// The answer to one request, for an HTTP server to send.
@@ -90,6 +94,7 @@ impl Sqs {
         Ok(Self {
             database: Arc::new(database),
             waiters,
+            faults: StoreFaults::default(),
         })
     }
 
@@ -97,6 +102,11 @@ impl Sqs {
     /// of a fault.
     pub fn close(&self) {
         self.database.close();
+    }
+
+    /// What is known of faults of its file.
+    pub fn faults(&self) -> StoreFaults {
+        self.faults.clone()
     }
 
     /// The HTTP client for an `aws_sdk_sqs::Config`; the endpoint and the credentials are not
@@ -119,7 +129,12 @@ impl Sqs {
                 query_error: None,
                 body,
             },
-            Err(fault) => refusal(operation, &fault),
+            Err(fault) => {
+                if let Kind::Storage(kind) = fault.kind {
+                    storage::note(&self.faults, kind, "SQS", &fault.message);
+                }
+                refusal(operation, &fault)
+            }
         }
     }
 
@@ -250,7 +265,10 @@ fn written(answer: &impl Serialize) -> Result<Vec<u8>, Fault> {
 
 fn refusal(operation: &str, fault: &Fault) -> Answer {
     let (kind, query_code) = fault.kind.codes();
-    let (status, culprit, message) = if fault.is_ours() {
+    let (status, culprit, message) = if let Kind::Storage(_) = fault.kind {
+        // It was logged, and may come often.
+        (storage::STATUS, "Receiver", fault.message.as_str())
+    } else if fault.is_ours() {
         tracing::error!(operation, error = fault.message, "queue request failed");
         (
             500,

@@ -1292,3 +1292,36 @@ async fn what_a_dead_reader_held_is_given_back() {
     let count = MessageSystemAttributeName::ApproximateReceiveCount;
     assert_eq!(again[0].attributes().unwrap()[&count], "1");
 }
+
+#[tokio::test]
+async fn a_damaged_page_is_a_fault_that_is_not_tried_again() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("q.db");
+    let sqs = Sqs::open(Some(&file), Sync::Normal).unwrap();
+    let url = create(&client(&sqs), "work", []).await;
+    for _ in 0..200 {
+        let send = client(&sqs).send_message().queue_url(&url);
+        send.message_body("x".repeat(10_000)).send().await.unwrap();
+    }
+    sqs.close();
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The rests of bodies, which are not read when it is opened: each of these pages names the next.
+    let rests = bytes
+        .chunks_mut(4096)
+        .filter(|page| page[4..].iter().all(|it| *it == b'x'));
+    rests.for_each(|page| page[..4].fill(0xff));
+    std::fs::write(&file, bytes).unwrap();
+
+    let sqs = Sqs::open(Some(&file), Sync::Normal).unwrap();
+    assert!(!sqs.faults().is_failing());
+    let mut damaged = None;
+    for _ in 0..200 {
+        let received = client(&sqs).receive_message().queue_url(&url).send().await;
+        damaged = damaged.or(received.err());
+    }
+    let error = damaged.unwrap();
+    let status = error.raw_response().unwrap().status().as_u16();
+    assert_eq!(error.code(), Some(crate::storage::CODE));
+    assert_eq!(status, crate::storage::STATUS);
+    assert!(sqs.faults().is_failing());
+}

@@ -106,6 +106,15 @@ impl Lines {
     }
 }
 
+/// Where the AWS SDK warns, for each try of each call, that it closes a connection. The call itself says why it failed, and an
+/// embedded store has no connections.
+const NOISE: &str = "aws_smithy_runtime::client::http::connection_poisoning";
+
+/// Whether a line of that kind may be written at all, whatever the level.
+pub fn is_heard(metadata: &Metadata<'_>) -> bool {
+    metadata.target() != NOISE && (*metadata.level() <= Level::INFO || is_ours(metadata))
+}
+
 /// Whether one of [`OURS`] says it.
 fn is_ours(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
@@ -123,8 +132,7 @@ impl Subscriber for Lines {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let level = *metadata.level();
-        !metadata.is_span() && level <= self.level && (level <= Level::INFO || is_ours(metadata))
+        !metadata.is_span() && *metadata.level() <= self.level && is_heard(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

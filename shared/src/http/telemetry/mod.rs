@@ -27,7 +27,7 @@ use std::sync::{
 
 use tracing::level_filters::LevelFilter;
 
-pub use self::lines::{Lines, OURS};
+pub use self::lines::{Lines, OURS, is_heard};
 
 /// The target of a request's line.
 const REQUEST: &str = "parlance::request";

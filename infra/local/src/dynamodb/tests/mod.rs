@@ -1,5 +1,6 @@
 //! The embedded store through the SDK.
 
+mod damage;
 mod reads;
 
 use aws_sdk_dynamodb::Client;
