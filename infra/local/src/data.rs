@@ -5,11 +5,13 @@
 //! | `lock`       | nothing; who holds its lock owns the folder                  |
 //! | `master.key` | the operator's key, unless `MASTER_API_KEY` is set           |
 //! | `sealing.key`| the key of sealed secrets, unless `SEALING_KEY` is set       |
+//! | `sealing.check` | the hash by which that key is known again                 |
 //! | `dynamodb.db`| the embedded DynamoDB                                        |
 //! | `sqs.db`     | the embedded SQS                                             |
 //! | `streams/`   | how far each function has consumed its stream                |
 //!
-//! **Invariant:** one process uses the folder, and only its owner can read it.
+//! **Invariant:** one process uses the folder, and only its owner can read it. A key or a database that was lost is never
+//! replaced by a new one beside data that needs the old one.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -17,6 +19,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 /// As many as the template asks for.
@@ -57,6 +60,12 @@ pub enum DataError {
     Io(PathBuf, io::Error),
     /// A key that is too short to be one: which, and where it is.
     ShortKey(&'static str, String),
+    /// There is no sealing key, but data whose secrets it sealed.
+    LostSealingKey(PathBuf),
+    /// The sealing key, which is in that place, is not the one that sealed the folder's secrets.
+    OtherSealingKey(PathBuf, String),
+    /// There is no `dynamodb.db`, but what belongs to one.
+    LostDatabase(PathBuf),
 }
 
 impl fmt::Display for DataError {
@@ -74,11 +83,45 @@ impl fmt::Display for DataError {
                     "the {which} in {place} has fewer than {SHORTEST_KEY} characters"
                 )
             }
+            Self::LostSealingKey(folder) => write!(
+                f,
+                "the sealing key of {} is missing: restore sealing.key from a backup, or set SEALING_KEY to the key. {}",
+                folder.display(),
+                GiveUp(folder)
+            ),
+            Self::OtherSealingKey(folder, place) => write!(
+                f,
+                "the sealing key in {place} is not the one that sealed the secrets in {}: restore that one. {}",
+                folder.display(),
+                GiveUp(folder)
+            ),
+            Self::LostDatabase(folder) => write!(
+                f,
+                "dynamodb.db in {} is missing or empty, and sqs.db or streams/ beside it belong to another one: restore all of \
+                 them from one backup, or choose another folder with --data. To begin anew and give up what waits in the queues, \
+                 remove sqs.db and streams/",
+                folder.display()
+            ),
         }
     }
 }
 
 impl std::error::Error for DataError {}
+
+/// How to go on without what the lost sealing key sealed.
+struct GiveUp<'a>(&'a Path);
+
+impl fmt::Display for GiveUp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "To give up what it sealed (webhooks' secrets, providers' keys), put a new key of at least {SHORTEST_KEY} characters \
+             into {} and remove {}",
+            self.0.join(SEALING.file).display(),
+            self.0.join(SEALING_CHECK).display()
+        )
+    }
+}
 
 impl DataFolder {
     /// Makes `path` if need be, and locks it.
@@ -134,7 +177,20 @@ impl DataFolder {
 
     /// The embedded DynamoDB's file.
     pub fn dynamodb(&self) -> Result<PathBuf, DataError> {
+        // A first start makes it before all that belongs to it.
+        if !self.holds("dynamodb.db") {
+            let mut checkpoints = fs::read_dir(self.streams())
+                .map_err(|error| DataError::Io(self.streams(), error))?;
+            if self.holds("sqs.db") || checkpoints.next().is_some() {
+                return Err(DataError::LostDatabase(self.path.clone()));
+            }
+        }
         self.database("dynamodb.db")
+    }
+
+    /// Whether a file of the folder has anything in it.
+    fn holds(&self, name: &str) -> bool {
+        fs::metadata(self.path.join(name)).is_ok_and(|file| file.len() > 0)
     }
 
     /// The embedded SQS's file.
@@ -162,10 +218,33 @@ impl DataFolder {
         Ok(MasterKey { secret, file })
     }
 
-    /// The key that seals tenants' secrets: the one that was `given`, or else the one in the folder, which is made when
-    /// missing. Without it what it sealed is lost.
+    /// The key that seals tenants' secrets: the one that was `given`, or else the one in the folder, which is made on the
+    /// first start. Without it what it sealed is lost, so another one is refused. Ask before the database is made.
     pub fn sealing_key(&self, given: Option<String>) -> Result<String, DataError> {
-        self.key(&SEALING, given).map(|(secret, _)| secret)
+        let file = self.path.join(SEALING_CHECK);
+        let failed = |error| DataError::Io(file.clone(), error);
+        let known = match fs::read_to_string(&file) {
+            Ok(known) => Some(known.trim().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        // Folders of earlier versions have no check.
+        let is_used = known.is_some() || self.holds("dynamodb.db");
+        if is_used && given.is_none() && !self.holds(SEALING.file) {
+            return Err(DataError::LostSealingKey(self.path.clone()));
+        }
+        let (secret, found) = self.key(&SEALING, given)?;
+        let check = check_of(&secret);
+        match known {
+            Some(known) if known == check => {}
+            Some(_) => {
+                let place = found.map(|file| file.display().to_string());
+                let place = place.unwrap_or_else(|| SEALING.variable.to_owned());
+                return Err(DataError::OtherSealingKey(self.path.clone(), place));
+            }
+            None => write_private(&file, &check).map_err(failed)?,
+        }
+        Ok(secret)
     }
 
     /// The secret, and the file that holds it if there is one.
@@ -211,6 +290,15 @@ const MASTER: Key = Key {
     file: "master.key",
     prefix: "mk_",
 };
+
+/// The file by which the sealing key is known again.
+const SEALING_CHECK: &str = "sealing.check";
+
+/// Tells one sealing key from another, and nothing of the key.
+fn check_of(key: &str) -> String {
+    let hash = Sha256::new().chain_update("parlance sealing key check 1\n");
+    hex::encode(hash.chain_update(key).finalize())
+}
 
 const SEALING: Key = Key {
     called: "sealing key",
@@ -294,11 +382,65 @@ mod tests {
         assert_eq!(folder.sealing_key(None).unwrap(), made);
         assert_eq!(mode(&folder.path().join("sealing.key")), 0o600);
         assert_ne!(folder.master_key(None).unwrap().secret[3..], made[5..]);
+        let folder = DataFolder::temporary().unwrap();
         let short = folder.sealing_key(Some("short".to_owned())).unwrap_err();
         assert_eq!(
             short.to_string(),
             "the sealing key in SEALING_KEY has fewer than 24 characters"
         );
+    }
+
+    #[test]
+    fn a_sealing_key_that_was_lost_is_not_replaced() {
+        let folder = DataFolder::temporary().unwrap();
+        let made = folder.sealing_key(None).unwrap();
+        let file = folder.path().join("sealing.key");
+        fs::remove_file(&file).unwrap();
+        let error = folder.sealing_key(None).unwrap_err().to_string();
+        let told = format!("the sealing key of {} is missing", folder.path().display());
+        assert!(error.starts_with(&told), "{error}");
+        // It may be what is left of it.
+        fs::write(&file, "").unwrap();
+        folder.sealing_key(None).unwrap_err();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "");
+        assert_eq!(folder.sealing_key(Some(made.clone())).unwrap(), made);
+        // A folder of an earlier version, which has no check, has a database.
+        fs::remove_file(folder.path().join(SEALING_CHECK)).unwrap();
+        fs::write(folder.dynamodb().unwrap(), "data").unwrap();
+        folder.sealing_key(None).unwrap_err();
+    }
+
+    #[test]
+    fn another_sealing_key_than_before_is_refused_until_the_old_one_is_given_up() {
+        let folder = DataFolder::temporary().unwrap();
+        folder.sealing_key(None).unwrap();
+        let other = "o".repeat(SHORTEST_KEY);
+        let error = folder.sealing_key(Some(other.clone())).unwrap_err();
+        let told = "the sealing key in SEALING_KEY is not the one that sealed the secrets in";
+        assert!(error.to_string().starts_with(told), "{error}");
+        fs::write(folder.path().join("sealing.key"), &other).unwrap();
+        folder.sealing_key(None).unwrap_err();
+        // As the error says.
+        fs::remove_file(folder.path().join(SEALING_CHECK)).unwrap();
+        assert_eq!(folder.sealing_key(None).unwrap(), other);
+        assert_eq!(folder.sealing_key(None).unwrap(), other);
+    }
+
+    #[test]
+    fn an_empty_database_beside_what_belongs_to_another_is_refused() {
+        let folder = DataFolder::temporary().unwrap();
+        let database = folder.dynamodb().unwrap();
+        // It is empty at first.
+        assert_eq!(folder.dynamodb().unwrap(), database);
+        for belonging in [folder.sqs().unwrap(), folder.streams().join("Messages")] {
+            fs::write(&belonging, "data").unwrap();
+            let error = folder.dynamodb().unwrap_err().to_string();
+            assert!(error.contains("is missing or empty"), "{error}");
+            fs::write(&database, "data").unwrap();
+            folder.dynamodb().unwrap();
+            fs::write(&database, "").unwrap();
+            fs::remove_file(&belonging).unwrap();
+        }
     }
 
     #[test]

@@ -113,6 +113,11 @@ impl Sealing {
     }
 }
 
+/// Whether `error` is that no known key opens a sealed text.
+pub fn is_unopened(error: &Error) -> bool {
+    matches!(error, Error::Internal(source) if source.is::<Unopened>())
+}
+
 fn unopened() -> Error {
     Error::internal(Unopened)
 }

@@ -216,39 +216,79 @@ async fn while_the_key_cannot_be_read_no_attempt_counts() {
     let endpoint = json!({ "url": receiver.url });
     let made = tenant.server().post("/webhooks", &endpoint).await;
     assert_eq!(made.status, 201, "{}", made.raw);
-    let room = plain.group(&["alice", "bob"]).await;
-    let path = format!("/rooms/{room}/messages");
-    let hello = json!({ "content": "Hello!" });
-    let sent = plain.user("alice").post(&path, &hello).await;
-    let job = Job {
-        tenant: plain.id.parse().unwrap(),
-        subject: Subject::MessageCreated {
-            room: room.parse().unwrap(),
-            id: sent.text("message_id").parse().unwrap(),
-        },
-        user: Some(UserId::parse("user_id", "bob").unwrap()),
-    };
-    let attempt = async |tenant: &Tenant, receives| {
-        let moment = parlance::http::moment(Duration::from_secs(30)).unwrap();
-        let receipt = Receipt {
-            receives,
-            sent_at: moment.now,
-            made_at: Some(moment.now),
-        };
-        tenant.world.app.attempt(&job, receipt, &moment).await
-    };
+    let job = message_for_bob(&plain).await;
 
     manager.refuse(Some("AccessDeniedException"));
-    let failed = attempt(&served(&plain, &manager), 1).await;
+    let failed = attempt(&served(&plain, &manager), &job, 1).await;
     assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
     manager.refuse(None);
-    let again = attempt(&served(&plain, &manager), 2).await;
+    let again = attempt(&served(&plain, &manager), &job, 2).await;
 
     assert_eq!(again.unwrap(), Verdict::Delivered);
     assert_eq!(receiver.take().len(), 1);
     let stores = Stores::new(&plain.world.dynamodb, &settings().tables, false);
     let row = stores.deliveries.get(job.tenant, job.id()).await.unwrap();
     assert_eq!(row.unwrap().delivery.attempts, 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_tells_that_the_secret_of_its_endpoint_does_not_open() {
+    let (manager, receiver) = (SecretsManager::default(), Receiver::new());
+    manager.put(NAME, FIRST, 0);
+    let plain = tenant().await;
+    let once = json!({ "retry": { "attempts": 1 } });
+    let path = format!("/admin/tenants/{}", plain.id);
+    let patched = plain.world.operator().patch(&path, &once).await;
+    assert_eq!(patched.status, 200, "{}", patched.raw);
+    let endpoint = json!({ "url": receiver.url });
+    let made = served(&plain, &manager)
+        .server()
+        .post("/webhooks", &endpoint)
+        .await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    let job = message_for_bob(&plain).await;
+
+    let other = SecretsManager::default();
+    other.put(NAME, SECOND, 0);
+    let verdict = attempt(&served(&plain, &other), &job, 1).await.unwrap();
+
+    assert_eq!(verdict, Verdict::Dead { fresh: true });
+    let path = format!("/admin/dead-letters?tenant_id={}", plain.id);
+    let letters = plain.user("alice").get(&path).await;
+    let letter = &letters.body["failed_messages"][0];
+    assert_eq!(
+        letter["error"], "the endpoint's secret cannot be opened with the sealing key",
+        "{}",
+        letters.raw
+    );
+    assert_eq!(letter["endpoint_id"], made.body["endpoint_id"]);
+    assert!(receiver.take().is_empty());
+}
+
+/// The job of telling bob of a message.
+async fn message_for_bob(plain: &Tenant) -> Job {
+    let room = plain.group(&["alice", "bob"]).await;
+    let path = format!("/rooms/{room}/messages");
+    let hello = json!({ "content": "Hello!" });
+    let sent = plain.user("alice").post(&path, &hello).await;
+    Job {
+        tenant: plain.id.parse().unwrap(),
+        subject: Subject::MessageCreated {
+            room: room.parse().unwrap(),
+            id: sent.text("message_id").parse().unwrap(),
+        },
+        user: Some(UserId::parse("user_id", "bob").unwrap()),
+    }
+}
+
+async fn attempt(tenant: &Tenant, job: &Job, receives: u32) -> Result<Verdict, Error> {
+    let moment = parlance::http::moment(Duration::from_secs(30)).unwrap();
+    let receipt = Receipt {
+        receives,
+        sent_at: moment.now,
+        made_at: Some(moment.now),
+    };
+    tenant.world.app.attempt(job, receipt, &moment).await
 }
 
 fn chatapi_signature(got: &Got) -> (String, String) {

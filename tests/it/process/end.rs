@@ -137,6 +137,7 @@ fn nothing_waits_in_a_side_file_after_a_good_end() {
         "dynamodb.db",
         "lock",
         "master.key",
+        "sealing.check",
         "sealing.key",
         "sqs.db",
         "streams",

@@ -134,6 +134,27 @@ fn an_unreadable_data_folder_is_refused() {
 }
 
 #[test]
+fn a_lost_sealing_key_is_refused_and_not_replaced() {
+    let (start, data) = used();
+    let file = data.join("sealing.key");
+    fs::remove_file(&file).unwrap();
+    let what = format!("the sealing key of {} is missing", data.display());
+    assert_refused(&start.again().end(), &what);
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_lost_database_beside_its_queues_is_refused() {
+    let (start, data) = used();
+    for name in ["dynamodb.db", "dynamodb.db-wal", "dynamodb.db-shm"] {
+        // The last two go with a good end.
+        drop(fs::remove_file(data.join(name)));
+    }
+    let what = format!("dynamodb.db in {} is missing or empty", data.display());
+    assert_refused(&start.again().end(), &what);
+}
+
+#[test]
 fn an_empty_master_key_file_is_refused() {
     let (start, data) = used();
     let file = data.join("master.key");

@@ -29,6 +29,7 @@ use crate::{
         live::Reach,
         webhook::{Endpoint, EventType, Outgoing},
     },
+    providers::sealing::is_unopened,
     store::{Backoff, deliveries::Row},
 };
 
@@ -43,6 +44,8 @@ const LIVE_TRIES: u32 = 4;
 const LIVE_PAUSE: Duration = Duration::from_secs(1);
 /// Why an attempt failed through a fault of ours.
 const INTERNAL: &str = "internal error";
+/// Why an endpoint was not told: its secret was sealed with a key that is not there any more.
+const UNOPENED: &str = "the endpoint's secret cannot be opened with the sealing key";
 
 /// What became of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -450,12 +453,17 @@ impl Taken {
     fn fail(&mut self, endpoint: Option<String>, error: Error) {
         tracing::warn!(cause = error.why(), %error, "a delivery could not be attempted");
         let passes = matches!(error, Error::Unavailable(_) | Error::Busy);
+        let reason = if is_unopened(&error) {
+            UNOPENED
+        } else {
+            INTERNAL
+        };
         match endpoint {
             Some(endpoint) if passes => {
                 self.untold.insert(endpoint);
             }
             Some(endpoint) => {
-                self.failure.failed.insert(endpoint, INTERNAL.to_owned());
+                self.failure.failed.insert(endpoint, reason.to_owned());
             }
             None if passes => {}
             None => self.failure.fault = Some(Fault::Passing(INTERNAL.to_owned())),
