@@ -222,6 +222,9 @@ impl Pollers<'_> {
 
     /// Has every queue read by the function that consumes it.
     async fn of_queues(&self, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+        if let Some(sqs) = &self.stores.embedded_sqs {
+            sqs.resume_moves().await.map_err(StartError::Store)?;
+        }
         for mapping in &self.stack.consumers {
             if let Some(sqs) = &self.stores.embedded_sqs {
                 let released = sqs.release(&mapping.queue).await;

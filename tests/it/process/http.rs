@@ -128,7 +128,7 @@ impl Connection {
 
 fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
     let mut head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: parlance\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\n"
     );
     for (name, value) in headers {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::examples::works;
+use super::http::{Connection, address};
 use super::runner::{Runner, Start, Tenant};
 use super::wait::until;
 use crate::support::receiver::{Got, Receiver};
@@ -173,4 +174,55 @@ fn boto3_reads_dead_letters_and_moves_them_back() {
         let letters = user.get(&path).assert(200);
         (letters["failed_messages"] == json!([])).then_some(())
     });
+}
+
+#[test]
+fn boto3_reads_a_stream_as_its_model_describes_it() {
+    if !works(&["python3", "-c", "import boto3"], true) {
+        return;
+    }
+    let runner = Start::new().sharing().run();
+    let tenant = runner.tenant();
+    let alice = runner.user(&tenant, "alice");
+    let room = alice.group(&["alice"]);
+    for content in ["one", "two", "three"] {
+        alice.say(&room, content);
+    }
+
+    let printed = printed(&["python3", "streams.py", &runner.aws_url()], "");
+
+    let records = printed["records"].as_u64().unwrap();
+    assert!(records > 0, "{printed}");
+    let wanted = json!({
+        "shards": 1,
+        "fits": true,
+        "is_open": true,
+        "after_the_last": [],
+        "records": records,
+        "after_the_first": records - 1,
+        "refused": [
+            "ValidationException",
+            "ValidationException",
+            "ValidationException",
+            "ResourceNotFoundException",
+        ],
+    });
+    assert_eq!(printed, wanted);
+}
+
+#[test]
+fn the_stores_answer_to_names_of_loopback_alone() {
+    let runner = Start::new().sharing().run();
+    let url = runner.aws_url();
+    let ask = |host: &str| {
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: {host}\r\nx-amz-target: AmazonSQS.ListQueues\r\ncontent-length: 2\r\n\r\n{{}}"
+        );
+        let mut connection = Connection::open(&address(&url)).unwrap();
+        connection.write(&request).unwrap();
+        connection.answer().unwrap().status
+    };
+    assert_eq!(ask(&address(&url)), 200);
+    assert_eq!(ask("localhost"), 200);
+    assert_eq!(ask("rebound.example"), 421);
 }

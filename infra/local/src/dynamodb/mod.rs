@@ -12,6 +12,7 @@ mod operation;
 mod reads;
 mod records;
 mod request;
+mod shards;
 mod streamed;
 #[cfg(test)]
 mod tests;
@@ -160,7 +161,15 @@ impl DynamoDb {
 
     /// Answers a request that came over HTTP; `target` is its `X-Amz-Target`.
     pub async fn handle(&self, target: &str, body: Vec<u8>) -> Answer {
-        self.submit(target, SdkBody::from(body)).await
+        let Some(operation) = Operation::from_target(target) else {
+            return self.submit(target, SdkBody::from(body)).await;
+        };
+        let request = match shards::inward(operation, body) {
+            Ok(request) => request,
+            Err(refusal) => return refusal,
+        };
+        let answer = self.submit(target, SdkBody::from(&*request)).await;
+        shards::outward(operation, &request, answer)
     }
 
     /// What is known of faults of its file.

@@ -5,7 +5,7 @@
 //! | `queues`      | a queue: its attributes and tags, as JSON                    | `name`          |
 //! | `messages`    | a message: `visible` is when it may be received next         | `seq`           |
 //! | `duplicates`  | a deduplication id a FIFO queue has seen, and its first message | `queue`, `dedup` |
-//! | `moves`       | a finished move task                                         | `handle`        |
+//! | `moves`       | a move task; of earlier versions, without a `status`         | `handle`        |
 //!
 //! Times are milliseconds since 1970. A message has a `receipt` from its first receive on, a
 //! `dedup` if and only if its queue is FIFO, and a `source` if a redrive brought it here.
@@ -80,9 +80,20 @@ const SCHEMA: &str = "
         moved INTEGER NOT NULL,
         found INTEGER NOT NULL,
         failure TEXT,
-        started INTEGER NOT NULL
+        started INTEGER NOT NULL,
+        status TEXT
     ) WITHOUT ROWID;
 ";
+
+/// Adds what the tables of earlier versions lack.
+fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    let known = "SELECT count(*) FROM pragma_table_info('moves') WHERE name = 'status'";
+    let known: i64 = connection.query_row(known, [], |row| row.get(0))?;
+    if known == 0 {
+        connection.execute_batch("ALTER TABLE moves ADD COLUMN status TEXT")?;
+    }
+    Ok(())
+}
 
 /// One request's turn at the database.
 pub(super) struct Turn<'c> {
@@ -138,6 +149,7 @@ impl Database {
             },
         )?;
         connection.execute_batch(SCHEMA)?;
+        upgrade(&connection)?;
         clock::bound(&connection, now())?;
 
         let (jobs, inbox) = mpsc::channel();
@@ -160,6 +172,14 @@ impl Database {
         {
             tracing::error!("the queue database's thread had died");
         }
+    }
+
+    /// Whether it was closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
     }
 
     /// Takes a turn and answers once its changes are committed, or undone because it failed.

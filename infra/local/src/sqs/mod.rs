@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Region and account are fixed; requests are not authenticated. What AWS does eventually or
-//! approximately is immediate and exact here. Not served: permissions, encryption, rates of move
-//! tasks, and the waits of 60 seconds after a purge or a deletion.
+//! approximately is immediate and exact here. Not served: permissions, encryption, and the waits
+//! of 60 seconds after a purge or a deletion.
 //!
 //! **Invariant:** what was answered as done survives the death of the process, and with
 //! [`Sync::Full`] that of the machine.
@@ -49,10 +49,15 @@ use serde_json::json;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::time::{Instant, timeout};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
 use waiters::Waiters;
 
 use crate::storage;
+
+/// Pause between two steps of a move task; longer and longer while they fail.
+const MOVE_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_MOVE_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a committed change survives beside the death of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +157,46 @@ impl Sqs {
         released.await.map_err(|fault| fault.message)
     }
 
+    /// Goes on with the move tasks that were running when the store was closed, or its process died.
+    ///
+    /// # Errors
+    ///
+    /// What the database says, in words for a log.
+    pub async fn resume_moves(&self) -> Result<(), String> {
+        let running = self.database.turn(moves::running).await;
+        for handle in running.map_err(|fault| fault.message)? {
+            self.go_on_moving(handle);
+        }
+        Ok(())
+    }
+
+    /// Takes the further steps of a move task, until it has ended or the store is closed.
+    fn go_on_moving(&self, handle: String) {
+        let database = Arc::clone(&self.database);
+        tokio::spawn(async move {
+            let mut wait = MOVE_PAUSE;
+            loop {
+                let task = handle.clone();
+                match database.turn(move |turn| moves::step(turn, &task)).await {
+                    Ok(false) => return,
+                    Ok(true) => wait = MOVE_PAUSE,
+                    Err(fault) if database.is_closed() => {
+                        tracing::debug!(
+                            error = fault.message,
+                            "a move task waits for the next start"
+                        );
+                        return;
+                    }
+                    Err(fault) => {
+                        tracing::warn!(error = fault.message, "a move task cannot go on yet");
+                        wait = (wait * 2).min(LONGEST_MOVE_PAUSE);
+                    }
+                }
+                sleep(wait).await;
+            }
+        });
+    }
+
     /// Forgets messages past their queue's retention. Returns at once; the work is done between
     /// requests.
     pub fn sweep(&self) {
@@ -190,7 +235,13 @@ impl Sqs {
             "SendMessage" => self.turn(body, send::one).await,
             "SendMessageBatch" => self.turn(body, send::many).await,
             "SetQueueAttributes" => self.turn(body, queue::set_attributes).await,
-            "StartMessageMoveTask" => self.turn(body, moves::start).await,
+            "StartMessageMoveTask" => {
+                let request = read(body)?;
+                let started = self.database.turn(move |turn| moves::start(turn, &request));
+                let started = started.await?;
+                self.go_on_moving(started.task_handle.clone());
+                written(&started)
+            }
             "TagQueue" => self.turn(body, tags::add).await,
             "UntagQueue" => self.turn(body, tags::remove).await,
             "AddPermission" | "RemovePermission" => Err(Fault::new(

@@ -1,16 +1,21 @@
 //! Message move tasks: dead letters go back to the queue they came from, or to another.
 //!
-//! A task is one transaction: it is done when its start is answered, and never found half done.
-//! It therefore keeps to no rate, and there is never one to cancel. A message keeps its id and
-//! starts anew in all else.
+//! ```text
+//! start ──▶ RUNNING ── step, step, … ──▶ COMPLETED, or FAILED if some have no queue to go to
+//!              └──────── cancel ───────▶ CANCELLED
+//! ```
+//!
+//! A step is one transaction. A task without a rate is done in one, which its start waits for; one with a rate moves what
+//! is due by then, twenty times a second, and goes on after a restart. A message keeps its id and starts anew in all else.
+//!
+//! **Invariant:** a queue has at most one running task, and a task has moved no more than its rate allows since it began.
 
-use super::Empty;
 use super::database::Turn;
 use super::fault::{Fault, Kind};
 use super::listing::sources_of;
 use super::name::QueueName;
 use super::queue::Queue;
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -28,7 +33,7 @@ pub(super) struct StartMessageMoveTask {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Started {
-    task_handle: String,
+    pub(super) task_handle: String,
 }
 
 pub(super) fn start(turn: &mut Turn<'_>, request: &StartMessageMoveTask) -> Result<Started, Fault> {
@@ -56,24 +61,36 @@ pub(super) fn start(turn: &mut Turn<'_>, request: &StartMessageMoveTask) -> Resu
         ));
     }
 
-    let destination = destination.map(|queue| queue.name);
-    let (moved, found) = move_visible(turn, &source, destination.as_ref())?;
-    let failure = (moved < found).then_some("CouldNotDetermineMessageSource");
+    let running: i64 = turn.db.query_row(
+        "SELECT count(*) FROM moves WHERE source = ? AND status = 'RUNNING'",
+        params![source.name],
+        |row| row.get(0),
+    )?;
+    if running > 0 {
+        return Err(Fault::invalid(
+            "There is already a task running. Only one active task is allowed for a source queue arn at a given time.",
+        ));
+    }
+
+    let found: i64 = turn.db.query_row(
+        "SELECT count(*) FROM messages WHERE queue = ? AND visible <= ? AND sent > ?",
+        params![source.name, turn.now, source.horizon(turn.now)],
+        |row| row.get(0),
+    )?;
     let handle = Uuid::new_v4().to_string();
     turn.db.execute(
-        "INSERT INTO moves (handle, source, destination, rate, moved, found, failure, started)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO moves (handle, source, destination, rate, moved, found, failure, started, status)
+         VALUES (?, ?, ?, ?, 0, ?, NULL, ?, 'RUNNING')",
         params![
             handle,
             source.name,
-            destination,
+            destination.map(|queue| queue.name),
             rate,
-            moved,
             found,
-            failure,
             turn.now
         ],
     )?;
+    step(turn, &handle)?;
     turn.db.execute(
         "DELETE FROM moves WHERE source = ?1 AND handle NOT IN
              (SELECT handle FROM moves WHERE source = ?1 ORDER BY started DESC LIMIT ?2)",
@@ -84,7 +101,76 @@ pub(super) fn start(turn: &mut Turn<'_>, request: &StartMessageMoveTask) -> Resu
     })
 }
 
-/// Moves the visible messages of `source`; answers how many, and out of how many.
+/// The handles of the tasks that are running.
+pub(super) fn running(turn: &mut Turn<'_>) -> Result<Vec<String>, Fault> {
+    let mut running = turn
+        .db
+        .prepare("SELECT handle FROM moves WHERE status = 'RUNNING'")?;
+    let handles = running.query_map([], |row| row.get(0))?;
+    Ok(handles.collect::<Result<_, _>>()?)
+}
+
+/// A running task.
+struct Running {
+    source: QueueName,
+    destination: Option<QueueName>,
+    rate: Option<i64>,
+    moved: i64,
+    found: i64,
+    started: i64,
+}
+
+/// Moves what a task may have moved by now, and ends it when that was all. Whether it goes on.
+pub(super) fn step(turn: &mut Turn<'_>, handle: &str) -> Result<bool, Fault> {
+    let task = turn
+        .db
+        .query_row(
+            "SELECT source, destination, rate, moved, found, started FROM moves
+             WHERE handle = ? AND status = 'RUNNING'",
+            params![handle],
+            |row| {
+                Ok(Running {
+                    source: row.get("source")?,
+                    destination: row.get("destination")?,
+                    rate: row.get("rate")?,
+                    moved: row.get("moved")?,
+                    found: row.get("found")?,
+                    started: row.get("started")?,
+                })
+            },
+        )
+        .optional()?;
+    // Cancelled, or its queue was deleted.
+    let Some(task) = task else { return Ok(false) };
+    let left = task.found - task.moved;
+    let due = task.rate.map_or(left, |rate| {
+        // A clock that was set back moves nothing until it is there again.
+        let millis = (turn.now - task.started).max(0);
+        let allowed = 1 + rate.saturating_mul(millis) / 1_000;
+        (allowed - task.moved).clamp(0, left)
+    });
+    let source = Queue::find(turn.db, &task.source)?;
+    let moved = match &source {
+        Some(source) => move_visible(turn, source, task.destination.as_ref(), due)?,
+        None => 0,
+    };
+    // Fewer than were due: no more can be moved.
+    let is_over = moved < due || task.moved + moved >= task.found;
+    let failure = (is_over && task.moved + moved < task.found && source.is_some())
+        .then_some("CouldNotDetermineMessageSource");
+    let status = match (is_over, failure) {
+        (false, _) => "RUNNING",
+        (true, None) => "COMPLETED",
+        (true, Some(_)) => "FAILED",
+    };
+    turn.db.execute(
+        "UPDATE moves SET moved = moved + ?2, failure = ?3, status = ?4 WHERE handle = ?1",
+        params![handle, moved, failure, status],
+    )?;
+    Ok(!is_over)
+}
+
+/// Moves at most `most` of the visible messages of `source`; answers how many.
 ///
 /// Without a `destination` each goes to its own queue. One that was sent to the dead-letter queue
 /// directly, or whose queue is gone, stays.
@@ -92,40 +178,36 @@ fn move_visible(
     turn: &mut Turn<'_>,
     source: &Queue,
     destination: Option<&QueueName>,
-) -> Result<(i64, i64), Fault> {
+    most: i64,
+) -> Result<i64, Fault> {
     let horizon = source.horizon(turn.now);
-    let candidates: Vec<(Option<QueueName>, i64)> = turn
+    let due: Vec<(i64, QueueName)> = turn
         .db
-        .prepare(
-            "SELECT coalesce(?3, source), count(*) FROM messages
-             WHERE queue = ?1 AND visible <= ?2 AND sent > ?4 GROUP BY 1",
+        .prepare_cached(
+            "SELECT seq, coalesce(?3, source) AS target FROM messages
+             WHERE queue = ?1 AND visible <= ?2 AND sent > ?4
+               AND coalesce(?3, source) IN (SELECT name FROM queues)
+             ORDER BY seq LIMIT ?5",
         )?
         .query_map(
-            params![source.name, turn.now, destination, horizon],
+            params![source.name, turn.now, destination, horizon, most],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?
         .collect::<Result<_, _>>()?;
-
-    let (mut moved, mut found) = (0, 0);
-    for (target, count) in candidates {
-        found += count;
-        let Some(target) = target else { continue };
-        if Queue::find(turn.db, &target)?.is_none() {
-            continue;
-        }
+    let mut moved = 0;
+    for (seq, target) in due {
         turn.db
-            .prepare(
+            .prepare_cached(
                 "UPDATE messages
-                 SET queue = ?3, visible = ?2, sent = ?2, receives = 0, first_received = NULL,
+                 SET queue = ?2, visible = ?3, sent = ?3, receives = 0, first_received = NULL,
                      receipt = NULL, source = NULL
-                 WHERE queue = ?1 AND visible <= ?2 AND sent > ?5
-                   AND coalesce(?4, source) = ?3",
+                 WHERE seq = ?1",
             )?
-            .execute(params![source.name, turn.now, target, destination, horizon])?;
-        moved += count;
+            .execute(params![seq, target, turn.now])?;
+        moved += 1;
         turn.wake(&target);
     }
-    Ok((moved, found))
+    Ok(moved)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -144,7 +226,10 @@ pub(super) struct Tasks {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Task {
-    status: &'static str,
+    /// Of a task that is running.
+    #[serde(rename = "TaskHandle", skip_serializing_if = "Option::is_none")]
+    handle: Option<String>,
+    status: String,
     source_arn: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     destination_arn: Option<String>,
@@ -166,18 +251,22 @@ pub(super) fn list(turn: &mut Turn<'_>, request: &ListMessageMoveTasks) -> Resul
     let results = turn
         .db
         .prepare(
-            "SELECT destination, rate, moved, found, failure, started FROM moves
+            "SELECT handle, destination, rate, moved, found, failure, started, status FROM moves
              WHERE source = ? ORDER BY started DESC LIMIT ?",
         )?
         .query_map(params![source, most], |row| {
             let destination: Option<QueueName> = row.get("destination")?;
             let failure_reason: Option<String> = row.get("failure")?;
+            let status: Option<String> = row.get("status")?;
+            // Tasks of earlier versions have none.
+            let status = status.unwrap_or_else(|| match failure_reason {
+                Some(_) => "FAILED".to_owned(),
+                None => "COMPLETED".to_owned(),
+            });
+            let handle: String = row.get("handle")?;
             Ok(Task {
-                status: if failure_reason.is_some() {
-                    "FAILED"
-                } else {
-                    "COMPLETED"
-                },
+                handle: (status == "RUNNING").then_some(handle),
+                status,
                 source_arn: source.arn(),
                 destination_arn: destination.map(|queue| queue.arn()),
                 max_number_of_messages_per_second: row.get("rate")?,
@@ -197,15 +286,33 @@ pub(super) struct CancelMessageMoveTask {
     task_handle: String,
 }
 
-/// Always refuses: no task is ever found running.
-pub(super) fn cancel(_: &mut Turn<'_>, request: &CancelMessageMoveTask) -> Result<Empty, Fault> {
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Cancelled {
+    approximate_number_of_messages_moved: i64,
+}
+
+/// Ends a running task. What it has moved stays moved.
+pub(super) fn cancel(
+    turn: &mut Turn<'_>,
+    request: &CancelMessageMoveTask,
+) -> Result<Cancelled, Fault> {
     if request.task_handle.is_empty() {
         return Err(Fault::missing("TaskHandle"));
     }
-    Err(Fault::new(
-        Kind::ResourceNotFound,
-        "No running task has that handle.",
-    ))
+    let moved = turn
+        .db
+        .query_row(
+            "UPDATE moves SET status = 'CANCELLED' WHERE handle = ? AND status = 'RUNNING' RETURNING moved",
+            params![request.task_handle],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let approximate_number_of_messages_moved = moved
+        .ok_or_else(|| Fault::new(Kind::ResourceNotFound, "No running task has that handle."))?;
+    Ok(Cancelled {
+        approximate_number_of_messages_moved,
+    })
 }
 
 /// The queue an ARN names.

@@ -1022,6 +1022,115 @@ async fn a_finished_move_task_cannot_be_cancelled() {
     );
 }
 
+/// Dead letters, as many as `count`.
+async fn let_die(it: &Fixture, count: usize) {
+    for number in 0..count {
+        it.send(&number.to_string()).await;
+        it.receive_and_return(2).await;
+    }
+}
+
+/// A task that moves one message a second.
+async fn move_slowly(it: &Fixture) -> Result<String, String> {
+    let request = it.client.start_message_move_task();
+    let request = request.source_arn("arn:aws:sqs:us-east-1:000000000000:dead");
+    let started = request.max_number_of_messages_per_second(1).send().await;
+    let started = started.map_err(code)?;
+    Ok(started.task_handle.unwrap())
+}
+
+/// Status, handle and count of the newest task.
+async fn newest_task(client: &Client) -> (String, Option<String>, i64) {
+    let request = client.list_message_move_tasks();
+    let request = request.source_arn("arn:aws:sqs:us-east-1:000000000000:dead");
+    let tasks = request.send().await.unwrap();
+    let task = tasks.results()[0].clone();
+    let moved = task.approximate_number_of_messages_moved();
+    (task.status.unwrap(), task.task_handle, moved)
+}
+
+#[tokio::test]
+async fn a_move_task_keeps_to_its_rate_and_can_be_cancelled() {
+    let (it, dead) = Fixture::with_dead_letters("1").await;
+    let_die(&it, 50).await;
+    let began = Instant::now();
+    let handle = move_slowly(&it).await.unwrap();
+
+    let (status, listed, moved) = newest_task(&it.client).await;
+    assert_eq!(
+        (status.as_str(), listed.as_deref()),
+        ("RUNNING", Some(&*handle))
+    );
+    assert!(
+        moved <= 1 + i64::try_from(began.elapsed().as_secs()).unwrap(),
+        "{moved}"
+    );
+    assert_eq!(move_slowly(&it).await.unwrap_err(), "InvalidParameterValue");
+
+    let cancel = it.client.cancel_message_move_task().task_handle(&handle);
+    let cancelled = cancel.send().await.unwrap();
+    let allowed = 1 + i64::try_from(began.elapsed().as_secs()).unwrap();
+    let moved = cancelled.approximate_number_of_messages_moved();
+    assert!((1..=allowed).contains(&moved), "{moved}");
+    let (status, listed, total) = newest_task(&it.client).await;
+    assert_eq!((status.as_str(), listed, total), ("CANCELLED", None, moved));
+    // What it had not moved is still there, and another task may move it.
+    move_dead_letters(&it).await;
+    let (status, _, rest) = newest_task(&it.client).await;
+    assert_eq!((status.as_str(), moved + rest), ("COMPLETED", 50));
+    assert_eq!(
+        bodies(&receive(&it.client, &dead, 0).await),
+        Vec::<&str>::new()
+    );
+}
+
+#[tokio::test]
+async fn a_move_task_goes_on_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("q.db");
+    let open = || {
+        let sqs = Sqs::open(Some(&file), Sync::Normal).unwrap();
+        (client(&sqs), sqs)
+    };
+    let (client, sqs) = open();
+    let dead = create(&client, "dead", []).await;
+    let policy =
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:dead","maxReceiveCount":1}"#;
+    let url = create(
+        &client,
+        "work",
+        [(QueueAttributeName::RedrivePolicy, policy)],
+    )
+    .await;
+    for body in ["1", "2", "3"] {
+        let send = client.send_message().queue_url(&dead);
+        send.message_body(body).send().await.unwrap();
+    }
+    let request = client.start_message_move_task();
+    let request = request.source_arn("arn:aws:sqs:us-east-1:000000000000:dead");
+    let request = request.destination_arn("arn:aws:sqs:us-east-1:000000000000:work");
+    request
+        .max_number_of_messages_per_second(1)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(newest_task(&client).await.0, "RUNNING");
+    sqs.close();
+
+    let (client, sqs) = open();
+    sqs.resume_moves().await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while newest_task(&client).await.0 == "RUNNING" {
+        assert!(Instant::now() < deadline, "it does not go on");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        newest_task(&client).await,
+        ("COMPLETED".to_owned(), None, 3)
+    );
+    assert_eq!(receive(&client, &url, 0).await.len(), 3);
+}
+
 async fn move_dead_letters(it: &Fixture) -> String {
     let request = it.client.start_message_move_task();
     let request = request.source_arn("arn:aws:sqs:us-east-1:000000000000:dead");
