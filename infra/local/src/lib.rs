@@ -35,6 +35,7 @@ mod storage;
 mod stores;
 pub mod streams;
 pub mod template;
+mod welcome;
 
 pub use error::StartError;
 pub use first_start::FirstTenant;

@@ -1,13 +1,17 @@
 //! `cargo run --release`: Parlance on one machine.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use parlance::http::telemetry;
+use parlance::http::telemetry::{self, OURS};
 use parlance_local::{FirstTenant, Log, Options, Running, StartError, start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// A quarter less CPU per send than with the system's.
 #[global_allocator]
@@ -21,9 +25,14 @@ fn main() -> ExitCode {
     let key = |variable| std::env::var(variable).ok().filter(|key| !key.is_empty());
     options.master_key = key("MASTER_API_KEY");
     options.sealing_key = key("SEALING_KEY");
-    match options.log {
-        Log::Text => log_as_text(),
-        Log::Json => telemetry::start_on_one_machine(),
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let logging = match options.log {
+        Log::Text => filter(&asked).map(log_as_text),
+        Log::Json => level(&asked).map(telemetry::start_on_one_machine),
+    };
+    if let Err(reason) = logging {
+        drop(writeln!(io::stderr(), "parlance-local: {reason}"));
+        return ExitCode::FAILURE;
     }
     // One worker would let a long computation delay every other request.
     let workers = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
@@ -44,13 +53,53 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_as_text() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+fn log_as_text(filter: EnvFilter) {
+    let lines = fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry()
+        .with(filter)
+        // Lines of text hold no more than those of JSON.
+        .with(filter_fn(telemetry::is_heard))
+        .with(lines)
         .init();
+}
+
+/// What `RUST_LOG` asks for, where lines are text.
+fn filter(asked: &str) -> Result<EnvFilter, String> {
+    let asked = if asked.trim().is_empty() {
+        QUIET
+    } else {
+        asked
+    };
+    let wrong = |what: &dyn std::fmt::Display| {
+        format!(
+            "RUST_LOG={asked} is not understood: {what}. It looks like `warn` or `info,parlance::request=debug`"
+        )
+    };
+    for word in asked.split(',').map(str::trim) {
+        // A word alone may be a target too, which is hardly ever meant.
+        let is_word = word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_known = word.parse::<LevelFilter>().is_ok() || OURS.contains(&word);
+        if is_word && !is_known {
+            return Err(wrong(&format_args!("{word:?} is no level")));
+        }
+    }
+    EnvFilter::builder()
+        .parse(asked)
+        .map_err(|error| wrong(&error))
+}
+
+/// What `RUST_LOG` asks for, where lines are JSON.
+fn level(asked: &str) -> Result<LevelFilter, String> {
+    match asked.trim() {
+        "" => Ok(LevelFilter::INFO),
+        level => level.parse().map_err(|_| {
+            format!("RUST_LOG={asked} is no level: with --log json it is one of error, warn, info, debug, trace, off")
+        }),
+    }
 }
 
 async fn run(options: Options) -> Result<(), String> {
@@ -83,6 +132,22 @@ async fn greet(running: &Running) -> Result<(), StartError> {
     Ok(())
 }
 
+/// A warning, if not only this machine reaches `address`.
+fn exposure(address: SocketAddr) -> Option<String> {
+    if address.ip().is_loopback() {
+        return None;
+    }
+    let everywhere = if address.ip().is_unspecified() {
+        ", all interfaces"
+    } else {
+        ""
+    };
+    Some(format!(
+        "  listening on   {address}{everywhere}: keys and contents cross the network as plain HTTP. Put a proxy with TLS \
+         before it"
+    ))
+}
+
 fn banner(running: &Running, tenant: Option<&FirstTenant>) -> String {
     let url = &running.base_url;
     let mut lines = vec![
@@ -91,6 +156,7 @@ fn banner(running: &Running, tenant: Option<&FirstTenant>) -> String {
         format!("  documentation  {url}/docs"),
         format!("  connections    {}/ws", url.replacen("http", "ws", 1)),
     ];
+    lines.extend(exposure(running.address));
     if let Some(aws_url) = &running.aws_url {
         lines.push(format!(
             "  aws CLI        aws --endpoint-url {aws_url} dynamodb list-tables"
@@ -134,4 +200,58 @@ fn banner(running: &Running, tenant: Option<&FirstTenant>) -> String {
     }
     lines.push("\n".to_owned());
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_tells_which_addresses_others_reach_and_that_it_is_plain_http() {
+        let told = |address: &str| exposure(address.parse().unwrap());
+        assert_eq!(told("127.0.0.1:8080"), None);
+        assert_eq!(told("[::1]:8080"), None);
+        for (address, words) in [
+            ("0.0.0.0:8080", "0.0.0.0:8080, all interfaces: "),
+            ("[::]:8080", "[::]:8080, all interfaces: "),
+            ("192.0.2.7:8080", "192.0.2.7:8080: "),
+        ] {
+            let told = told(address).unwrap();
+            assert!(
+                told.contains(words) && told.contains("plain HTTP"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn rust_log_is_levels_of_targets_or_a_level() {
+        for good in [
+            "",
+            " ",
+            "warn",
+            "off",
+            "parlance",
+            "info,parlance::request=debug",
+            "hyper=warn",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["loud", "parlance=loud", "info,wran"] {
+            let error = filter(bad).unwrap_err();
+            assert!(
+                error.starts_with(&format!("RUST_LOG={bad} is not understood")),
+                "{error}"
+            );
+        }
+        assert_eq!(level(""), Ok(LevelFilter::INFO));
+        assert_eq!(level("WARN"), Ok(LevelFilter::WARN));
+        for bad in ["loud", "parlance=debug"] {
+            let error = level(bad).unwrap_err();
+            assert!(
+                error.starts_with(&format!("RUST_LOG={bad} is no level")),
+                "{error}"
+            );
+        }
+    }
 }

@@ -9,9 +9,19 @@ use parlance::{domain::address::Targets, providers::models::DefaultModel};
 use crate::dynamodb::Sync;
 use crate::proxy::Network;
 
+/// The end of `--help`.
+const ENVIRONMENT: &str = "\
+Environment:
+  MASTER_API_KEY  The operator's key, of at least 24 characters; without it, the one in <DIR>/master.key, which is made
+                  on the first start
+  SEALING_KEY     The key that seals tenants' secrets, of at least 24 characters; without it, the one in <DIR>/sealing.key
+  RUST_LOG        What is logged. With --log text: levels of targets, as in `warn` or `info,parlance::request=debug`. With
+                  --log json: a level. Below `info`, only Parlance's own crates are heard: what libraries say there
+                  holds contents and keys";
+
 /// Parlance on one machine: the API, its functions, and an embedded DynamoDB and SQS.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "parlance-local", version)]
+#[command(name = "parlance-local", version, after_help = ENVIRONMENT)]
 pub struct Options {
     /// The port of the API; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]

@@ -35,6 +35,7 @@ use crate::sockets::Sockets;
 use crate::stores::Stores;
 use crate::streams::{Poison, Retention, Source};
 use crate::template::Stack;
+use crate::welcome;
 
 /// How long requests in flight and hand-overs may take to end. Longer than any request lives.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -46,8 +47,10 @@ const POISON: &str = "Poison";
 /// A runner that serves.
 #[derive(Debug)]
 pub struct Running {
-    /// Where the API is.
+    /// Where a client on this machine finds the API.
     pub base_url: String,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// Where the embedded stores are served, if they are.
     pub aws_url: Option<String>,
     /// The client that the functions use.
@@ -153,12 +156,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         }
         None => None,
     };
-    let base_url = url(&listener)?;
+    let (base_url, address) = (url(&listener)?, bound(&listener)?);
     let served = sockets.router(functions::socket_handler(&app), api.clone());
-    let served = proxies.around(served);
+    let served = proxies.around(welcome::around(served));
     tasks.spawn(gateway::serve(listener, served, connections, stopping));
     Ok(Running {
         base_url,
+        address,
         aws_url,
         dynamodb: stores.dynamodb.clone(),
         sqs: stores.sqs.clone(),
@@ -296,13 +300,17 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
         })
 }
 
-/// Where a client on this machine finds `listener`.
-fn url(listener: &TcpListener) -> Result<String, StartError> {
-    let failed = |source| StartError::Port {
+/// Where `listener` listens.
+fn bound(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Port {
         address: "the port".to_owned(),
         source,
-    };
-    let mut address: SocketAddr = listener.local_addr().map_err(failed)?;
+    })
+}
+
+/// Where a client on this machine finds `listener`.
+fn url(listener: &TcpListener) -> Result<String, StartError> {
+    let mut address = bound(listener)?;
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -44,3 +44,48 @@ fn nothing_is_said_of_requests_that_go_well() {
     let (end, _) = runner.stop();
     assert_eq!(end.stderr, "");
 }
+
+#[test]
+fn no_level_shows_contents_or_keys() {
+    for log in ["text", "json"] {
+        let start = Start::new().env("RUST_LOG", "trace");
+        let runner = start.with(["--log", log]).run();
+        let tenant = runner.tenant();
+        let alice = runner.user(&tenant, "alice");
+        let room = alice.group(&["alice", "bob"]);
+        alice.say(&room, "the words of a message");
+        until("the batch of that message", || {
+            runner.logged().contains("batch").then_some(())
+        });
+        let (end, _) = runner.stop();
+        assert!(end.stderr.contains("/rooms/{room_id}/messages"), "{log}");
+        for secret in ["the words of a message", &tenant.key] {
+            assert!(!end.stderr.contains(secret), "{log}: {}", end.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_bad_rust_log_is_refused() {
+    for log in ["text", "json"] {
+        let start = Start::new().env("RUST_LOG", "loud");
+        let end = start.with(["--log", log]).end();
+        assert_eq!(end.status.code(), Some(1), "{end:?}");
+        assert_eq!(end.stderr.lines().count(), 1, "{}", end.stderr);
+        let told = "parlance-local: RUST_LOG=loud is n";
+        assert!(end.stderr.starts_with(told), "{}", end.stderr);
+    }
+}
+
+#[test]
+fn help_names_the_variables_of_the_environment() {
+    let end = Start::new().with(["--help"]).end();
+    assert!(end.status.success());
+    for name in ["MASTER_API_KEY", "SEALING_KEY", "RUST_LOG"] {
+        assert!(
+            end.stdout.contains(&format!("\n  {name} ")),
+            "{}",
+            end.stdout
+        );
+    }
+}

@@ -115,6 +115,12 @@ impl Start {
         self
     }
 
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Keeping nothing, and serving its store to [`Start::guest_of`] it.
     pub fn sharing(self) -> Self {
         let shared = self.master_key(MASTER_KEY);

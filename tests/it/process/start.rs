@@ -97,6 +97,19 @@ fn in_memory_it_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_root_is_a_page_that_leads_to_the_documentation() {
+    let runner = Start::new().run();
+    let client = Client::new(&runner.base_url, &[]);
+    let page = client.get("/");
+    let kind = page.header("content-type").map(ToOwned::to_owned);
+    assert_eq!(kind.as_deref(), Some("text/html; charset=utf-8"));
+    let page = page.assert(200);
+    assert!(page.as_str().unwrap().contains(r#"href="/docs""#), "{page}");
+    client.get("/docs").assert(200);
+    client.post("/", &json!({})).assert(404);
+}
+
+#[test]
 fn a_good_start_and_end_log_nothing() {
     let (end, start) = Start::new().run().stop();
     assert_eq!(end.stderr, "");

@@ -77,9 +77,9 @@ pub fn start() {
     start_with(Lines::to_stdout(level()).with_metrics_of(function.unwrap_or_default()));
 }
 
-/// Writes what the one-machine runner logs from now on to standard error, as lines.
-pub fn start_on_one_machine() {
-    start_with(Lines::to_stderr(level()));
+/// Writes what the one-machine runner logs from now on at `level` and above to standard error, as lines.
+pub fn start_on_one_machine(level: LevelFilter) {
+    start_with(Lines::to_stderr(level));
 }
 
 fn start_with(lines: Lines) {
