@@ -160,7 +160,12 @@ impl EndpointUrl {
         let url = Url::parse(&text).map_err(|_| refuse("It is not an absolute URL"))?;
         match (url.scheme(), targets) {
             ("https", _) | ("http", Targets::Any) => {}
-            (_, Targets::Public) => return Err(refuse("It must begin with https://")),
+            (_, Targets::Public) => {
+                return Err(refuse(&format!(
+                    "It must begin with https://. {}",
+                    others_allowed(field)
+                )));
+            }
             (_, Targets::Any) => return Err(refuse("It must begin with https:// or http://")),
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -172,7 +177,10 @@ impl EndpointUrl {
             Some(Host::Domain(_)) | None => None,
         };
         if address.is_some_and(|address| !targets.allow(address)) {
-            return Err(refuse("Its address is not one of the public Internet"));
+            return Err(refuse(&format!(
+                "Its address is not one of the public Internet. {}",
+                others_allowed(field)
+            )));
         }
         Ok(Self { text, url })
     }
@@ -190,6 +198,15 @@ impl EndpointUrl {
     /// Its one spelling, for the network.
     pub(crate) fn normal(&self) -> &str {
         self.url.as_str()
+    }
+}
+
+/// Who may allow other addresses than public ones, and how, for the field of a URL.
+fn others_allowed(field: &str) -> &'static str {
+    if field == "url" {
+        "On one machine, the option --webhook-targets any allows others"
+    } else {
+        "On one machine, the option --model-targets any allows others"
     }
 }
 

@@ -155,13 +155,11 @@ fn the_first_conversation_is_held_and_told_by_a_webhook() {
     reader.runner.operator().patch(&path, &soon).assert(200);
     let blocks = commands("A first conversation");
 
-    let mut shell = reader.run(blocks[0], blocks[2], WAIT);
+    let mut shell = reader.run(blocks[0], blocks[3], WAIT);
 
     shell.says(r#""secret":"whsec_"#);
-    let alice = reader.runner.user(&reader.tenant, "alice");
-    let rooms = alice.get("/rooms").assert(200);
-    alice.say(rooms[0]["room_id"].as_str().unwrap(), "Are you there?");
     shell.says(r#"{"type":"message.created""#);
+    shell.says(r#"{"type":"notification""#);
     let printed = shell.end();
     assert!(printed.contains(r#""sender_id":"alice","seq":1,"content":"Hello, world!""#));
     assert!(printed.contains(r#"{"success":true}"#), "{printed}");
@@ -211,6 +209,35 @@ fn the_first_chat_is_answered_whole_and_word_by_word() {
 }
 
 #[test]
+fn a_dead_letter_is_had_within_seconds() {
+    if !works(&["curl", "--version"], true) {
+        return;
+    }
+    let reader = Reader::new();
+    let (tenant, operator) = (&reader.tenant, reader.runner.operator());
+    let blocks = commands("When a delivery fails");
+    let before = format!("BASE={}\nKEY={}", reader.runner.base_url, tenant.key);
+    let mut shell = reader.run(&before, blocks[0], WAIT);
+    shell.says(r#""notification_id":"#);
+    let path = format!("/admin/dead-letters?tenant_id={}", tenant.id);
+    let letter = until("the dead letter", || {
+        let letters = operator.get(&path).assert(200);
+        letters["failed_notifications"].get(0).cloned()
+    });
+    assert_eq!(letter["error"], "user offline");
+    drop(shell.end());
+
+    let (setting, _) = blocks[0].split_once("retry '{").unwrap();
+    let before = format!("{before}\n{setting}");
+    reader.run(&before, blocks[1], "").end();
+
+    let path = format!("/admin/tenants/{}", tenant.id);
+    let retry = operator.get(&path).assert(200)["retry"].clone();
+    let wanted = json!({ "attempts": 5, "interval_seconds": 30, "backoff": "fixed" });
+    assert_eq!(retry, wanted);
+}
+
+#[test]
 fn dead_letters_are_seen_redriven_and_given_up() {
     if !works(&["curl", "--version"], true) {
         return;
@@ -222,9 +249,10 @@ fn dead_letters_are_seen_redriven_and_given_up() {
         .user(&reader.tenant, "alice")
         .group(&["alice"]);
     let blocks = commands("When a delivery fails");
-    let before = format!("BASE={}\nROOM={room}", reader.runner.base_url);
+    let (keys, _) = blocks[0].split_once("\n\n").unwrap();
+    let before = format!("BASE={}\nROOM={room}\n{keys}", reader.runner.base_url);
 
-    let printed = reader.run(&before, blocks[0], "").end();
+    let printed = reader.run(&before, blocks[2], "").end();
 
     assert!(!printed.contains(r#""success":false"#), "{printed}");
     let count = |text: &str| printed.matches(text).count();
@@ -248,7 +276,7 @@ fn dead_letters_are_seen_and_moved_by_the_aws_cli() {
     reader.let_two_die();
     let blocks = commands("When a delivery fails");
     // The jobs follow their rows.
-    let (setting, rest) = blocks[1].split_once("\n\n").unwrap();
+    let (setting, rest) = blocks[3].split_once("\n\n").unwrap();
     let arrived = "until sqs receive-message --queue-url \"$QUEUE\" --visibility-timeout 0 | grep -q Body; do :; done";
     let before = format!("{setting}\n{arrived}");
 

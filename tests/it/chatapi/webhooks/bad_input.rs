@@ -148,7 +148,9 @@ async fn a_target_that_is_not_public_is_refused_unless_the_operator_allows_it() 
         ] {
             let error = json!({
                 "code": "VALIDATION_ERROR",
-                "message": format!("Invalid url. {rule}"),
+                "message": format!(
+                    "Invalid url. {rule}. On one machine, the option --webhook-targets any allows others"
+                ),
                 "field": "url",
             });
             refused.assert(400, json!({ "success": false, "error": error }));
