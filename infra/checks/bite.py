@@ -15,7 +15,7 @@ import gate
 from samtranslator.public.exceptions import InvalidDocumentException
 
 # What must find it, what is replaced, and by what; in template.yaml, or in the file that is named.
-SAM, LINT, CHECKOV = "SAM", "cfn-lint", "checkov"
+SAM, LINT, CHECKOV, ROOM = "SAM", "cfn-lint", "checkov", "the count"
 JOBS = """  Jobs:
     Type: AWS::SQS::Queue
     Properties: { KmsMasterKeyId: alias/aws/sqs, VisibilityTimeout: 10 }
@@ -23,7 +23,18 @@ JOBS = """  Jobs:
 TIMEOUT_OF_EDGE = """      MemorySize: 128
       Timeout: 5
       # Public: strangers"""
+ROUTE = "          /%d: { get: { x-amazon-apigateway-integration: { $ref: '#/components/x-amazon-apigateway-integrations/Edge' } } }\n"
+QUEUE = "  Queue%d: { Type: AWS::SQS::Queue }\n"
+FUNCTION = "  Function%d: { Type: AWS::Serverless::Function, Properties: { Role: !GetAtt EdgeRole.Arn } }\n"
+READER = """  Third:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties: { FunctionName: !Ref SweepFunction, EventSourceArn: !GetAtt Messages.StreamArn, StartingPosition: LATEST }
+"""
 MISTAKES = {
+    "there are too many routes": (ROOM, "routes", "        paths:\n", "        paths:\n" + "".join(ROUTE % it for it in range(150))),
+    "there are too many resources": (ROOM, "resources", "Resources:\n", "Resources:\n" + "".join(QUEUE % it for it in range(400))),
+    "there are too many functions": (ROOM, "functions", "Resources:\n", "Resources:\n" + "".join(FUNCTION % it for it in range(36))),
+    "a stream has a third reader": (ROOM, "readers of one stream", "Resources:\n", "Resources:\n" + READER),
     "a table is referred to by a wrong name": (LINT, "E1020", "TENANTS_TABLE: !Ref Tenants", "TENANTS_TABLE: !Ref Tenant"),
     "an attribute has a typo": (LINT, "E1010", "Stream: !GetAtt Messages.StreamArn", "Stream: !GetAtt Messages.StreamARN"),
     "the runtime has a typo": (LINT, "E3030", "Runtime: provided.al2023", "Runtime: provided.al2032"),
@@ -146,6 +157,8 @@ def main(template):
                     continue
                 if who == LINT:
                     found = gate.linted([expanded, nested])
+                if who == ROOM:
+                    found = gate.bounded([expanded, nested])
             if not any(finding in it for it in found):
                 missed.append(f"{mistake}: {who} does not say {finding}, but {found}")
         findings = gate.checked([file for files in later.values() for file in files])

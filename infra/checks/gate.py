@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What a template must pass before it is deployed: SAM's own validation, the expanded template under cfn-lint
-(`sam validate --lint` alone misses most mistakes), and checkov on what is really deployed. No AWS is asked.
+(`sam validate --lint` alone misses most mistakes), checkov on what is really deployed, and room below AWS's limits. No AWS
+is asked.
 
 usage: gate.py template.yaml [expanded.json]
 
@@ -28,6 +29,9 @@ HERE = Path(__file__).resolve().parent
 REGION = "eu-west-1"
 # The nested template is a file until `sam deploy` has put it into a bucket.
 PACKAGED_LATER = ["W3002"]
+# The most of each, well below where AWS refuses: 300 routes of an HTTP API, 500 resources of a template. Functions are what
+# both grow with. A third reader of a table's stream would be throttled by the other two.
+MOST = {"routes": 150, "resources": 400, "functions": 36, "readers of one stream": 2}
 # It would say that nobody collects the transform's metrics.
 logging.getLogger("samtranslator").setLevel(logging.ERROR)
 
@@ -103,6 +107,45 @@ def checked(files):
     return findings
 
 
+def counts(template):
+    """How many of each kind in MOST an expanded template has."""
+    resources = template["Resources"].values()
+    kinds = [it["Type"] for it in resources]
+    routes = [
+        sum(len(methods) for methods in it["Properties"].get("Body", {}).get("paths", {}).values())
+        for it in resources
+        if it["Type"] == "AWS::ApiGatewayV2::Api"
+    ]
+    written = [it["Properties"]["ApiId"] for it in resources if it["Type"] == "AWS::ApiGatewayV2::Route"]
+    sources = [
+        json.dumps(it["Properties"].get("EventSourceArn"))
+        for it in resources
+        if it["Type"] == "AWS::Lambda::EventSourceMapping"
+    ]
+    readers = [sources.count(it) for it in sources if "StreamArn" in it]
+    return {
+        "routes": max(routes + [written.count(it) for it in written], default=0),
+        "resources": len(resources),
+        "functions": kinds.count("AWS::Lambda::Function"),
+        "readers of one stream": max(readers, default=0),
+    }
+
+
+def load(file):
+    """A template as it is written, with its functions of CloudFormation in their long form."""
+    return yaml_parse(file.read_text(encoding="utf-8"))
+
+
+def bounded(files):
+    """What an expanded template, or one nested in it, has too much of."""
+    return [
+        f"{file.name}: {count} {kind}, of which at most {MOST[kind]} leave room to grow"
+        for file in files
+        for kind, count in counts(load(file)).items()
+        if count > MOST[kind]
+    ]
+
+
 def main(template, target=None):
     findings = sam(template)
     with tempfile.TemporaryDirectory() as folder:
@@ -113,9 +156,10 @@ def main(template, target=None):
             findings += [f"SAM transform: {cause.message}" for cause in error.causes]
         else:
             files = [expanded, *nested(template)]
-            findings += linted(files)
+            findings += linted(files) + bounded(files)
             findings += [finding for file in checked(files).values() for finding in file]
-    print("\n".join(findings) or f"{template.name}: no finding")
+            has = ", ".join(f"{count} {kind}" for kind, count in counts(load(expanded)).items())
+    print("\n".join(findings) or f"{template.name}: no finding; {has}")
     return 1 if findings else 0
 
 

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -183,11 +184,14 @@ def deploy(template, cloudformation, s3):
 
 def route(template, made, gateway):
     """Adds the routes that the API's body describes."""
-    integrations = {}
-    for path, methods in template["Resources"]["Api"]["Properties"]["Body"]["paths"].items():
+    integrations, body = {}, template["Resources"]["Api"]["Properties"]["Body"]
+    described = body["components"]["x-amazon-apigateway-integrations"]
+    for path, methods in body["paths"].items():
         for method, operation in methods.items():
-            uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+            reference = operation["x-amazon-apigateway-integration"]["$ref"]
+            uri = described[reference.split("/")[-1]]["uri"]["Fn::Sub"]
             function = uri.split("${")[-1].split(".Arn}")[0]
+            method = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
             if function not in integrations:
                 arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{made[function]}"
                 integration = gateway.create_integration(
@@ -197,7 +201,7 @@ def route(template, made, gateway):
                     PayloadFormatVersion="2.0",
                 )
                 integrations[function] = f"integrations/{integration['IntegrationId']}"
-            key = path if path == "$default" else f"{method.upper()} {path}"
+            key = path if path == "$default" else f"{method} {path}"
             gateway.create_route(ApiId=made["Api"], RouteKey=key, Target=integrations[function])
     return len(integrations)
 
@@ -209,6 +213,11 @@ class Api:
         self.url = url
 
     def call(self, method, path, body=None, **headers):
+        status, _, answer = self.ask(method, path, body, **headers)
+        return status, answer
+
+    def ask(self, method, path, body=None, **headers):
+        """An answer with its headers."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(
             self.url + path,
@@ -218,9 +227,9 @@ class Api:
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.loads(answer.read() or b"null")
+                return answer.status, answer.headers, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read() or b"null")
+            return error.code, error.headers, json.loads(error.read() or b"null")
 
 
 def expect(claim, found, wanted):
@@ -233,8 +242,7 @@ def smoke(api, master, made, ministack):
     """The contract in short, through everything that was deployed."""
     status, health = api.call("GET", "/health")
     expect("the service can write", (status, health.get("db_writable", health)), (200, True))
-    status, _ = api.call("GET", "/nowhere")
-    expect("what no route takes is not found", status, 404)
+    unrouted(api)
     status, _ = api.call("POST", "/admin/tenants", {"name": "demo"}, X_Master_Key="mk_wrong")
     expect("a wrong master key is refused", status, 401)
     status, tenant = api.call("POST", "/admin/tenants", {"name": "demo"}, X_Master_Key=master)
@@ -256,6 +264,7 @@ def smoke(api, master, made, ministack):
     expect("an ack is taken", status, 200)
     status, _ = api.call("GET", f"/rooms/{room}", **{**key, "X_User_Id": "mallory"})
     expect("a stranger is refused", status, 403)
+    odd(api, alice)
     body = {"topic": "news", "payload": {}, "targets": {"user_ids": ["bob"]}}
     status, notified = api.call("POST", "/notify", body, **alice)
     expect("a notification is accepted", status // 100, 2)
@@ -353,6 +362,52 @@ def replayed(api, made, ministack, tenant, room, bob):
     expect("it has left the bucket", s3.list_objects_v2(Bucket=bucket).get("KeyCount"), 0)
     _, rooms = api.call("GET", "/rooms", **bob)
     expect("its function has worked on it", rooms[0]["last_seq"], 9)
+
+
+def unrouted(api):
+    """Unknown paths and wrong methods, each in the words of the dialect. Preflights the emulator answers itself."""
+    chatapi = {"success": False, "error": {"code": "NOT_FOUND", "message": "Path not found"}}
+    for path in ("/nowhere", "/rooms/", "/rooms/a/b/c", "/rooms/a%2Fb/c", "/rooms/a/messages/b/c", "/admin/tenants/a/b/c"):
+        expect(f"{path} is not found in ChatAPI's words", api.call("GET", path), (404, chatapi))
+    kodey = {"error": "Not Found", "message": "Path not found"}
+    for path in ("/chat/", "/chat/a/b/c", "/agent/a/b/c", "/agent//"):
+        expect(f"{path} is not found in Kodey's words", api.call("GET", path), (404, kodey))
+    for method, path, allowed in (
+        ("PUT", "/rooms", "GET, POST"),
+        ("POST", "/rooms/a/messages/b", "GET, PUT, DELETE"),
+        ("GET", "/acks", "POST"),
+        ("PUT", "/webhooks/a/test", "POST"),
+        ("DELETE", "/admin/tenants/a/keys/rotate", "POST"),
+        ("PUT", "/admin/tenants/a/api-keys", "GET, POST"),
+        ("POST", "/health", "GET"),
+        ("POST", "/docs", "GET"),
+    ):
+        status, headers, answer = api.ask(method, path)
+        found = (status, headers["Allow"], answer["error"]["code"])
+        expect(f"{method} {path} is told the right methods", found, (405, allowed, "METHOD_NOT_ALLOWED"))
+    for method, path, allowed in (("PUT", "/chat", "GET, POST"), ("GET", "/agent/a/rollback", "PUT")):
+        status, headers, answer = api.ask(method, path)
+        found = (status, headers["Allow"], answer["error"])
+        expect(f"{method} {path} is told the right methods", found, (405, allowed, "Method Not Allowed"))
+
+
+def odd(api, alice):
+    """Ids of odd characters in paths: API Gateway hands a path over decoded."""
+    user = "bob+c@example.com:8"
+    status, room = api.call("POST", "/rooms", {"type": "group", "members": ["alice", user, "eve"]}, **alice)
+    expect("a member's id may be odd", status, 201)
+    members = f"/rooms/{room['room_id']}/members"
+    for written in ("eve%23", "eve%252", "eve%3Fx"):
+        status, refused = api.call("DELETE", f"{members}/{written}", **alice)
+        expect(f"{written} is nobody else", (status, refused["error"].get("field")), (400, "path"))
+    status, _ = api.call("DELETE", f"{members}/e%2Fve", **alice)
+    expect("a slash in an id is one of the path", status, 404)
+    status, _ = api.call("DELETE", f"{members}/{urllib.parse.quote(user, safe='')}", **alice)
+    expect("an odd id is that member's", status, 204)
+    for written in ("a%20b", "%C3%BC", "%F0%9F%98%80", "caf%C3%A9%20x"):
+        for path in (f"/rooms/{written}", f"/rooms/{written}/messages"):
+            status, answer = api.call("GET", path, **alice)
+            expect(f"{path} is no room", (status, answer["error"]["message"]), (404, "Room not found"))
 
 
 def chat(api, tenant, dynamodb, messages):

@@ -53,7 +53,8 @@ ASSUMED = {
 ACCESS_LOG = {  # what stands in a line of the access log
     "requestTimeEpoch": "1773342238",
     "requestId": "JKJaXmPLvHcESHA=",
-    "routeKey": "POST /rooms/{room_id}/messages",
+    "httpMethod": "POST",
+    "routeKey": "ANY /rooms/{room_id}/messages",
     "status": "200",
     "identity.sourceIp": "192.0.2.100",
     "responseLength": "150",

@@ -1,8 +1,7 @@
-//! What no other function takes: the documentation, unknown paths and wrong methods, each in the words of the surface
-//! whose path it would be.
+//! The documentation, and paths that API Gateway leads to no other function, each in the words of the surface whose path
+//! it would be.
 
 mod pages;
-mod table;
 
 use std::convert::Infallible;
 
@@ -20,6 +19,7 @@ use parlance::{
         Failure,
         edge::edge,
         surface::{ChatApi, Kodey},
+        unrouted::not_found,
     },
 };
 use tower::ServiceExt;
@@ -28,6 +28,8 @@ use self::pages::Page;
 
 /// The API's description, generated from the handlers' own types.
 pub const OPENAPI: &str = include_str!("../openapi.json");
+/// Paths of which API Gateway leads GET alone to their function, since that route has a throttle of its own.
+const GET_ALONE: [&str; 1] = ["/health"];
 /// A page that shows it, without loading anything from elsewhere.
 const PAGE: &str = include_str!("docs.html");
 
@@ -62,15 +64,14 @@ pub fn elsewhere(app: &App) -> Router {
     })
 }
 
-/// Everything else: 405 with the methods a path takes, or 404.
+/// Everything else: not found, unless another method would be.
 pub async fn unrouted(method: Method, uri: Uri) -> Failure {
-    let allowed = table::allowed(uri.path());
-    // HEAD is for what GET shows; API Gateway sends it here, where there is nothing to show.
-    if allowed.is_empty() || (method == Method::HEAD && allowed.contains(&"GET")) {
-        return Error::NotFound("Path").into();
+    // HEAD is for a page that GET shows, which is not here.
+    if method == Method::HEAD || !GET_ALONE.contains(&uri.path()) {
+        return not_found().await;
     }
     Error::MethodNotAllowed {
-        allowed: allowed.join(", "),
+        allowed: Method::GET.to_string(),
     }
     .into()
 }

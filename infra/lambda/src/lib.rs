@@ -27,7 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use function::Function;
-pub use gateway::{FunctionUrl, Gateway};
+pub use gateway::{Conflict, FunctionUrl, Gateway};
 pub use instance::{End, Instance};
 pub use kms::with_keys;
 pub use runtime_api::Failure;

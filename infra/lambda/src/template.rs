@@ -104,7 +104,6 @@ struct Properties {
     memory_size: Option<u32>,
     timeout: Option<u64>,
     environment: Environment,
-    events: BTreeMap<String, Event>,
 }
 
 #[derive(Default, Deserialize)]
@@ -115,18 +114,83 @@ struct Environment {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Event {
-    #[serde(rename = "Type")]
-    kind: String,
-    #[serde(default)]
-    properties: EventProperties,
+struct ApiProperties {
+    definition_body: Body,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct EventProperties {
-    method: Option<String>,
-    path: Option<String>,
+/// An API in OpenAPI's words, with those of API Gateway.
+#[derive(Deserialize)]
+struct Body {
+    paths: BTreeMap<String, BTreeMap<String, Operation>>,
+    components: Components,
+}
+
+#[derive(Deserialize)]
+struct Operation {
+    #[serde(rename = "x-amazon-apigateway-integration")]
+    integration: Reference,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    #[serde(rename = "$ref")]
+    to: String,
+}
+
+#[derive(Deserialize)]
+struct Components {
+    #[serde(rename = "x-amazon-apigateway-integrations")]
+    integrations: BTreeMap<String, Integration>,
+}
+
+#[derive(Deserialize)]
+struct Integration {
+    uri: Value,
+}
+
+/// Where an API's integrations are.
+const INTEGRATIONS: &str = "#/components/x-amazon-apigateway-integrations/";
+/// Every method, as API Gateway calls it in OpenAPI.
+const ANY: &str = "x-amazon-apigateway-any-method";
+
+impl Body {
+    /// The routes, each with the logical id of its function.
+    fn routes(&self) -> Result<Vec<(String, Route)>, String> {
+        let mut routes = Vec::new();
+        for (path, operations) in &self.paths {
+            for (method, operation) in operations {
+                let to = &operation.integration.to;
+                let integration = to.strip_prefix(INTEGRATIONS);
+                let integration = integration.and_then(|it| self.components.integrations.get(it));
+                let function = integration.and_then(Integration::function);
+                let function = function.ok_or_else(|| format!("{path} leads nowhere: {to}"))?;
+                let method = if method == ANY {
+                    "ANY".to_owned()
+                } else {
+                    method.to_uppercase()
+                };
+                let route = match path.as_str() {
+                    "$default" => Route::Default,
+                    _ => Route::Path {
+                        method,
+                        path: path.clone(),
+                    },
+                };
+                routes.push((function, route));
+            }
+        }
+        Ok(routes)
+    }
+}
+
+impl Integration {
+    /// The logical id of the function: `RoomsFunction` of `!Sub …/functions/${RoomsFunction.Arn}/invocations`.
+    fn function(&self) -> Option<String> {
+        let (name, uri) = function(&self.uri).ok()?;
+        let (_, named) = uri.as_str()?.split_once("/functions/${")?;
+        let function = named.strip_suffix(".Arn}/invocations")?;
+        (name == "Sub").then(|| function.to_owned())
+    }
 }
 
 /// What references to the tables and queues of `stack` come to, where they are called as they are in
@@ -172,6 +236,16 @@ pub fn definitions(
         conditions: &template.conditions,
     };
 
+    let mut routes: BTreeMap<String, Vec<Route>> = BTreeMap::new();
+    let apis = template.resources.iter();
+    for (name, api) in apis.filter(|(_, it)| it.kind == "AWS::Serverless::HttpApi") {
+        let fault = |reason: String| TemplateError::new(format!("{name}: {reason}"));
+        let api: ApiProperties = yaml_serde::from_value(api.properties.clone())
+            .map_err(|reason| fault(reason.to_string()))?;
+        for (function, route) in api.definition_body.routes().map_err(fault)? {
+            routes.entry(function).or_default().push(route);
+        }
+    }
     let mut definitions = Vec::new();
     for (name, resource) in template.resources {
         if resource.kind != "AWS::Serverless::Function" {
@@ -198,30 +272,11 @@ pub fn definitions(
             memory: own.memory_size.or(globals.memory_size).unwrap_or(128),
             timeout: Duration::from_secs(own.timeout.or(globals.timeout).unwrap_or(3)),
             environment,
-            routes: own.events.into_values().filter_map(route).collect(),
+            routes: routes.remove(&name).unwrap_or_default(),
             name,
         });
     }
     Ok(definitions)
-}
-
-fn route(event: Event) -> Option<Route> {
-    if event.kind != "HttpApi" {
-        return None;
-    }
-    match (event.properties.method, event.properties.path) {
-        (_, None) => Some(Route::Default),
-        (_, Some(path)) if path == "$default" => Some(Route::Default),
-        (method, Some(path)) => {
-            let method = method.map_or_else(|| "ANY".to_owned(), |it| it.to_uppercase());
-            let method = if method == "*" {
-                "ANY".to_owned()
-            } else {
-                method
-            };
-            Some(Route::Path { method, path })
-        }
-    }
 }
 
 /// What references come to.
@@ -342,9 +397,22 @@ mod tests {
                   SECRET: !If [Made, !Ref Things, !Ref Own]
                   VOLUME: !If [Loud, 11, 3]
               Events:
-                Get: { Type: HttpApi, Properties: { ApiId: !Ref Api, Method: get, Path: '/things/{id}' } }
-                Rest: { Type: HttpApi, Properties: { ApiId: !Ref Api } }
                 Jobs: { Type: SQS, Properties: { Queue: !GetAtt Jobs.Arn } }
+          Api:
+            Type: AWS::Serverless::HttpApi
+            Properties:
+              DefinitionBody:
+                paths:
+                  '/things/{id}': { get: { x-amazon-apigateway-integration: { $ref: '#/components/x-amazon-apigateway-integrations/Own' } } }
+                  '/things/{proxy+}':
+                    x-amazon-apigateway-any-method:
+                      x-amazon-apigateway-integration: { $ref: '#/components/x-amazon-apigateway-integrations/Own' }
+                  $default:
+                    x-amazon-apigateway-any-method:
+                      x-amazon-apigateway-integration: { $ref: '#/components/x-amazon-apigateway-integrations/Own' }
+                components:
+                  x-amazon-apigateway-integrations:
+                    Own: { type: aws_proxy, uri: !Sub 'arn:lambda:path/2015-03-31/functions/${ThingsFunction.Arn}/invocations' }
     ";
 
     fn names() -> BTreeMap<String, String> {
@@ -371,11 +439,15 @@ mod tests {
             timeout: Duration::from_secs(29),
             environment: environment.into(),
             routes: vec![
+                Route::Default,
                 Route::Path {
                     method: "GET".to_owned(),
                     path: "/things/{id}".to_owned(),
                 },
-                Route::Default,
+                Route::Path {
+                    method: "ANY".to_owned(),
+                    path: "/things/{proxy+}".to_owned(),
+                },
             ],
         };
         assert_eq!(definitions(TEMPLATE, &names()).unwrap(), [expected]);

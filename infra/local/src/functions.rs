@@ -7,6 +7,7 @@ use axum::Router;
 use parlance::app::App;
 use parlance::http::edge::edge;
 use parlance::http::surface::{ChatApi, Kodey};
+use parlance::http::unrouted::refusing_methods;
 use parlance::queue::PoisonQueue;
 use tokio::sync::watch;
 
@@ -28,14 +29,10 @@ pub fn router(app: &App) -> Router {
         .merge(webhooks::routes())
         .merge(health::routes())
         .merge(keys::routes())
-        .merge(::edge::routes())
-        .method_not_allowed_fallback(::edge::unrouted);
-    let kodey = Router::new()
-        .merge(chats::routes())
-        .merge(agents::routes())
-        .method_not_allowed_fallback(::edge::unrouted);
-    edge::<ChatApi>(chatapi, app)
-        .merge(edge::<Kodey>(kodey, app))
+        .merge(::edge::routes());
+    let kodey = Router::new().merge(chats::routes()).merge(agents::routes());
+    edge::<ChatApi>(refusing_methods(chatapi), app)
+        .merge(edge::<Kodey>(refusing_methods(kodey), app))
         .merge(::edge::elsewhere(app))
 }
 

@@ -31,6 +31,7 @@ use super::{
         late::{Begun, Late},
         request::{ID_HEADER, Observed},
     },
+    unrouted::name_methods,
 };
 use crate::{
     app::{App, quota::Quota},
@@ -59,12 +60,13 @@ const EXPOSED: [&str; 8] = [
 /// `routes` with all that surface `S` puts around them: panics become errors, errors become its
 /// envelopes, every answer but a preflight's says what is left of the budget, and browsers of any origin may call.
 pub fn edge<S: Surface>(routes: Router<App>, app: &App) -> Router {
+    let bare = routes.clone().with_state(app.clone());
     routes
         .layer(CatchPanicLayer::custom(|_| {
             Failure::from(Error::internal("a handler panicked")).into_response()
         }))
         .layer(cors())
-        .layer(from_fn_with_state(app.clone(), around::<S>))
+        .layer(from_fn_with_state((app.clone(), bare), around::<S>))
         .with_state(app.clone())
 }
 
@@ -92,7 +94,12 @@ fn cors() -> CorsLayer {
         .max_age(PREFLIGHT)
 }
 
-async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next: Next) -> Response {
+async fn around<S: Surface>(
+    State((app, bare)): State<(App, Router)>,
+    mut http: HttpRequest,
+    next: Next,
+) -> Response {
+    let (method, uri) = (http.method().clone(), http.uri().clone());
     let begun = Request::begin(&http, address(&http));
     let observed = Observed::begin(&http, || match &begun {
         Ok(request) => RequestId::at(&request.moment).to_string(),
@@ -107,6 +114,7 @@ async fn around<S: Surface>(State(app): State<App>, mut http: HttpRequest, next:
         }
         Err(error) => (Failure::from(error).into_response(), None),
     };
+    name_methods(&mut response, bare, method, uri).await;
     let error = render::<S>(&mut response);
     readable(&mut response);
     careful::<S>(&mut response);

@@ -16,6 +16,7 @@ pub mod same;
 pub mod serve;
 pub mod surface;
 pub mod telemetry;
+pub mod unrouted;
 pub mod wire;
 
 pub use body::{Body, NoBody, OptionalBody};

@@ -6,13 +6,13 @@ use aws_sdk_dynamodb::Client;
 use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, edge::edge, surface::Surface, telemetry};
+use super::{edge::edge, surface::Surface, telemetry, unrouted::closed};
 use crate::{
     app::{
         App, BadSettings, KeySettings, Means, ProviderKeys, SealingSource, Settings, VaultSource,
         WebhookSettings, Webhooks,
     },
-    domain::{Error, address::Targets},
+    domain::address::Targets,
     providers::{
         aws::Aws, models::Models, outbound::Fetcher, sealing::Sealing, vault::Vault,
         webhook::Sender,
@@ -21,40 +21,21 @@ use crate::{
     store::usage::metered,
 };
 
-/// Runs the routes of one function on surface `S` until the runtime ends the process. What API Gateway
-/// should not have sent here is not found.
-///
-/// # Errors
-///
-/// As [`serve_all`].
-pub async fn serve<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
-    serve_all::<S>(only(routes)).await
-}
-
-fn only(routes: Router<App>) -> Router<App> {
-    routes
-        .fallback(not_found)
-        .method_not_allowed_fallback(not_found)
-}
-
-async fn not_found() -> Failure {
-    Error::NotFound("Path").into()
-}
-
-/// Runs `routes`, which answer every path, on surface `S` until the runtime ends the process.
+/// Runs the routes of one function on surface `S` until the runtime ends the process. API Gateway leads all methods of a
+/// prefix here, so unknown paths and wrong methods are answered here too.
 ///
 /// # Errors
 ///
 /// If the environment lacks a setting, which is said at start, or if the runtime is lost.
-pub async fn serve_all<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
-    serve_router(|app| edge::<S>(routes, app)).await
+pub async fn serve<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    serve_router(|app| edge::<S>(closed(routes), app)).await
 }
 
 /// Runs what `router` makes of the service, each of whose routes has its surface around it already.
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub async fn serve_router(router: impl FnOnce(&App) -> Router) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = app(&Aws::from_env())?;
@@ -65,11 +46,11 @@ pub async fn serve_router(router: impl FnOnce(&App) -> Router) -> Result<(), lam
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub async fn serve_sending<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = sender()?;
-    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
 }
 
 /// Runs routes that ask models as [`serve`] runs others. `PROVIDER_KEYS_KEY` names the key of KMS that opens provider keys,
@@ -78,11 +59,11 @@ pub async fn serve_sending<S: Surface>(routes: Router<App>) -> Result<(), lambda
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub async fn serve_models<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = asking(&Aws::from_env())?;
-    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
 }
 
 /// Runs routes that ask models, whose answers are shown while they come, behind a URL that streams, as [`serve_models`] runs
@@ -90,11 +71,11 @@ pub async fn serve_models<S: Surface>(routes: Router<App>) -> Result<(), lambda_
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub async fn serve_streaming<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = asking(&Aws::from_env())?;
-    let routes = edge::<S>(only(routes), &app);
+    let routes = edge::<S>(closed(routes), &app);
     until_told(lambda_http::run_with_streaming_response(routes)).await
 }
 
@@ -104,7 +85,7 @@ pub async fn serve_streaming<S: Surface>(routes: Router<App>) -> Result<(), lamb
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let aws = Aws::from_env();
@@ -116,7 +97,7 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
         ..Means::default()
     };
     let app = App::with(&settings, &dynamodb, means);
-    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
 }
 
 /// Runs routes that keep keys as [`serve_operator`] runs others, with what seals those of providers: `PROVIDER_KEYS_KEY` or
@@ -124,7 +105,7 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub async fn serve_keeper<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let aws = Aws::from_env();
@@ -135,7 +116,7 @@ pub async fn serve_keeper<S: Surface>(routes: Router<App>) -> Result<(), lambda_
         ..Means::default()
     };
     let app = App::with(&settings, &counted(&aws), means);
-    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
 }
 
 /// What provider keys are kept with, as `settings` say.
@@ -152,7 +133,7 @@ fn keeping(aws: &Aws, settings: KeySettings) -> ProviderKeys {
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub async fn serve_webhooks<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let aws = Aws::from_env();
@@ -162,7 +143,7 @@ pub async fn serve_webhooks<S: Surface>(routes: Router<App>) -> Result<(), lambd
         ..Means::default()
     };
     let app = App::with(&settings, &counted(&aws), means);
-    until_told(lambda_http::run(edge::<S>(only(routes), &app))).await
+    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
 }
 
 /// What webhooks are sent with, as `settings` say.
@@ -179,7 +160,7 @@ pub fn sending(aws: &Aws, settings: WebhookSettings) -> Webhooks {
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub fn consumer() -> Result<(App, PoisonQueue), lambda_http::Error> {
     let aws = Aws::from_env();
     let (settings, poison) = started(Settings::of_consumer(variable))?;
@@ -195,7 +176,7 @@ pub fn consumer() -> Result<(App, PoisonQueue), lambda_http::Error> {
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub fn teller() -> Result<(App, PoisonQueue), lambda_http::Error> {
     let aws = Aws::from_env();
     let (settings, poison, endpoint) = started(Settings::of_teller(variable))?;
@@ -213,7 +194,7 @@ pub fn teller() -> Result<(App, PoisonQueue), lambda_http::Error> {
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub fn deliverer() -> Result<(App, PoisonQueue), lambda_http::Error> {
     let aws = Aws::from_env();
     let (settings, deliverer) = started(Settings::of_deliverer(variable))?;
@@ -232,7 +213,7 @@ pub fn deliverer() -> Result<(App, PoisonQueue), lambda_http::Error> {
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub fn gateway() -> Result<App, lambda_http::Error> {
     let aws = Aws::from_env();
     let (settings, endpoint) = started(Settings::of_gateway(variable))?;
@@ -249,7 +230,7 @@ pub fn gateway() -> Result<App, lambda_http::Error> {
 ///
 /// # Errors
 ///
-/// As [`serve_all`].
+/// As [`serve`].
 pub fn sender() -> Result<App, lambda_http::Error> {
     let aws = Aws::from_env();
     let settings = started(Settings::from_env(variable))?;

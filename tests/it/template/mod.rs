@@ -48,6 +48,13 @@ fn binary_of(function: &Value) -> &str {
     build["Binary"].as_str().unwrap()
 }
 
+/// The binary of the function with this logical id.
+fn binary_of_id(id: &str) -> String {
+    let functions = functions();
+    let found = functions.iter().find(|(name, _)| name == id);
+    binary_of(&found.unwrap().1).to_owned()
+}
+
 /// The argument of `!tag argument`.
 fn tagged<'a>(value: &'a Value, tag: &str) -> Option<&'a str> {
     match value {

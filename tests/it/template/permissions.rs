@@ -16,7 +16,7 @@ use parlance::{
         secret::SecretHash,
         webhook::Targets,
     },
-    http::{edge::edge, surface::ChatApi},
+    http::{edge::edge, surface::ChatApi, unrouted::refusing_methods},
     queue::PoisonQueue,
     store::{Backoff, Stores},
 };
@@ -354,7 +354,8 @@ async fn health_may_do_what_it_does() {
 
 #[tokio::test]
 async fn edge_may_do_what_it_does() {
-    let (world, guard) = mounted("edge", ::edge::routes().fallback(::edge::unrouted)).await;
+    let routes = refusing_methods(::edge::routes()).fallback(::edge::unrouted);
+    let (world, guard) = mounted("edge", routes).await;
     let stranger = world.stranger();
     assert_done(&stranger.get("/docs").await);
     assert_done(&stranger.get("/openapi.json").await);
@@ -362,7 +363,11 @@ async fn edge_may_do_what_it_does() {
     assert_eq!(stranger.get("/nowhere").await.status, 404);
     // Even with a key, which costs nothing here.
     let user = tenant().await.at(&world).user("alice");
-    assert_eq!(user.delete("/rooms").await.status, 405);
+    for path in ["/docs", "/health"] {
+        let refused = user.delete(path).await;
+        assert_eq!(refused.status, 405);
+        assert_eq!(refused.header("allow"), Some("GET"));
+    }
     guard.assert_exact();
 }
 

@@ -20,6 +20,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Response, StatusCode};
 
 use self::event::Origin;
+pub use self::routes::Conflict;
 use self::routes::Routes;
 pub use self::url::FunctionUrl;
 use crate::{Function, Lambda};
@@ -41,8 +42,8 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// If two routes are the same, or a path is no path.
-    pub fn new(functions: &Lambda) -> Result<Self, matchit::InsertError> {
+    /// If two routes are the same.
+    pub fn new(functions: &Lambda) -> Result<Self, Conflict> {
         Ok(Self(Arc::new(Routes::new(functions)?)))
     }
 
@@ -64,6 +65,11 @@ impl Gateway {
     pub fn function(&self, method: &str, path: &str) -> Option<Function> {
         let found = self.0.find(method, path)?;
         Some(found.function.clone())
+    }
+
+    /// The route of a method and a path, which is decoded: `ANY /rooms/{proxy+}`.
+    pub fn route(&self, method: &str, path: &str) -> Option<String> {
+        Some(self.0.find(method, path)?.key)
     }
 }
 
