@@ -106,6 +106,14 @@ MISTAKES = {
         "POISON_QUEUE: !Ref Poison",
         "POISON_QUEUE: !Ref Poison\n          AWS_ACCESS_KEY_ID: AKIAIOSFODNN7EXAMPL0",
     ),
+    "a failed run of the schedule is told to nobody": (
+        CHECKOV,
+        "CKV_AWS_116",
+        """        DestinationConfig:
+          OnFailure: { Type: SQS, Destination: !GetAtt FailedRunsQueue.Arn }
+""",
+        "",
+    ),
     "logs are kept for ever": (CHECKOV, "CKV_AWS_66", "      RetentionInDays: !Ref LogRetentionDays\n", ""),
     "the topic is not encrypted": (
         CHECKOV,

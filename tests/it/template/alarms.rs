@@ -92,6 +92,14 @@ fn every_dead_letter_queue_is_watched_for_letters() {
 }
 
 #[test]
+fn every_schedule_is_watched_for_silence() {
+    let scheduled = functions().into_iter();
+    let scheduled = scheduled.filter(|(_, it)| !events(it, "ScheduleV2").is_empty());
+    let scheduled: BTreeSet<_> = scheduled.map(|(name, _)| name).collect();
+    assert_eq!(watched("Invocations"), scheduled);
+}
+
+#[test]
 fn every_stream_that_is_consumed_is_watched_for_lag() {
     let consumers = functions().into_iter();
     let consumers = consumers.filter(|(_, it)| !events(it, "DynamoDB").is_empty());
@@ -147,7 +155,13 @@ fn every_alarm_tells_the_topic_when_it_begins_and_when_it_ends() {
             let told = tagged(&alarm[actions][0], "Ref");
             assert_eq!(told, Some("Topic"), "{name}");
         }
-        assert_eq!(alarm["TreatMissingData"], "notBreaching", "{name}");
+        let is_of_silence = alarm["MetricName"] == "Invocations";
+        let missing = if is_of_silence {
+            "breaching"
+        } else {
+            "notBreaching"
+        };
+        assert_eq!(alarm["TreatMissingData"], missing, "{name}");
     }
     for (name, budget) in resources(OPERATIONS, "AWS::Budgets::Budget") {
         let told = &budget["Properties"]["NotificationsWithSubscribers"];

@@ -540,7 +540,8 @@ async fn reconcile_may_do_what_it_does() {
 
     reconcile::handle(&world.app).await.unwrap();
 
-    guard.assert_exact();
+    // A run that fails is put there by Lambda.
+    guard.assert_all_but(&[Grant::new("sqs:SendMessage", "FailedRunsQueue")]);
 }
 
 #[tokio::test]

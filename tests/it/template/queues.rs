@@ -16,14 +16,41 @@ fn every_queue_has_a_dead_letter_queue_or_is_one() {
         Some(tagged(target, "GetAtt")?.strip_suffix(".Arn")?.to_owned())
     };
     // Where somebody puts aside what cannot be done.
-    let aside: Vec<_> = queues
+    let mut aside: Vec<_> = queues
         .iter()
         .filter_map(|(_, it)| dead_letters(it))
         .collect();
+    for (_, function) in functions() {
+        let target = &function["Properties"]["EventInvokeConfig"]["DestinationConfig"];
+        let target = tagged(&target["OnFailure"]["Destination"], "GetAtt");
+        aside.extend(target.map(|it| it.strip_suffix(".Arn").unwrap().to_owned()));
+    }
     assert!(!queues.is_empty());
     for (name, queue) in queues {
         let served = dead_letters(&queue).is_some() || aside.contains(&name);
         assert!(served, "{name} has no dead-letter queue");
+    }
+}
+
+/// A schedule does not wait for an answer.
+#[test]
+fn a_run_that_fails_is_put_aside_and_not_repeated() {
+    for (name, function) in functions() {
+        let schedules = events(&function, "ScheduleV2");
+        let invoked = &function["Properties"]["EventInvokeConfig"];
+        assert_eq!(schedules.is_empty(), invoked.is_null(), "{name}");
+        for schedule in schedules {
+            let aside = tagged(&schedule["DeadLetterConfig"]["Arn"], "GetAtt").unwrap();
+            let failed = &invoked["DestinationConfig"]["OnFailure"]["Destination"];
+            assert_eq!(tagged(failed, "GetAtt"), Some(aside), "{name}");
+            assert_eq!(invoked["MaximumRetryAttempts"], 0, "{name}");
+            assert_eq!(schedule["RetryPolicy"]["MaximumRetryAttempts"], 0, "{name}");
+            // Names are the account's: a second stack would fail.
+            assert_eq!(schedule["OmitName"], true, "{name}");
+            let queue = aside.strip_suffix(".Arn").unwrap();
+            let grant = Grant::new("sqs:SendMessage", queue);
+            assert!(granted(binary_of(&function)).contains(&grant), "{name}");
+        }
     }
 }
 
