@@ -12,10 +12,13 @@ import tempfile
 from pathlib import Path
 
 import gate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cost"))
+import cost  # noqa: E402
 from samtranslator.public.exceptions import InvalidDocumentException
 
 # What must find it, what is replaced, and by what; in template.yaml, or in the file that is named.
-SAM, LINT, CHECKOV, ROOM = "SAM", "cfn-lint", "checkov", "the count"
+SAM, LINT, CHECKOV, ROOM, COST = "SAM", "cfn-lint", "checkov", "the count", "the cost"
 JOBS = """  Jobs:
     Type: AWS::SQS::Queue
     Properties: { KmsMasterKeyId: alias/aws/sqs, VisibilityTimeout: 10 }
@@ -26,6 +29,8 @@ TIMEOUT_OF_EDGE = """      MemorySize: 128
 ROUTE = "          /%d: { get: { x-amazon-apigateway-integration: { $ref: '#/components/x-amazon-apigateway-integrations/Edge' } } }\n"
 QUEUE = "  Queue%d: { Type: AWS::SQS::Queue }\n"
 FUNCTION = "  Function%d: { Type: AWS::Serverless::Function, Properties: { Role: !GetAtt EdgeRole.Arn } }\n"
+ALARM = "  Alarm%d: { Type: AWS::CloudWatch::Alarm, Properties: { Namespace: AWS/SQS, MetricName: NumberOfMessagesSent } }\n"
+KEY = "  Key%d: { Type: AWS::KMS::Key }\n"
 READER = """  Third:
     Type: AWS::Lambda::EventSourceMapping
     Properties: { FunctionName: !Ref SweepFunction, EventSourceArn: !GetAtt Messages.StreamArn, StartingPosition: LATEST }
@@ -34,6 +39,14 @@ MISTAKES = {
     "there are too many routes": (ROOM, "routes", "        paths:\n", "        paths:\n" + "".join(ROUTE % it for it in range(150))),
     "there are too many resources": (ROOM, "resources", "Resources:\n", "Resources:\n" + "".join(QUEUE % it for it in range(400))),
     "there are too many functions": (ROOM, "functions", "Resources:\n", "Resources:\n" + "".join(FUNCTION % it for it in range(36))),
+    "an idle stack has many more alarms": (
+        COST,
+        "an idle stack costs",
+        "Resources:\n",
+        "Resources:\n" + "".join(ALARM % it for it in range(40)),
+        "infra/operations.yaml",
+    ),
+    "an idle stack has more keys": (COST, "an idle stack costs", "Resources:\n", "Resources:\n" + "".join(KEY % it for it in range(4))),
     "a stream has a third reader": (ROOM, "readers of one stream", "Resources:\n", "Resources:\n" + READER),
     "a table is referred to by a wrong name": (LINT, "E1020", "TENANTS_TABLE: !Ref Tenants", "TENANTS_TABLE: !Ref Tenant"),
     "an attribute has a typo": (LINT, "E1010", "Stream: !GetAtt Messages.StreamArn", "Stream: !GetAtt Messages.StreamARN"),
@@ -167,6 +180,8 @@ def main(template):
                     found = gate.linted([expanded, nested])
                 if who == ROOM:
                     found = gate.bounded([expanded, nested])
+                if who == COST:
+                    found = cost.too_much(gate.load(expanded))
             if not any(finding in it for it in found):
                 missed.append(f"{mistake}: {who} does not say {finding}, but {found}")
         findings = gate.checked([file for files in later.values() for file in files])

@@ -3,23 +3,28 @@
 
     budgets.json    round trips and units of each operation; tests hold the code to them
     measured.json   CPU time and bytes of log of each invocation; measure.py measures them
-    template.yaml   memory of the functions, the access log's line, how much is made once
+    template.yaml   memory of the functions, the access log's line; what SAM makes of it, what an idle stack costs
 
 usage: cost.py            writes docs/cost.md
-       cost.py --check    fails unless docs/cost.md is what would be written
+       cost.py --check    fails unless docs/cost.md is what would be written, and an idle stack cheap
+
+It runs in the Python that has SAM, as gate.py does.
 """
 
 import json
 import math
 import re
 import sys
+import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "infra/cost"
 TEMPLATE = (ROOT / "template.yaml").read_text(encoding="utf-8")
-OPERATIONS = (ROOT / "infra/operations.yaml").read_text(encoding="utf-8")
+
+sys.path.insert(0, str(ROOT / "infra/checks"))
+import gate  # noqa: E402
 
 # List prices of us-east-1 in dollars, November 2026, without free tiers and volume discounts.
 API = 1.00e-6  # a request to an HTTP API, and a frame of at most 32 KB to a WebSocket
@@ -28,7 +33,8 @@ INVOCATION = 0.20e-6
 GB_SECOND = 0.0000133334  # on arm64
 WRITE, READ = 0.625e-6, 0.125e-6  # a unit, on demand
 LOGGED = 0.50e-9  # a byte that CloudWatch Logs takes in
-METRIC, ALARM, KEY, SECRET = 0.30, 0.10, 1.00, 0.40  # each a month
+METRIC, ALARM, KEY, SECRET, DASHBOARD = 0.30, 0.10, 1.00, 0.40, 3.00  # each a month; an alarm for each metric it reads
+IDLE_MOST = 15.0  # dollars a month of a stack that nobody uses
 
 # What cannot be measured here.
 ROUND_TRIP_MS = 4.0  # a call to DynamoDB from a function of the same region, with TLS kept open
@@ -227,31 +233,121 @@ def parts(cost):
     return [dollars(getattr(cost, field.name)) for field in fields(cost)] + [f"**{dollars(cost.total)}**"]
 
 
-def fixed():
-    """What is paid each month, used or not."""
-    alarms = OPERATIONS.count("Type: AWS::CloudWatch::Alarm")
-    series = OPERATIONS.count("MetricName:")
-    queries = OPERATIONS.count("SELECT SUM")
-    functions = TEMPLATE.count("Type: AWS::Serverless::Function")
-    # Of a batch or a run, at most.
-    batches = {"Heads": 7, "Fanout": 8, "Live": 7, "Deliver": 10, "Reconcile": 6, "Sweep": 7}
-    # Five of each request and four of rare ones for the functions of the API.
-    metrics = (functions - len(batches)) * 9 + sum(batches.values())
-    polled = len(re.findall(r"^ +Type: SQS$", TEMPLATE, re.MULTILINE))
+def parsed(file):
+    return gate.load(Path(file))
+
+
+def holds(condition, template, parameters):
+    """Whether a condition of a template holds."""
+    if "Condition" in condition:
+        return holds(template["Conditions"][condition["Condition"]], template, parameters)
+    ((function, arguments),) = condition.items()
+    if function == "Fn::Equals":
+        left, right = (parameters.get(it["Ref"], "") if isinstance(it, dict) else it for it in arguments)
+        return str(left) == str(right)
+    each = (holds(it, template, parameters) for it in arguments)
+    return {"Fn::Not": lambda: not next(each), "Fn::And": lambda: all(each), "Fn::Or": lambda: any(each)}[function]()
+
+
+def made(template, parameters=None):
+    """The resources that a template makes with `parameters`, and its own defaults for the others."""
+    defaults = {name: it.get("Default", "") for name, it in template.get("Parameters", {}).items()}
+    parameters = {**defaults, **(parameters or {})}
+    conditions = template.get("Conditions", {})
+    return {
+        name: it
+        for name, it in template["Resources"].items()
+        if "Condition" not in it or holds(conditions[it["Condition"]], template, parameters)
+    }
+
+
+def everything(template, base=ROOT):
+    """The properties of all that a stack makes, by type, those of nested stacks too."""
+    kinds = {}
+    for resource in made(template).values():
+        properties = resource.get("Properties", {})
+        if resource["Type"] == "AWS::CloudFormation::Stack":
+            for kind, several in everything(parsed(base / properties["TemplateURL"])).items():
+                kinds.setdefault(kind, []).extend(several)
+        kinds.setdefault(resource["Type"], []).append(properties)
+    return kinds
+
+
+def series(alarm):
+    """How many metrics an alarm is billed for: each that it reads. A query reads at least one."""
+    if "Metrics" not in alarm:
+        return 1
+    metrics = [it for it in alarm["Metrics"] if "MetricStat" in it]
+    queries = [it for it in alarm["Metrics"] if "SELECT" in json.dumps(it.get("Expression", ""))]
+    return len(metrics) + len(queries)
+
+
+def runs(schedule):
+    """How often a month a schedule starts its function."""
+    count, unit = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", schedule["ScheduleExpression"]).groups()
+    return 60 * 24 * 30 / (int(count) * {"minute": 1, "hour": 60, "day": 60 * 24}[unit])
+
+
+def idle(template):
+    """What is paid each month, used or not: what, how many, dollars."""
+    kinds = everything(template)
+    alarms = kinds.get("AWS::CloudWatch::Alarm", [])
+    watched = sum(series(it) for it in alarms)
+    keys = len(kinds.get("AWS::KMS::Key", []))
+    secrets = len(kinds.get("AWS::SecretsManager::Secret", []))
+    polled = [it for it in kinds.get("AWS::Lambda::EventSourceMapping", []) if "StreamArn" not in json.dumps(it["EventSourceArn"])]
+    starts = sum(runs(it) for it in kinds.get("AWS::Scheduler::Schedule", []))
     # Eight shards, which hold nothing.
     run = invocation("Reconcile", "reconcile", 1) + units(0, 8 * 0.5)
+    filters = len(kinds.get("AWS::Logs::MetricFilter", []))
+    # An hour in which a metric gets no data is not billed: those of the functions that run are all.
+    metrics = BUDGETS["idle_metrics"]["reconcile"] * len(kinds.get("AWS::Scheduler::Schedule", [])) + filters
+    boards = max(0, len(kinds.get("AWS::CloudWatch::Dashboard", [])) - 3)
+    return [
+        ("alarms (`Watch`)", f"{len(alarms)}, over {watched} metrics or more", watched * ALARM),
+        ("KMS keys: of providers' keys, and of the alarms' topic (`Watch`)", f"{keys}", keys * KEY),
+        ("secrets: the master key, and the sealing key", f"{secrets}", secrets * SECRET),
+        ("metrics of our own that get data", f"{metrics}", metrics * METRIC),
+        ("dashboards beyond the 3 that are free", f"{boards}", boards * DASHBOARD),
+        ("asking empty queues", f"{len(polled)}, by Lambda", len(polled) * POLLS * QUEUED),
+        ("runs of the schedule", f"{starts:,.0f}", run.total * starts),
+        ("tables, functions, APIs, empty queues", "", 0.0),
+    ]
+
+
+def too_much(template):
+    """What an idle stack costs beyond IDLE_MOST."""
+    total = sum(cost for _, _, cost in idle(template))
+    return [f"an idle stack costs ${total:.2f} a month, more than ${IDLE_MOST:.0f}"] if total > IDLE_MOST else []
+
+
+def expanded():
+    """What CloudFormation gets."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "expanded.json"
+        gate.expand(ROOT / "template.yaml", target)
+        return parsed(target)
+
+
+def fixed():
+    """The table of what is paid each month."""
+    lines = idle(expanded())
+    total = sum(cost for _, _, cost in lines)
     return [
         ["what", "how many", "$ a month"],
-        ["alarms (`Watch`)", f"{alarms}, over {series + queries} series or more", f"{(series + queries) * ALARM:.2f}"],
-        ["the topic's key (`Watch`)", "1", f"{KEY:.2f}"],
-        ["the secrets of the master key and of sealing", "2", f"{2 * SECRET:.2f}"],
-        ["the key of providers' keys", "1", f"{KEY:.2f}"],
-        ["metrics of our own", f"at most {metrics}, those of idle functions not", f"{metrics * METRIC:.2f}"],
-        ["dashboard", "1 of the 3 that are free", "0.00"],
-        ["asking empty queues", f"{polled}, by Lambda", f"{polled * POLLS * QUEUED:.2f}"],
-        ["looking for overdue deliveries", "each minute", f"{run.total * 60 * 24 * 30:.2f}"],
-        ["tables, functions, API", "", "0.00"],
+        *([what, count, f"{cost:.2f}"] for what, count, cost in lines),
+        ["**all**", f"the gate lets {IDLE_MOST:.0f} through", f"**{total:.2f}**"],
     ]
+
+
+def busy_metrics():
+    """How many metrics a stack has that does everything at once."""
+    functions = TEMPLATE.count("Type: AWS::Serverless::Function")
+    # Of a batch or a run, at most.
+    batches = {"Heads": 2, "Fanout": 3, "Live": 4, "Deliver": 6, "Reconcile": 2, "Sweep": 4}
+    # Faults of ours in each function that answers, of which one has two dialects; and of the two that ask models, what those and streams
+    # fail at.
+    return functions - len(batches) + 1 + 2 * 2 + sum(batches.values())
 
 
 def document():
@@ -368,7 +464,8 @@ discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a m
 
 {table(fixed())}
 
-With `Watch=false` the first two are gone.
+With `Watch=false` the alarms and the topic's key are gone. A metric of our own is billed by the hour in which it gets data, ${METRIC:.2f} for a month of them, and an idle stack
+has none: a member of a line is a metric only if an alarm or the dashboard reads it. Where every function is busy there are at most {busy_metrics()}, ${busy_metrics() * METRIC:.2f} a month.
 """
 
 
@@ -377,6 +474,7 @@ def main(arguments):
     if arguments == ["--check"]:
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             sys.exit("docs/cost.md is not what infra/cost/cost.py writes: run it")
+        sys.exit("\n".join(too_much(expanded())) or 0)
     elif arguments:
         sys.exit(__doc__)
     else:

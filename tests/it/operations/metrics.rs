@@ -130,24 +130,8 @@ fn dimensions(line: &Value) -> &Value {
     &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
 }
 
-/// What every request measures.
-const ALWAYS: [&str; 5] = [
-    "duration_ms",
-    "server_errors",
-    "dynamodb_calls",
-    "read_units",
-    "write_units",
-];
-
-/// What `line` measures besides, apart from a cold start, which is another test's.
-fn besides(line: &Value) -> Vec<&str> {
-    let mut metrics = metrics(line);
-    for always in ALWAYS {
-        assert!(metrics.remove(always), "no {always} in {line:#}");
-    }
-    metrics.remove("cold_start");
-    metrics.into_iter().collect()
-}
+/// What every request measures: a metric is billed, so the other members are not.
+const ALWAYS: [&str; 1] = ["server_errors"];
 
 #[test]
 fn a_broken_line_would_be_found() {
@@ -178,7 +162,7 @@ fn a_broken_line_would_be_found() {
 }
 
 #[tokio::test]
-async fn a_request_measures_its_time_its_calls_and_its_units() {
+async fn a_request_measures_whether_it_failed_and_tells_its_time_its_calls_and_its_units() {
     let tenant = tenant().await;
     let api = function(&world().await, |client| client);
     let alice = Client::new(api)
@@ -190,7 +174,10 @@ async fn a_request_measures_its_time_its_calls_and_its_units() {
 
     let line = log.one();
     assert_sound(&line);
-    assert_eq!(besides(&line), Vec::<&str>::new());
+    assert_eq!(metrics(&line), BTreeSet::from(ALWAYS));
+    for told in ["duration_ms", "dynamodb_calls", "read_units", "write_units"] {
+        assert!(line[told].is_number(), "{told}");
+    }
     assert_eq!(dimensions(&line), &json!([["function", "surface"]]));
     assert_eq!(
         (&line["function"], &line["surface"]),
@@ -212,9 +199,16 @@ async fn a_refusal_and_a_limit_are_counted() {
             break line;
         }
         assert_eq!(answer.status, 401, "{}", answer.raw);
-        assert_eq!(besides(&line), ["client_errors"]);
+        assert_eq!(
+            (&line["client_errors"], &line["rate_limited"]),
+            (&json!(1), &Value::Null)
+        );
     };
-    assert_eq!(besides(&limited), ["client_errors", "rate_limited"]);
+    assert_eq!(
+        (&limited["client_errors"], &limited["rate_limited"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(metrics(&limited), BTreeSet::from(ALWAYS));
 }
 
 #[tokio::test]
@@ -230,8 +224,9 @@ async fn a_fault_and_its_throttles_are_counted() {
 
     let line = log.one();
     assert_sound(&line);
-    assert_eq!(besides(&line), ["throttles"]);
+    assert!(line["throttles"].as_u64().unwrap() > 0);
     assert_eq!(line["server_errors"], 1);
+    assert_eq!(metrics(&line), BTreeSet::from(ALWAYS));
 }
 
 #[tokio::test]
@@ -313,19 +308,7 @@ async fn a_batch_is_one_line_that_measures_it() {
     );
     let age = line["iterator_age_ms"].as_u64().unwrap();
     assert!((5_000..60_000).contains(&age), "{age} ms");
-    let mut metrics = metrics(&line);
-    metrics.remove("cold_start");
-    assert_eq!(
-        metrics,
-        BTreeSet::from([
-            "records",
-            "put_aside",
-            "duration_ms",
-            "iterator_age_ms",
-            "dynamodb_calls",
-            "write_units",
-        ])
-    );
+    assert_eq!(metrics(&line), BTreeSet::from(["put_aside"]));
     // Before it, the one that says what is poison.
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert_eq!(lines[0]["message"], "a record is poison");
@@ -386,8 +369,23 @@ async fn the_line_of_a_batch_of_deliveries_counts_what_became_of_them() {
     );
     // Since 2025-12-13.
     assert!(line["oldest_job_ms"].as_u64().unwrap() > 1_000_000_000);
-    let metrics = metrics(&line);
-    for count in counts[2..5].iter().chain(&["records", "oldest_job_ms"]) {
-        assert!(metrics.contains(count), "{count}");
-    }
+    let counted = counts[2..5].iter().chain(&["oldest_job_ms"]).copied();
+    assert_eq!(metrics(&line), counted.collect());
+}
+
+/// It is billed by the hour in which it gets data, and the schedule runs every minute.
+#[tokio::test]
+async fn a_run_of_the_schedule_that_finds_nothing_measures_what_its_cost_says() {
+    const BUDGETS: &str = include_str!("../../../infra/cost/budgets.json");
+    let budgets: Value = serde_json::from_str(BUDGETS).unwrap();
+    let world = world_over(|client| client).await;
+    let log = Log::begin();
+
+    reconcile::handle(&world.app).await.unwrap();
+
+    let line = log.one();
+    assert_eq!(line["records"], 0);
+    let sets = line["_aws"]["CloudWatchMetrics"].as_array();
+    let measured = sets.map_or(0, |_| metrics(&line).len());
+    assert_eq!(budgets["idle_metrics"]["reconcile"], measured);
 }

@@ -6,6 +6,8 @@ use yaml_serde::Value;
 
 use super::{OPERATIONS, TEMPLATE, events, functions, resources, tagged};
 
+/// Where members of lines are metrics.
+const METRICS: &str = include_str!("../../../shared/src/http/telemetry/metrics.rs");
 const RUNBOOK: &str = include_str!("../../../docs/runbook.md");
 
 fn alarms() -> Vec<(String, Value)> {
@@ -89,6 +91,32 @@ fn every_dead_letter_queue_is_watched_for_letters() {
     let last = queues.filter(|(_, queue)| queue["Properties"]["RedrivePolicy"].is_null());
     let last = last.map(|(name, _)| name).collect();
     assert_eq!(watched("ApproximateNumberOfMessagesVisible"), last);
+}
+
+/// Each costs as much as three alarms.
+#[test]
+fn every_metric_of_our_own_is_read_by_an_alarm_or_the_dashboard() {
+    let lines = METRICS.lines().map(str::trim);
+    let names: Vec<_> = lines
+        .filter_map(|line| line.strip_prefix("(\"")?.split('"').next())
+        .collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        let by_an_alarm = OPERATIONS.contains(&format!("MetricName: {name}\n"));
+        let by_the_dashboard = OPERATIONS.contains(&format!("[\"Parlance\", \"{name}\""));
+        assert!(by_an_alarm || by_the_dashboard, "{name}");
+    }
+}
+
+/// More than ten metrics are too many for an alarm's expression.
+#[test]
+fn no_alarm_reads_more_than_it_can() {
+    for (name, alarm) in alarms() {
+        assert!(super::each(&alarm["Metrics"]).len() <= 11, "{name}");
+        let read = super::each(&alarm["Metrics"]);
+        let read = read.iter().filter(|it| !it["MetricStat"].is_null());
+        assert!(read.count() <= 10, "{name}");
+    }
 }
 
 #[test]

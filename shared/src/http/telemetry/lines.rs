@@ -169,7 +169,9 @@ impl Subscriber for Lines {
         });
         if let Some(function) = &self.function {
             line.member("function", function);
-            if let Some(measures) = measures {
+            if let Some(measures) = measures
+                && line.measured != 0
+            {
                 let directive = measures.directive(line.measured, micros.div_euclid(1_000));
                 line.member("_aws", &directive);
             }

@@ -1,8 +1,8 @@
 //! CloudWatch's embedded metric format: a line that says which of its own members are metrics.
 //!
-//! Every combination of a metric and its dimensions is billed by the month, and every byte of a line when it
-//! is taken in, so both are few: a tenant is a member of the line and never a dimension, and a count of
-//! something rare is left out where it is zero.
+//! Every combination of a metric and its dimensions is billed by the hours in which it gets data, and every byte of a line
+//! when it is taken in, so both are few: a member is a metric only if an alarm or the dashboard reads it, a tenant is never a
+//! dimension, and a count of something rare is left out where it is zero. All other members are there for queries.
 
 use serde::Serialize;
 
@@ -27,36 +27,22 @@ const MEASURES: [Measures; 2] = [
         target: REQUEST,
         dimensions: &["function", "surface"],
         metrics: &[
-            ("duration_ms", MILLISECONDS),
             ("server_errors", None),
             ("upstream_errors", None),
             ("late_errors", None),
-            ("client_errors", None),
-            ("rate_limited", None),
-            ("throttles", None),
-            ("cold_start", None),
-            ("dynamodb_calls", None),
-            ("read_units", None),
-            ("write_units", None),
         ],
     },
     Measures {
         target: BATCH,
         dimensions: &["function"],
         metrics: &[
-            ("duration_ms", MILLISECONDS),
-            ("records", None),
             ("sent", None),
             ("delivered", None),
             ("retried", None),
-            ("held", None),
             ("dead", None),
             ("put_aside", None),
             ("failed", None),
-            ("iterator_age_ms", MILLISECONDS),
             ("oldest_job_ms", MILLISECONDS),
-            ("dynamodb_calls", None),
-            ("write_units", None),
         ],
     },
 ];
