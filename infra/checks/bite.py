@@ -128,6 +128,18 @@ MISTAKES = {
         "",
     ),
     "logs are kept for ever": (CHECKOV, "CKV_AWS_66", "      RetentionInDays: !Ref LogRetentionDays\n", ""),
+    "a log group takes no key": (
+        CHECKOV,
+        "CKV_AWS_158",
+        ", KmsKeyId: !If [CustomerKey, !Ref EncryptionKey, !Ref AWS::NoValue] }",
+        " }",
+    ),
+    "a queue takes no key": (
+        CHECKOV,
+        "CKV_AWS_27",
+        "      SqsManagedSseEnabled: !If [CustomerKey, false, true]\n      KmsMasterKeyId: !If [CustomerKey, !Ref EncryptionKey, !Ref AWS::NoValue]\n",
+        "",
+    ),
     "the topic is not encrypted": (
         CHECKOV,
         "CKV_AWS_26",

@@ -199,6 +199,20 @@ async fn reading_one_message_costs_one_round_trip() {
 }
 
 #[tokio::test]
+async fn a_trial_of_a_webhook_costs_three_round_trips() {
+    let metered = metered().await;
+    let endpoint = json!({ "url": "http://127.0.0.1:1/" });
+    let made = metered.alice.post("/webhooks", &endpoint).await;
+    let path = format!("/webhooks/{}/test", made.text("endpoint_id"));
+    metered.meter.take();
+
+    let trial = metered.alice.post(&path, &json!({})).await;
+
+    // The endpoint is read, and the tenant's one trial begun and ended.
+    assert_cost(&metered.cost(&trial), "webhook_trial");
+}
+
+#[tokio::test]
 async fn an_edit_costs_two_round_trips_and_one_write() {
     let metered = metered().await;
     let edited = metered.alice.put(&metered.message, &hello()).await;

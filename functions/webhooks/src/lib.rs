@@ -225,7 +225,7 @@ async fn remove(
 /// Try a webhook endpoint out
 ///
 /// Sends it a sample now, signed like any other and marked with `"test": true`, and says what came of it. Also while it
-/// is paused, and whatever its `events` are.
+/// is paused, and whatever its `events` are. A tenant has one test at a time.
 #[utoipa::path(
     post,
     path = "/webhooks/{endpoint_id}/test",
@@ -237,6 +237,7 @@ async fn remove(
         (status = 200, description = "What came of it", body = TrialOut),
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
         (status = 404, description = "No such endpoint", body = ErrorOut),
+        (status = 409, description = "Another test of this tenant is under way", body = ErrorOut),
     ),
 )]
 async fn try_out(

@@ -7,6 +7,7 @@
 //! | rate-limit bucket    | `tenant#rate`, `tenant#rate#key_…`     | `tat` (ns since 1970), `ttl`                      |
 //! | token of a connection | `socket_token#hash` (hex)              | `tenant`, `user`, `key` (hash in hex), `ttl`      |
 //! | start of the work on a record | `start#function#event#sequence` | `starts` (set of random numbers), `ttl`           |
+//! | trial of a webhook   | `tenant#trial`                         | `holder`, `until` (µs since 1970), `ttl`          |
 //! | health probe         | `health`                               | `at`                                              |
 //!
 //! **Invariant:** a marker is written in the transaction whose outcome it names, so there is a marker
@@ -41,6 +42,8 @@ pub const MARKER_SECONDS: i64 = 24 * 3_600;
 pub(super) const SHOWN: Error = Error::Conflict(
     "This Idempotency-Key was used, and its answer held a secret that is shown only once",
 );
+/// How long one trial of a webhook may take at most, in seconds: the time-out of its function.
+const TRIAL_SECONDS: i64 = 30;
 /// A bucket that nobody used for so long is full, whatever it says.
 const BUCKET_SECONDS: i64 = 3_600;
 
@@ -124,6 +127,10 @@ fn bucket_key(payer: Payer) -> String {
         Payer::Tenant(tenant) => format!("{tenant}#rate"),
         Payer::Key(tenant, key) => format!("{tenant}#rate#{key}"),
     }
+}
+
+fn trial_key(tenant: TenantId) -> String {
+    format!("{tenant}#trial")
 }
 
 fn token_key(token: SecretHash) -> String {
@@ -342,6 +349,67 @@ impl GuardStore {
         match refusal(error, &self.table).map_err(Verdict::into_error)? {
             Some(item) => Ok(Err(item.number_opt("tat")?)),
             None => Ok(Err(None)),
+        }
+    }
+
+    /// Reserves the tenant's one trial of a webhook for `holder`, until [`Self::end_trial`] or for [`TRIAL_SECONDS`]. `false` if
+    /// another one is under way. An end that is too far off was written by a clock that was ahead, and has passed.
+    pub async fn begin_trial(
+        &self,
+        tenant: TenantId,
+        holder: u128,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let until = now.plus_seconds(TRIAL_SECONDS);
+        let begun = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(trial_key(tenant)))
+            .update_expression("SET #holder = :me, #until = :until, #ttl = :ttl")
+            // The SDK repeats an update whose answer was lost: it finds itself.
+            .condition_expression(
+                "attribute_not_exists(pk) OR #holder = :me OR NOT #until BETWEEN :next AND :farthest",
+            )
+            .expression_attribute_names("#holder", HOLDER)
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":me", s(shown(holder)))
+            .expression_attribute_values(":until", n(until.micros()))
+            .expression_attribute_values(":ttl", n(now.seconds() + BUCKET_SECONDS))
+            .expression_attribute_values(":next", n(now.micros() + 1))
+            .expression_attribute_values(":farthest", n(now.farthest_end(TRIAL_SECONDS).micros()))
+            .send()
+            .await;
+        match begun {
+            Ok(_) => Ok(true),
+            Err(error) => refusal(error, &self.table)
+                .map(|_| false)
+                .map_err(Verdict::into_error),
+        }
+    }
+
+    /// Ends the trial of `holder`. It ends by itself, so a failure is for the log alone.
+    pub async fn end_trial(&self, tenant: TenantId, holder: u128) -> Result<(), Error> {
+        let ended = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(trial_key(tenant)))
+            .update_expression("SET #until = :ended")
+            .condition_expression("#holder = :me")
+            .expression_attribute_names("#holder", HOLDER)
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_values(":me", s(shown(holder)))
+            .expression_attribute_values(":ended", n(0))
+            .send()
+            .await;
+        match ended {
+            Ok(_) => Ok(()),
+            // Somebody else's by now: it took too long.
+            Err(error) => refusal(error, &self.table)
+                .map(|_| ())
+                .map_err(Verdict::into_error),
         }
     }
 

@@ -65,7 +65,7 @@ fn memory_time_and_reserved_concurrency_have_their_reasons() {
 }
 
 #[test]
-fn who_serves_or_waits_for_strangers_or_the_operator_can_be_capped() {
+fn functions_that_strangers_reach_or_wait_for_are_capped_unless_told_otherwise() {
     for binary in [
         "admin",
         "health",
@@ -78,6 +78,8 @@ fn who_serves_or_waits_for_strangers_or_the_operator_can_be_capped() {
         "sweep",
     ] {
         let cap = &function(binary)["Properties"]["ReservedConcurrentExecutions"];
+        let template: yaml_serde::Value = yaml_serde::from_str(TEMPLATE).unwrap();
+        assert_eq!(template["Parameters"]["CapConcurrency"]["Default"], "true");
         let yaml_serde::Value::Tagged(cap) = cap else {
             panic!("{binary} is not capped");
         };

@@ -201,6 +201,20 @@ fn who_reads_or_writes_what_a_customers_key_encrypts_may_use_the_key() {
 }
 
 #[test]
+fn who_sends_to_queues_or_receives_from_them_may_use_the_key_that_encrypts_them() {
+    let mut wanted: BTreeSet<_> = functions()
+        .into_iter()
+        .filter(|(_, function)| {
+            let grants = role(super::binary_of(function));
+            grants.iter().any(|grant| grant.action.starts_with("sqs:"))
+        })
+        .map(|(name, _)| name.replace("Function", "Role"))
+        .collect();
+    wanted.insert("ScheduleRole".to_owned());
+    assert_eq!(shared_by("UseOfQueuesKey"), wanted);
+}
+
+#[test]
 fn every_function_may_be_traced() {
     let wanted = functions()
         .into_iter()

@@ -135,10 +135,71 @@ fn a_function_that_feeds_itself_may_do_so_for_as_long_as_it_takes() {
     }
 }
 
+fn yaml(text: &str) -> Value {
+    yaml_serde::from_str(text).unwrap()
+}
+
+/// The parameter that names a customer's key, where a property is that or nothing.
+fn key_of_choice(property: &Value) -> Option<&str> {
+    match property {
+        Value::Tagged(choice) if choice.tag == "If" && choice.value[0] == "CustomerKey" => {
+            tagged(&choice.value[1], "Ref")
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn every_log_group_is_encrypted_by_the_key_of_choice() {
+    for (name, group) in resources(TEMPLATE, "AWS::Logs::LogGroup") {
+        let key = key_of_choice(&group["Properties"]["KmsKeyId"]);
+        assert_eq!(key, Some("EncryptionKey"), "{name}");
+    }
+}
+
+/// Who keeps the tables needs the keys that open them, and the one that rules them.
+#[test]
+fn every_secret_and_key_outlives_the_stack() {
+    for kind in ["AWS::SecretsManager::Secret", "AWS::KMS::Key"] {
+        for (name, kept) in resources(TEMPLATE, kind) {
+            assert_eq!(kept["DeletionPolicy"], "Retain", "{name}");
+            assert_eq!(kept["UpdateReplacePolicy"], "Retain", "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_table_and_index_can_be_bounded() {
+    let bounded = |of: &Value| {
+        let Value::Tagged(choice) = &of["OnDemandThroughput"] else {
+            return false;
+        };
+        choice.value[0] == "Bounded"
+            && !choice.value[1]["MaxReadRequestUnits"].is_null()
+            && !choice.value[1]["MaxWriteRequestUnits"].is_null()
+    };
+    for (name, table) in resources(TEMPLATE, "AWS::DynamoDB::Table") {
+        let table = &table["Properties"];
+        assert!(bounded(table), "{name}");
+        for index in super::each(&table["GlobalSecondaryIndexes"]) {
+            assert!(bounded(&index), "{name}: {index:?}");
+        }
+    }
+}
+
 #[test]
 fn every_queue_is_encrypted_and_outlives_the_stack() {
     for (name, queue) in resources(TEMPLATE, "AWS::SQS::Queue") {
-        assert_eq!(queue["Properties"]["SqsManagedSseEnabled"], true, "{name}");
+        let properties = &queue["Properties"];
+        let Value::Tagged(own) = &properties["SqsManagedSseEnabled"] else {
+            panic!("{name} is encrypted by SQS whatever the key");
+        };
+        assert_eq!(own.value, yaml("[CustomerKey, false, true]"));
+        assert_eq!(
+            key_of_choice(&properties["KmsMasterKeyId"]),
+            Some("EncryptionKey"),
+            "{name}"
+        );
         assert_eq!(queue["DeletionPolicy"], "Retain", "{name}");
     }
 }

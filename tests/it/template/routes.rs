@@ -178,6 +178,21 @@ fn a_route_for_one_method_has_a_throttle_of_its_own() {
     }
 }
 
+/// They carry nobody's traffic, and a trial waits for a stranger.
+#[test]
+fn the_operators_routes_and_trials_of_webhooks_have_throttles_of_their_own() {
+    let (_, api) = resources(TEMPLATE, "AWS::Serverless::HttpApi").remove(0);
+    let settings = &api["Properties"]["RouteSettings"];
+    let routes = deployed().into_keys();
+    let routes = routes.filter(|key| key.contains(" /admin/") || key.ends_with("/test"));
+    let routes: Vec<_> = routes.collect();
+    assert!(routes.len() > 10, "{routes:?}");
+    for route in routes {
+        let rate = settings[route.as_str()]["ThrottlingRateLimit"].as_u64();
+        assert!(rate.is_some_and(|rate| rate <= 20), "{route}");
+    }
+}
+
 /// One permission for each, for this API alone.
 #[test]
 fn every_function_that_a_route_leads_to_may_be_called_by_the_api() {

@@ -273,8 +273,12 @@ fn queue(name: String, properties: Value) -> Result<Queue, TemplateError> {
     for (property, value) in properties {
         match property.as_str() {
             "RedrivePolicy" => queue.redrive = Some(redrive(&queue.name, &value)?),
-            // The name is chosen here; tags and policies mean nothing on one machine.
-            "QueueName" | "Tags" | "RedriveAllowPolicy" | "KmsMasterKeyId" => {}
+            // The name is chosen here; tags, policies and keys mean nothing on one machine.
+            "QueueName"
+            | "Tags"
+            | "RedriveAllowPolicy"
+            | "KmsMasterKeyId"
+            | "SqsManagedSseEnabled" => {}
             _ => {
                 let value = scalar(&value).ok_or_else(|| {
                     error(format!(

@@ -24,6 +24,9 @@ use crate::{
     store::{Backoff, webhooks::SecretRotation},
 };
 
+const TRIED: Error = Error::Conflict(
+    "A test of a webhook endpoint of this tenant is under way. Send this again when it has ended",
+);
 const NO_ENDPOINT: Error = Error::NotFound("Webhook endpoint");
 
 /// What webhooks are sent with. Only the functions that send have it.
@@ -231,7 +234,11 @@ impl App {
     }
 
     /// Sends an endpoint a sample of `event` now, whatever it wants to be told of and even while it is paused. Its
-    /// health stays as it is.
+    /// health stays as it is. A tenant has one trial at a time: each holds a process for as long as a stranger likes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if another one is under way.
     pub async fn try_endpoint(
         &self,
         key: &TenantKey,
@@ -240,6 +247,25 @@ impl App {
         moment: &Moment,
     ) -> Result<Trial, Error> {
         let endpoint = self.endpoint(key, id).await?;
+        let (tenant, holder) = (key.tenant(), moment.seed);
+        let guards = &self.stores().guards;
+        if !guards.begin_trial(tenant, holder, moment.now).await? {
+            return Err(TRIED);
+        }
+        let trial = self.send_sample(key, &endpoint, event, moment).await;
+        if let Err(error) = guards.end_trial(tenant, holder).await {
+            tracing::warn!(cause = error.why(), %error, "a trial ends when its time is over");
+        }
+        trial
+    }
+
+    async fn send_sample(
+        &self,
+        key: &TenantKey,
+        endpoint: &Endpoint,
+        event: EventType,
+        moment: &Moment,
+    ) -> Result<Trial, Error> {
         let body = sample::body(event, key.tenant(), moment);
         let (name, begun) = (EventId::at(moment).to_string(), Instant::now());
         let what = Outgoing {
@@ -248,7 +274,7 @@ impl App {
             event,
             body: &body,
         };
-        let (status, error) = match self.send(&endpoint, &what, moment.deadline, moment).await? {
+        let (status, error) = match self.send(endpoint, &what, moment.deadline, moment).await? {
             Ok(status) => (Some(status), None),
             Err(refused) => (refused.status, Some(refused.reason)),
         };

@@ -2,11 +2,15 @@
 
 use std::net::TcpListener;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use parlance::domain::webhook::EventType;
 use serde_json::{Value, json};
 
 use super::{create, events, path};
 use crate::support::{Response, Tenant, receiver::Receiver, tenant};
+
+const UNDER_WAY: &str =
+    "A test of a webhook endpoint of this tenant is under way. Send this again when it has ended";
 
 async fn try_out(tenant: &Tenant, made: &Response, body: &Value) -> Response {
     let tried = format!("{}/test", path(made));
@@ -134,4 +138,70 @@ async fn a_trial_leaves_an_endpoint_as_it_is() {
         .await
         .assert(200, paused.body);
     assert!(events(&tenant).await.is_empty());
+}
+
+#[track_caller]
+fn assert_refused(trial: &Response) {
+    let error = json!({ "code": "CONFLICT", "message": UNDER_WAY });
+    trial.assert(409, json!({ "success": false, "error": error }));
+}
+
+/// Each holds a process for as long as a stranger likes.
+#[tokio::test]
+async fn a_tenant_has_one_trial_at_a_time_and_others_theirs() {
+    let (tenant, other) = (tenant().await, tenant().await);
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let receiver = Receiver::new();
+    let slow = create(&tenant, &url).await;
+    let quick = create(&tenant, &receiver.url).await;
+    let theirs = create(&other, &receiver.url).await;
+
+    let meanwhile = async {
+        let (connection, _) = silent.accept().await.unwrap();
+        let second = try_out(&tenant, &quick, &json!({})).await;
+        let of_other = try_out(&other, &theirs, &json!({})).await;
+        drop(connection);
+        (second, of_other)
+    };
+    let nothing = json!({});
+    let (first, (second, of_other)) = tokio::join!(try_out(&tenant, &slow, &nothing), meanwhile);
+    let third = try_out(&tenant, &quick, &json!({})).await;
+
+    assert_refused(&second);
+    assert_trial(&of_other, true, Some(200), None);
+    assert_eq!(
+        (first.status, &first.body["delivered"]),
+        (200, &json!(false))
+    );
+    assert_trial(&third, true, Some(200), None);
+}
+
+/// A process that dies with a trial ends none, and a clock that was ahead has written an end that is far off.
+#[tokio::test]
+async fn a_trial_that_nobody_ended_is_over_by_itself() {
+    let (tenant, receiver) = (tenant().await, Receiver::new());
+    let made = create(&tenant, &receiver.url).await;
+    let now = parlance::http::moment(std::time::Duration::ZERO)
+        .unwrap()
+        .now;
+    for (seconds, is_over) in [(-1, true), (20, false), (24 * 3_600, true)] {
+        let until = now.plus_seconds(seconds).micros().to_string();
+        let put = tenant.world.dynamodb.put_item().table_name("Guards");
+        let put = put
+            .item("pk", AttributeValue::S(format!("{}#trial", tenant.id)))
+            .item("holder", AttributeValue::S("somebody".to_owned()))
+            .item("until", AttributeValue::N(until));
+        put.send().await.unwrap();
+
+        let trial = try_out(&tenant, &made, &json!({})).await;
+
+        if is_over {
+            assert_trial(&trial, true, Some(200), None);
+        } else {
+            assert_refused(&trial);
+        }
+    }
 }
