@@ -297,8 +297,8 @@ def idle(template):
     secrets = len(kinds.get("AWS::SecretsManager::Secret", []))
     polled = [it for it in kinds.get("AWS::Lambda::EventSourceMapping", []) if "StreamArn" not in json.dumps(it["EventSourceArn"])]
     starts = sum(runs(it) for it in kinds.get("AWS::Scheduler::Schedule", []))
-    # Eight shards, which hold nothing.
-    run = invocation("Reconcile", "reconcile", 1) + units(0, 8 * 0.5)
+    # Sixty-four shards of open deliveries, and three looks for what a clock or a pause has held: they hold nothing.
+    run = invocation("Reconcile", "reconcile", 1) + units(0, 67 * 0.5)
     filters = len(kinds.get("AWS::Logs::MetricFilter", []))
     # An hour in which a metric gets no data is not billed: those of the functions that run are all.
     metrics = BUDGETS["idle_metrics"]["reconcile"] * len(kinds.get("AWS::Scheduler::Schedule", [])) + filters
