@@ -140,6 +140,28 @@ MISTAKES = {
         "      SqsManagedSseEnabled: !If [CustomerKey, false, true]\n      KmsMasterKeyId: !If [CustomerKey, !Ref EncryptionKey, !Ref AWS::NoValue]\n",
         "",
     ),
+    "a name's record leads to an attribute that it has not": (
+        LINT,
+        "E1010",
+        "!GetAtt Name.RegionalHostedZoneId",
+        "!GetAtt Name.RegionalZoneId",
+        "infra/domain.yaml",
+    ),
+    "the front is open without TLS": (
+        CHECKOV,
+        "CKV_AWS_34",
+        "ViewerProtocolPolicy: https-only",
+        "ViewerProtocolPolicy: allow-all",
+        "infra/front.yaml",
+    ),
+    "the front has no WAF": (
+        CHECKOV,
+        "CKV_AWS_68",
+        "        WebACLId: !If [MakeAcl, !GetAtt Acl.Arn, !Ref WebAclArn]\n",
+        "",
+        "infra/front.yaml",
+    ),
+    "the front is not handed a parameter": (LINT, "E3043", "        WebAclArn: !Ref WebAclArn\n", ""),
     "the topic is not encrypted": (
         CHECKOV,
         "CKV_AWS_26",
@@ -154,8 +176,8 @@ def seed(mistake, root, folder):
     """A copy of the templates with one mistake; its template.yaml."""
     _, _, old, new, *more = MISTAKES[mistake]
     (folder / "infra").mkdir(parents=True)
-    for name in ("template.yaml", "infra/operations.yaml"):
-        shutil.copy(root / name, folder / name)
+    for file in (root / "template.yaml", *(root / "infra").glob("*.yaml")):
+        shutil.copy(file, folder / file.relative_to(root))
     replacements = [("template.yaml", old, new)]
     for extra in more:
         if isinstance(extra, str):
@@ -183,15 +205,17 @@ def main(template):
                 found = [cause.message for cause in error.causes] if who == SAM else []
             else:
                 # checkov tells files apart by their names.
-                nested = folder / f"nested{number}.yaml"
-                shutil.copy(gate.nested(made)[0], nested)
+                files = [expanded]
+                for it in gate.nested(made):
+                    files.append(folder / f"{it.stem}{number}.yaml")
+                    shutil.copy(it, files[-1])
                 if who == CHECKOV:
-                    later[mistake] = [expanded, nested]
+                    later[mistake] = files
                     continue
                 if who == LINT:
-                    found = gate.linted([expanded, nested])
+                    found = gate.linted(files)
                 if who == ROOM:
-                    found = gate.bounded([expanded, nested])
+                    found = gate.bounded(files)
                 if who == COST:
                     found = cost.too_much(gate.load(expanded))
             if not any(finding in it for it in found):

@@ -153,9 +153,10 @@ def package(binaries, s3):
     del template["Resources"]["WebSocketStage"]["Properties"]["DeploymentId"]
     for name in [it for it, resource in template["Resources"].items() if resource["Type"] in UNKNOWN]:
         del template["Resources"][name]
-    # Not made here (`Watch=false`), and its file is nowhere to be fetched from.
-    del template["Resources"]["Operations"]
-    for name in ("AlarmTopic", "Dashboard"):
+    # Not made here, and their files are nowhere to be fetched from.
+    for name in ("Operations", "Domain", "FrontDoor"):
+        del template["Resources"][name]
+    for name in ("AlarmTopic", "Dashboard", "BaseUrl"):
         del template["Outputs"][name]
     return template
 

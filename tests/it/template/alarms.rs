@@ -19,9 +19,9 @@ fn alarms() -> Vec<(String, Value)> {
 
 /// What is handed to the nested template: parameter to the resource that it refers to.
 fn handed_over() -> BTreeMap<String, String> {
-    let (_, nested) = resources(TEMPLATE, "AWS::CloudFormation::Stack")
-        .pop()
-        .unwrap();
+    let stacks = resources(TEMPLATE, "AWS::CloudFormation::Stack");
+    let mut stacks = stacks.into_iter();
+    let (_, nested) = stacks.find(|(name, _)| name == "Operations").unwrap();
     let parameters = nested["Properties"]["Parameters"].as_mapping().unwrap();
     parameters
         .iter()

@@ -3,6 +3,7 @@
 mod alarms;
 mod chats;
 mod environment;
+mod front;
 mod functions;
 mod grants;
 mod guard;
