@@ -107,7 +107,7 @@ pub async fn scan(world: &World, table: &str) -> Vec<Item> {
 }
 
 /// One item of a table that has no sort key.
-async fn item(world: &World, table: &str, pk: String) -> Option<Item> {
+pub async fn item(world: &World, table: &str, pk: String) -> Option<Item> {
     let found = world.dynamodb.get_item().table_name(table).key("pk", s(pk));
     found.send().await.unwrap().item
 }

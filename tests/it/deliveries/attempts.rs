@@ -274,14 +274,7 @@ async fn a_worker_that_dies_in_its_attempt_is_noticed_when_its_lease_is_over() {
     let tenant = tenant().await;
     let (job, app) = (notify(&tenant).await, &tenant.world.app);
     // Dies: all but its first write is lost.
-    let writes = AtomicU64::new(0);
-    let dying: Plan = Arc::new(move |operation, _| {
-        if operation == "PutItem" && writes.fetch_add(1, Ordering::Relaxed) > 0 {
-            Fault::LoseRequest
-        } else {
-            Fault::Pass
-        }
-    });
+    let dying = always("UpdateItem", Fault::LoseRequest);
     let world = tenant.world.another(|client| faulty(client, dying));
     let died = world
         .app

@@ -155,10 +155,7 @@ async fn a_delivery_that_is_held_while_its_endpoint_resumes_goes_out() {
     let job = stage.job().await;
     // The attempt is counted, the delivery is marked, and its row is on the way when the endpoint goes on.
     let gate = Gate::default();
-    let plan = script(
-        "PutItem",
-        [Fault::Pass, Fault::Pass, Fault::Hold(gate.clone())],
-    );
+    let plan = script("UpdateItem", [Fault::Hold(gate.clone())]);
     let slow = stage.tenant.world.another(|client| faulty(client, plan));
     let attempt = async { try_once(&slow.app, &job, first(noon()), noon()).await };
     let resume = async {

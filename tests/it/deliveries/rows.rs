@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use parlance::{
     domain::delivery::{Begun, Ended, Failure, State},
     store::{Stores, deliveries::Row},
@@ -9,6 +10,8 @@ use parlance::{
 use tokio::{join, task::JoinSet};
 
 use super::*;
+use crate::chatapi::item;
+use crate::support::World;
 use crate::support::faults::{
     Fault::{self, Double, Late, LoseAnswer, LoseRequest, Pass},
     calm, script, storm,
@@ -103,7 +106,7 @@ async fn a_failure_whose_answer_was_lost_counts_once() {
     let world = world().await;
     for fate in fates() {
         let (job, attempt) = (job(), attempt(noon()));
-        let stores = stores(&world, script("PutItem", [Pass, fate.clone()]));
+        let stores = stores(&world, script("UpdateItem", [fate.clone()]));
         let row = begun(&stores, &job, attempt).await;
         let (ended, _) = stores
             .deliveries
@@ -126,7 +129,7 @@ async fn a_redrive_whose_answer_was_lost_was_done() {
     for fate in fates() {
         let job = job();
         let row = dead(&stores(&world, calm()), &job).await;
-        let stores = stores(&world, script("PutItem", [fate.clone()]));
+        let stores = stores(&world, script("UpdateItem", [fate.clone()]));
         let token = random();
         let redriven = stores
             .deliveries
@@ -303,4 +306,130 @@ async fn the_dead_are_listed_for_their_tenant_and_the_open_when_they_are_overdue
     let delivered = stores.deliveries.delivered(row, &nobody, now, &mut race);
     delivered.await.unwrap();
     assert!(!overdue(at(1_000_000)).await);
+}
+
+/// Adds an attribute of a later version to the row of `job`.
+async fn modernise(world: &World, job: &Job) {
+    let update = world.dynamodb.update_item().table_name("Deliveries");
+    let pk = format!("{}#{}", job.tenant, job.id());
+    update
+        .key("pk", AttributeValue::S(pk))
+        .update_expression("SET v = :v, something_new = :new")
+        .expression_attribute_values(":v", AttributeValue::N("2".to_owned()))
+        .expression_attribute_values(":new", AttributeValue::S("kept".to_owned()))
+        .send()
+        .await
+        .unwrap();
+}
+
+/// Whether the row of `job` still has it.
+async fn is_modern(world: &World, job: &Job) -> bool {
+    let pk = format!("{}#{}", job.tenant, job.id());
+    let row = item(world, "Deliveries", pk).await.unwrap();
+    row.get("v") == Some(&AttributeValue::N("2".to_owned()))
+        && row.get("something_new") == Some(&AttributeValue::S("kept".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_later_version_added_to_a_row_survives_every_step_of_a_delivery() {
+    let (world, job, about) = (world().await, job(), about());
+    let stores = stores(&world, calm());
+    let deliveries = &stores.deliveries;
+    let begin = async |row, at| {
+        let begun = deliveries.begin(
+            Some(row),
+            &job,
+            telling(&about),
+            again(noon()),
+            at,
+            &mut race(),
+        );
+        let (begun, row) = begun.await.unwrap();
+        assert_eq!(begun, Begun::Go);
+        row
+    };
+    let first = attempt(noon());
+    let row = begun(&stores, &job, first).await;
+    modernise(&world, &job).await;
+
+    let (_, row) = deliveries
+        .failed(row, &failure(), first, &mut race())
+        .await
+        .unwrap();
+    let second = attempt(at(100));
+    let row = begin(row, second).await;
+    let paused = Failure {
+        paused: ["ep_1".to_owned()].into(),
+        ..Failure::default()
+    };
+    let (ended, row) = deliveries
+        .failed(row, &paused, second, &mut race())
+        .await
+        .unwrap();
+    assert_eq!(ended, Ended::Held { fresh: true });
+    assert!(deliveries.wake(row, 1, at(200), &mut race()).await.unwrap());
+    let third = attempt(at(300));
+    let row = begin(read(&stores, &job).await, third).await;
+    deliveries
+        .unmade(row, &failure(), third, &mut race())
+        .await
+        .unwrap();
+    let fourth = attempt(at(400));
+    let row = begin(read(&stores, &job).await, fourth).await;
+    let refused = Failure {
+        refused: [("ep".to_owned(), "HTTP 410".to_owned())].into(),
+        ..Failure::default()
+    };
+    let (ended, row) = deliveries
+        .failed(row, &refused, fourth, &mut race())
+        .await
+        .unwrap();
+    assert_eq!(ended, Ended::Dead);
+    assert!(
+        deliveries
+            .redrive(row, 2, at(500), &mut race())
+            .await
+            .unwrap()
+    );
+    let late = at(100_000);
+    deliveries
+        .requeued(read(&stores, &job).await, late, &mut race())
+        .await
+        .unwrap();
+    let row = begin(read(&stores, &job).await, attempt(late)).await;
+    let took = ["ep".to_owned()].into();
+    deliveries
+        .delivered(row, &took, late, &mut race())
+        .await
+        .unwrap();
+
+    let row = read(&stores, &job).await.delivery;
+    assert_eq!(row.state, State::Delivered { at: late });
+    assert!(is_modern(&world, &job).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_was_changed_is_as_one_that_was_written_whole() {
+    let (world, job) = (world().await, job());
+    let stores = stores(&world, calm());
+    let dead = dead(&stores, &job).await.delivery;
+    let before = read(&stores, &job).await;
+    stores
+        .deliveries
+        .redrive(before, 1, at(500), &mut race())
+        .await
+        .unwrap();
+
+    let pk = format!("{}#{}", job.tenant, job.id());
+    let row = item(&world, "Deliveries", pk).await.unwrap();
+    // Nothing of its death is left, and it is listed among the open ones.
+    assert!(
+        !row.contains_key("ended_at") && !row.contains_key("ttl") && !row.contains_key("until")
+    );
+    assert!(row["dead_shard"].as_s().unwrap().starts_with("open#"));
+    let redriven = read(&stores, &job).await.delivery;
+    assert_eq!(
+        (redriven.attempts, redriven.content),
+        (dead.attempts, dead.content)
+    );
 }

@@ -1,6 +1,7 @@
 //! Items of a newer shape: a deploy runs beside the version before it, which reads what the new one writes.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use parlance::domain::secret::SecretHash;
 use parlance_local::template::Stack;
 use serde_json::{Value, json};
 
@@ -180,4 +181,28 @@ async fn what_a_later_version_added_to_a_profile_survives_rotations_by_this_one(
         .await
         .unwrap();
     assert_eq!(profile.item().unwrap()[NEW].as_s().unwrap(), "kept");
+}
+
+#[tokio::test]
+async fn a_key_of_a_kind_that_a_later_version_made_is_no_credential() {
+    let team = crate::kodey::team().await;
+    let table = &Stack::compiled_in().unwrap().environment["KEYS_TABLE"];
+    let dynamodb = &team.tenant.world.dynamodb;
+    let key = json!({ "kind": "secret", "name": "later" });
+    let keys = format!("/admin/tenants/{}/api-keys", team.id);
+    let made = team.tenant.server().post(&keys, &key).await.text("api_key");
+    let hash = SecretHash::of(made.as_bytes()).to_hex();
+    let update = dynamodb.update_item().table_name(table);
+    update
+        .key("pk", AttributeValue::S(hash))
+        .update_expression("SET kind = :later")
+        .expression_attribute_values(":later", AttributeValue::S("staff".to_owned()))
+        .send()
+        .await
+        .unwrap();
+
+    let client = team.tenant.world.stranger().with("x-api-key", &made);
+    let refused = client.get("/chat").await;
+
+    assert_eq!(refused.status, 401, "{}", refused.raw);
 }

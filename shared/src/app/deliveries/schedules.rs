@@ -18,19 +18,42 @@ const REMEMBERED: Duration = Duration::from_mins(1);
 /// How many schedules a function remembers. One is about 40 bytes.
 const CAPACITY: usize = 10_000;
 
-/// The schedules that a function remembers, each with when it was read.
+/// The schedules that a function remembers.
 #[derive(Debug, Default)]
-pub(in crate::app) struct Schedules(RwLock<HashMap<TenantId, (RetrySchedule, Instant)>>);
+pub(in crate::app) struct Schedules(RwLock<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Each with when it was read.
+    schedules: HashMap<TenantId, (RetrySchedule, Instant)>,
+    /// How many changes there were: a schedule that was read before one is not remembered after it.
+    changes: u64,
+}
+
+/// The beginning of a reading.
+#[derive(Debug, Clone, Copy)]
+struct Reading(u64);
 
 impl Schedules {
     fn get(&self, tenant: TenantId) -> Option<RetrySchedule> {
-        let schedules = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let (schedule, read_at) = *schedules.get(&tenant)?;
+        let memory = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (schedule, read_at) = *memory.schedules.get(&tenant)?;
         (read_at.elapsed() < REMEMBERED).then_some(schedule)
     }
 
-    fn put(&self, tenant: TenantId, schedule: RetrySchedule) {
-        let mut schedules = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    /// A reading that begins now.
+    fn read(&self) -> Reading {
+        let memory = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Reading(memory.changes)
+    }
+
+    /// Remembers the schedule that `reading` has found, unless it may have changed since.
+    fn put(&self, reading: Reading, tenant: TenantId, schedule: RetrySchedule) {
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if memory.changes != reading.0 {
+            return;
+        }
+        let schedules = &mut memory.schedules;
         if schedules.len() >= CAPACITY {
             schedules.retain(|_, (_, read_at)| read_at.elapsed() < REMEMBERED);
         }
@@ -40,10 +63,11 @@ impl Schedules {
         schedules.insert(tenant, (schedule, Instant::now()));
     }
 
-    /// What was read of a tenant is no longer true.
+    /// The schedule of a tenant has changed.
     pub(in crate::app) fn forget(&self, tenant: TenantId) {
-        let mut schedules = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        schedules.remove(&tenant);
+        let mut memory = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        memory.changes += 1;
+        memory.schedules.remove(&tenant);
     }
 }
 
@@ -53,10 +77,29 @@ impl App {
         if let Some(schedule) = self.0.schedules.get(tenant) {
             return Ok(schedule);
         }
+        let reading = self.0.schedules.read();
         let profile = self.stores().tenants.get(tenant).await?;
-        // Nobody's is the seed's: what was acknowledged is delivered all the same.
+        // A tenant that is gone has the seed's: what was acknowledged is delivered all the same.
         let schedule = profile.map_or(RetrySchedule::DEFAULT, |profile| profile.retry);
-        self.0.schedules.put(tenant, schedule);
+        self.0.schedules.put(reading, tenant, schedule);
         Ok(schedule)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_that_was_read_before_a_change_is_not_remembered_after_it() {
+        let schedules = Schedules::default();
+        let tenant = "tenant_0193c1a27b0c7f3e8a6d5c4b3a291807".parse().unwrap();
+        let stale = schedules.read();
+        schedules.forget(tenant);
+        schedules.put(stale, tenant, RetrySchedule::DEFAULT);
+        assert!(schedules.get(tenant).is_none());
+
+        schedules.put(schedules.read(), tenant, RetrySchedule::DEFAULT);
+        assert_eq!(schedules.get(tenant), Some(RetrySchedule::DEFAULT));
     }
 }

@@ -26,11 +26,11 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::{Client, types::ReturnValuesOnConditionCheckFailure::AllOld};
 
-use self::row::{from_item, key, to_item};
+use self::row::{change, from_item, key, to_item};
 use super::{
     Backoff,
     aws::{fault, settle},
-    item::{n, s},
+    item::{Item, n, s},
 };
 use crate::domain::{
     DeliveryId, Error, TenantId, Timestamp,
@@ -171,39 +171,77 @@ impl DeliveryStore {
         race: &mut Backoff,
     ) -> Result<(T, Row), Error> {
         loop {
-            let writes = known.as_ref().map(|row| row.writes);
             let (next, answer) = match (
                 rule(known.as_ref().map(|row| row.delivery.clone()))?,
                 known.take(),
             ) {
                 (Step::Stay(answer), Some(row)) => return Ok((answer, row)),
                 (Step::Stay(_), None) => return Err(Error::NotFound("Delivery")),
-                (Step::Write(next, answer), _) => (next, answer),
+                (Step::Write(next, answer), seen) => {
+                    known = seen;
+                    (next, answer)
+                }
             };
             let row = Row {
                 delivery: *next,
-                writes: writes.unwrap_or_default() + 1,
+                writes: known.as_ref().map_or(0, |row| row.writes) + 1,
             };
-            let put = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(to_item(&row)))
-                .return_values_on_condition_check_failure(AllOld);
-            let put = match writes {
-                None => put.condition_expression("attribute_not_exists(pk)"),
-                Some(writes) => put
-                    .condition_expression("writes = :writes")
-                    .expression_attribute_values(":writes", n(writes)),
+            let written = match &known {
+                None => self.insert(&row, race).await?,
+                Some(known) => self.update(known, &row, race).await?,
             };
-            match settle(race, &self.table, || put.clone().send()).await? {
-                Ok(_) => return Ok((answer, row)),
+            match written {
+                Ok(()) => return Ok((answer, row)),
                 Err(standing) => {
                     known = standing.map(from_item).transpose()?;
                     race.pause().await?;
                 }
             }
         }
+    }
+}
+
+impl DeliveryStore {
+    /// Writes a row where there is none; or else gives the one that is there.
+    async fn insert(
+        &self,
+        row: &Row,
+        race: &mut Backoff,
+    ) -> Result<Result<(), Option<Item>>, Error> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(to_item(row)))
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(AllOld);
+        let put = settle(race, &self.table, || put.clone().send()).await?;
+        Ok(put.map(drop))
+    }
+
+    /// Makes `next` of `known`, attribute by attribute, if nobody has written it meanwhile; or else gives the row that is
+    /// there.
+    async fn update(
+        &self,
+        known: &Row,
+        next: &Row,
+        race: &mut Backoff,
+    ) -> Result<Result<(), Option<Item>>, Error> {
+        let Delivery { id, tenant, .. } = known.delivery;
+        let change = change(known, next);
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(key(tenant, id)))
+            .update_expression(change.expression)
+            .set_expression_attribute_names(Some(change.names))
+            .set_expression_attribute_values(Some(change.values))
+            .condition_expression("#writes = :seen")
+            .expression_attribute_values(":seen", n(known.writes))
+            .return_values_on_condition_check_failure(AllOld);
+        let update = settle(race, &self.table, || update.clone().send()).await?;
+        Ok(update.map(drop))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The shape of a row.
 
+use std::collections::HashMap;
+
 use super::{Row, listing};
 use crate::{
     domain::{
@@ -70,6 +72,43 @@ pub(super) fn to_item(row: &Row) -> Item {
             .n("ttl", at.seconds() + ENDED_SECONDS),
     }
     .build()
+}
+
+/// A change of a row: an update expression, with its names and values.
+pub(super) struct Change {
+    pub(super) expression: String,
+    pub(super) names: HashMap<String, String>,
+    pub(super) values: Item,
+}
+
+/// The change that makes `next` of `known`. Attributes that a later version has added stay.
+pub(super) fn change(known: &Row, next: &Row) -> Change {
+    let (mut before, after) = (to_item(known), to_item(next));
+    // Where the version before this one has not said it, it was derived from others, which may change.
+    before.remove("owed");
+    let mut change = Change {
+        expression: String::new(),
+        names: HashMap::new(),
+        values: Item::new(),
+    };
+    let (mut sets, mut removes) = (Vec::new(), Vec::new());
+    for (name, value) in after {
+        if before.remove(&name).as_ref() != Some(&value) {
+            sets.push(format!("#{name} = :{name}"));
+            change.names.insert(format!("#{name}"), name.clone());
+            change.values.insert(format!(":{name}"), value);
+        }
+    }
+    for name in before.into_keys() {
+        removes.push(format!("#{name}"));
+        change.names.insert(format!("#{name}"), name);
+    }
+    // `writes` changes always, so there is something to set.
+    change.expression = format!("SET {}", sets.join(", "));
+    if !removes.is_empty() {
+        change.expression += &format!(" REMOVE {}", removes.join(", "));
+    }
+    change
 }
 
 /// Reads a row. One that was listed lacks what was to be told.
