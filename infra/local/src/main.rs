@@ -65,7 +65,7 @@ fn log_as_text(filter: EnvFilter) {
         .init();
 }
 
-/// What `RUST_LOG` asks for, where lines are text.
+/// The filter that `RUST_LOG` asks for, where lines are text.
 fn filter(asked: &str) -> Result<EnvFilter, String> {
     let asked = if asked.trim().is_empty() {
         QUIET
@@ -92,7 +92,7 @@ fn filter(asked: &str) -> Result<EnvFilter, String> {
         .map_err(|error| wrong(&error))
 }
 
-/// What `RUST_LOG` asks for, where lines are JSON.
+/// The level that `RUST_LOG` asks for, where lines are JSON.
 fn level(asked: &str) -> Result<LevelFilter, String> {
     match asked.trim() {
         "" => Ok(LevelFilter::INFO),

@@ -61,7 +61,7 @@ impl Stores {
         })
     }
 
-    /// What the embedded ones tell of their faults.
+    /// The known faults of the embedded stores.
     pub(crate) fn faults(&self) -> Vec<StoreFaults> {
         let dynamodb = self.embedded_dynamodb.as_ref().map(DynamoDb::faults);
         let sqs = self.embedded_sqs.as_ref().map(Sqs::faults);

@@ -35,7 +35,7 @@ pub enum StoreFault {
     Refused,
 }
 
-/// What is known of the faults of one store in this process. Cheap to clone.
+/// The known faults of one store in this process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct StoreFaults(Arc<SyncMutex<Option<(StoreFault, Instant)>>>);
 

@@ -113,7 +113,7 @@ pub struct Means {
     pub provider_keys: Option<ProviderKeys>,
     /// Reads pages for agents; without it none is read.
     pub fetcher: Option<Fetcher>,
-    /// What stores within this process tell of their faults.
+    /// The known faults of the stores within this process.
     pub store_faults: Vec<StoreFaults>,
 }
 

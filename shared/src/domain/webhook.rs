@@ -201,7 +201,7 @@ impl EndpointUrl {
     }
 }
 
-/// Who may allow other addresses than public ones, and how, for the field of a URL.
+/// How an operator allows other addresses than public ones, for the field of a URL.
 fn others_allowed(field: &str) -> &'static str {
     if field == "url" {
         "On one machine, the option --webhook-targets any allows others"

@@ -1,7 +1,5 @@
 //! Attempts: what is told, what comes of it, and what follows.
 
-use std::sync::Arc;
-
 use parlance::domain::{RoomId, delivery::State};
 
 use super::*;

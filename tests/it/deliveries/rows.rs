@@ -13,7 +13,7 @@ use super::*;
 use crate::chatapi::item;
 use crate::support::World;
 use crate::support::faults::{
-    Fault::{self, Double, Late, LoseAnswer, LoseRequest, Pass},
+    Fault::{self, Double, Late, LoseAnswer, LoseRequest},
     calm, script, storm,
 };
 
@@ -336,13 +336,14 @@ async fn what_a_later_version_added_to_a_row_survives_every_step_of_a_delivery()
     let stores = stores(&world, calm());
     let deliveries = &stores.deliveries;
     let begin = async |row, at| {
+        let mut race = race();
         let begun = deliveries.begin(
             Some(row),
             &job,
             telling(&about),
             again(noon()),
             at,
-            &mut race(),
+            &mut race,
         );
         let (begun, row) = begun.await.unwrap();
         assert_eq!(begun, Begun::Go);

@@ -130,7 +130,7 @@ fn dimensions(line: &Value) -> &Value {
     &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
 }
 
-/// What every request measures: a metric is billed, so the other members are not.
+/// The metrics of every request. The other members of its line are none, since a metric is billed.
 const ALWAYS: [&str; 1] = ["server_errors"];
 
 #[test]

@@ -157,7 +157,7 @@ fn every_log_group_is_encrypted_by_the_key_of_choice() {
     }
 }
 
-/// Who keeps the tables needs the keys that open them, and the one that rules them.
+/// The tables stay, and are worth nothing without the keys that open them and the operator's key.
 #[test]
 fn every_secret_and_key_outlives_the_stack() {
     for kind in ["AWS::SecretsManager::Secret", "AWS::KMS::Key"] {

@@ -14,7 +14,7 @@ const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OP
 /// API Gateway in front of the template's functions, none of which is ever called.
 fn gateway() -> Gateway {
     let template: Value = yaml_serde::from_str(TEMPLATE).unwrap();
-    // What the environment is made of has no place here.
+    // Variables of the environment refer to resources. Any name will do for them.
     let mut known = BTreeMap::new();
     for (name, resource) in template["Resources"].as_mapping().unwrap() {
         let name = name.as_str().unwrap();

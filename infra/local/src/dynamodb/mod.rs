@@ -172,7 +172,7 @@ impl DynamoDb {
         shards::outward(operation, &request, answer)
     }
 
-    /// What is known of faults of its file.
+    /// The known faults of its file.
     pub fn faults(&self) -> StoreFaults {
         self.faults.clone()
     }

@@ -68,7 +68,7 @@ pub(super) fn inward(operation: Operation, body: Vec<u8>) -> Result<Vec<u8>, Ans
     Ok(body)
 }
 
-/// What dynoxide answered, as AWS would. `request` is what was asked.
+/// The `answer` of dynoxide to `request`, as AWS would give it.
 pub(super) fn outward(operation: Operation, request: &[u8], answer: Answer) -> Answer {
     if operation != Operation::DescribeStream || answer.status != 200 {
         return answer;

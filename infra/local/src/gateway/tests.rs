@@ -30,7 +30,7 @@ const FEW: Caps = Caps {
 struct Served {
     address: SocketAddr,
     connections: Connections,
-    /// What the streamed answer says next.
+    /// The next words of the streamed answer.
     words: mpsc::Sender<&'static str>,
     stop: watch::Sender<bool>,
 }

@@ -357,7 +357,7 @@ async fn the_client_that_has_not_read_for_longest_is_cut_off_when_too_much_waits
     for id in ["reader", "slowest", "slow"] {
         assert_eq!(post(id).await, Post::Taken);
     }
-    // Who has read everything has not been slow.
+    // A client that has read everything has not been slow.
     drop(unread[0].recv().await.unwrap());
     for _ in 0..2 {
         assert_eq!(post("reader").await, Post::Taken);

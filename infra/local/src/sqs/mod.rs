@@ -109,7 +109,7 @@ impl Sqs {
         self.database.close();
     }
 
-    /// What is known of faults of its file.
+    /// The known faults of its file.
     pub fn faults(&self) -> StoreFaults {
         self.faults.clone()
     }
@@ -161,7 +161,7 @@ impl Sqs {
     ///
     /// # Errors
     ///
-    /// What the database says, in words for a log.
+    /// The database's own words, for a log.
     pub async fn resume_moves(&self) -> Result<(), String> {
         let running = self.database.turn(moves::running).await;
         for handle in running.map_err(|fault| fault.message)? {

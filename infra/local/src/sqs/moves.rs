@@ -226,7 +226,7 @@ pub(super) struct Tasks {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Task {
-    /// Of a task that is running.
+    /// Shown while the task is running.
     #[serde(rename = "TaskHandle", skip_serializing_if = "Option::is_none")]
     handle: Option<String>,
     status: String,

@@ -1074,7 +1074,7 @@ async fn a_move_task_keeps_to_its_rate_and_can_be_cancelled() {
     assert!((1..=allowed).contains(&moved), "{moved}");
     let (status, listed, total) = newest_task(&it.client).await;
     assert_eq!((status.as_str(), listed, total), ("CANCELLED", None, moved));
-    // What it had not moved is still there, and another task may move it.
+    // The rest is still there, and another task may move it.
     move_dead_letters(&it).await;
     let (status, _, rest) = newest_task(&it.client).await;
     assert_eq!((status.as_str(), moved + rest), ("COMPLETED", 50));

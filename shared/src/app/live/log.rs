@@ -121,7 +121,7 @@ impl<'a> Log<'a> {
         let page = reading.get_or_try_init(|| async {
             let limit = last.since(after).clamp(1, PAGE);
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            // What is kept for those who come later is not worth waiting for.
+            // Pages that are kept for later are not worth waiting for.
             let free = || self.pages().clear();
             match self.memory.room(limit, until, free).await {
                 Some(room) => self.read(after, limit, room).await.map_err(Some),
