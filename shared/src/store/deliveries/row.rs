@@ -104,10 +104,11 @@ pub(super) fn change(known: &Row, next: &Row) -> Change {
         change.names.insert(format!("#{name}"), name);
     }
     // `writes` changes always, so there is something to set.
-    change.expression = format!("SET {}", sets.join(", "));
-    if !removes.is_empty() {
-        change.expression += &format!(" REMOVE {}", removes.join(", "));
-    }
+    let set = sets.join(", ");
+    change.expression = match removes.as_slice() {
+        [] => format!("SET {set}"),
+        removes => format!("SET {set} REMOVE {}", removes.join(", ")),
+    };
     change
 }
 
