@@ -3,14 +3,19 @@
 //! A panic is caught, and a fault is an answer. But a stack overflow, memory that is used up or a time-out ends the process
 //! without one, and Lambda hands the same record to the next process until the stream forgets it. So a process notes the
 //! start of its work on one record alone, and removes the note when the work has ended, well or not: outages leave none.
-//! At the start number [`MAX_STARTS`] the record goes to the poison queue instead.
+//! At the start number [`MAX_STARTS`] the record goes to the poison queue instead. A start that cannot be noted is not
+//! counted, and holds nothing up.
 //!
 //! Noted are the first batch of a process, and one that follows a batch which broke off: all others cost nothing. A record
 //! that ends a process which had ended other batches comes back, in the end, as the first batch of a new one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::App;
 use crate::{
@@ -21,6 +26,8 @@ use crate::{
 
 /// The start of the work on one record that puts it aside.
 pub const MAX_STARTS: usize = 6;
+/// Maximum time to note a start.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The reason that goes with it.
 const REASON: &str = "its function ended without an answer 5 times";
 
@@ -75,7 +82,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If the start could not be noted, or the record not be put aside: the batch must be tried again.
+    /// If the record could not be put aside: the batch must be tried again.
     pub async fn guarded<T>(
         &self,
         poison: &PoisonQueue,
@@ -94,12 +101,20 @@ impl App {
                 record,
             } = single;
             let name = format!("{function}#{event}#{sequence}");
-            let mut race = Backoff::until(moment.deadline, moment.seed);
-            let starts = guards.note_start(&name, moment.seed, moment.now, &mut race);
-            if starts.await? >= MAX_STARTS {
-                tracing::error!(function, sequence, reason = REASON, "a record is poison");
-                poison.put_aside(function, record.clone(), REASON).await?;
-                is_poison = true;
+            let until = moment.deadline.min(Instant::now() + NOTE_TIMEOUT);
+            let mut race = Backoff::until(until, moment.seed);
+            let noting = guards.note_start(&name, moment.seed, moment.now, &mut race);
+            match noting.await {
+                Ok(starts) if starts >= MAX_STARTS => {
+                    tracing::error!(function, sequence, reason = REASON, "a record is poison");
+                    poison.put_aside(function, record.clone(), REASON).await?;
+                    is_poison = true;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let cause = error.why();
+                    tracing::warn!(function, sequence, cause, "a start was not noted: {error}");
+                }
             }
             note = Some(name);
         }

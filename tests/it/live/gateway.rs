@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use parlance_local::{Options, start};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{Service, Tenant, service};
@@ -11,7 +11,7 @@ use crate::process::wait::LONG;
 
 fn token(tenant: &Tenant, user: &str) -> String {
     let made = tenant
-        .ask(user, "POST", "/ws/token", &Value::Null)
+        .ask(user, "POST", "/ws/token", &json!({}))
         .assert(200);
     assert_eq!(made["expires_in"], 60);
     let token = made["token"].as_str().unwrap();
