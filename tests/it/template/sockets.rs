@@ -31,7 +31,7 @@ use crate::support::{Tenant, settings, tenant, world};
 async fn ws_token_may_do_what_it_does() {
     let (world, guard) = mounted("ws-token", sockets::routes()).await;
     let alice = tenant().await.at(&world).user("alice");
-    assert_done(&alice.post("/ws/token", &Value::Null).await);
+    assert_done(&alice.post("/ws/token", &json!({})).await);
     guard.assert_exact();
 }
 
@@ -94,7 +94,7 @@ async fn sockets_may_do_what_it_does() {
         format!("{}user7", tenant.id),
     );
 
-    let token = tenant.user("alice").post("/ws/token", &Value::Null).await;
+    let token = tenant.user("alice").post("/ws/token", &json!({})).await;
     let mut by_token = event("$connect", &alice, &Value::Null);
     by_token["queryStringParameters"] = json!({ "token": token.text("token") });
     take(&app, by_token).await;
