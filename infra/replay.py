@@ -16,6 +16,7 @@ import json
 import sys
 
 import boto3
+from botocore.exceptions import ClientError
 
 
 def failures(s3, bucket):
@@ -33,6 +34,11 @@ def batch_of(body):
     event = json.loads(event) if isinstance(event, str) else event
     function = failure.get("requestContext", {}).get("functionArn")
     return (function, event) if function and event and event.get("Records") else None
+
+
+def compact(event):
+    """The event in as few bytes as it came: escaped or spaced out it may be more than Lambda takes."""
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def refused(answer):
@@ -77,7 +83,10 @@ def main():
         print(f"{key}: {len(event['Records'])} records for {function}")
         if options.dry_run:
             continue
-        why = refused(functions.invoke(FunctionName=name, Payload=json.dumps(event).encode()))
+        try:
+            why = refused(functions.invoke(FunctionName=name, Payload=compact(event)))
+        except ClientError as error:
+            why = str(error)
         if why:
             print(f"{key}: {why}. It stays, and so does what came after it")
             return 1

@@ -180,9 +180,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 }
 
 fn connections(options: &Options, proxies: &Proxies) -> Connections {
+    let total = options.max_connections.min(descriptors::for_connections());
     let caps = Caps {
-        total: options.max_connections.min(descriptors::for_connections()),
-        per_address: options.max_connections_per_address,
+        total,
+        // Where descriptors are few, one address must not have them all.
+        per_address: options.max_connections_per_address.min((total / 2).max(1)),
     };
     Connections::new(caps, Timeouts::default(), proxies.clone())
 }

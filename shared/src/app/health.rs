@@ -42,9 +42,11 @@ pub struct StoreFaults(Arc<SyncMutex<Option<(StoreFault, Instant)>>>);
 impl StoreFaults {
     /// Notes a fault. Whether it is news: the first one, or the first for a while.
     pub fn note(&self, fault: StoreFault) -> bool {
-        let is_news = !self.is_failing();
+        let was_failing = self.is_failing();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = matches!(*last, Some((StoreFault::Damaged, _)));
+        // Damage that is found after a refusal is worse, and its line says to restore.
+        let is_news = !was_failing || (!damaged && matches!(fault, StoreFault::Damaged));
         let fault = if damaged { StoreFault::Damaged } else { fault };
         *last = Some((fault, Instant::now()));
         is_news

@@ -24,6 +24,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_io_timeout::TimeoutStream;
@@ -59,6 +60,17 @@ impl Default for Timeouts {
     }
 }
 
+/// Maximum number of bytes that the kernel takes for a client before it has read them; Linux doubles it for its own books.
+/// By itself it takes megabytes for each, which no bound of ours sees.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Bounds the send buffers of all connections that `listener` accepts, which have its own.
+fn bound_send_buffers(listener: &TcpListener) {
+    if let Err(error) = sockopt::set_socket_send_buffer_size(listener, SEND_BUFFER) {
+        tracing::warn!(%error, "SO_SNDBUF was refused: slow readers take more memory");
+    }
+}
+
 /// Serves `router` until `stop` turns true and the requests in flight are answered.
 pub async fn serve(
     listener: TcpListener,
@@ -66,6 +78,7 @@ pub async fn serve(
     connections: Connections,
     mut stop: watch::Receiver<bool>,
 ) {
+    bound_send_buffers(&listener);
     let (open, mut ended) = mpsc::channel::<Infallible>(1);
     let mut failed = Warning::default();
     loop {

@@ -249,3 +249,16 @@ async fn an_address_has_a_limit_of_its_own_unless_it_may_carry_many_clients() {
     drop((waiting, new, mapped, networks, other));
     assert_eq!(connections.len(), 0);
 }
+
+#[tokio::test]
+async fn the_kernel_takes_little_for_a_client_that_does_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    bound_send_buffers(&listener);
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let size = sockopt::socket_send_buffer_size(&accepted).unwrap();
+    assert!(size <= 2 * SEND_BUFFER, "{size}");
+    drop(client);
+}
