@@ -493,6 +493,26 @@ mod tests {
         (sessions, hash)
     }
 
+    #[test]
+    fn a_replaced_key_holds_for_the_longest_overlap_at_most_whatever_clock_set_its_end() {
+        let moment = Moment {
+            now: Timestamp::from_micros(0),
+            deadline: Instant::now(),
+            seed: 1,
+        };
+        let ends = |seconds: i64| {
+            let session = Session {
+                tenant: TenantId::at(&moment),
+                rate_limit: RateLimit::DEFAULT,
+                expires: Some(seconds),
+            };
+            session.at(&moment).is_err()
+        };
+        let longest = i64::from(ROTATION_OVERLAP_SECONDS);
+        assert!(ends(0) && ends(longest + 60));
+        assert!(!ends(1) && !ends(longest));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn one_caller_reads_an_old_session_anew_while_the_others_go_on() {
         let (sessions, hash) = remembered();

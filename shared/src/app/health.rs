@@ -126,4 +126,12 @@ mod tests {
         assert!(full.note(StoreFault::Refused));
         assert!(!damaged.note(StoreFault::Damaged));
     }
+
+    #[test]
+    fn damage_that_is_found_after_a_refusal_is_news() {
+        let faults = StoreFaults::default();
+        assert!(faults.note(StoreFault::Refused));
+        assert!(faults.note(StoreFault::Damaged));
+        assert!(!faults.note(StoreFault::Damaged));
+    }
 }
