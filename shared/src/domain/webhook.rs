@@ -425,6 +425,30 @@ impl Refused {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_replaced_secret_is_live_for_the_longest_overlap_at_most_whatever_clock_set_its_end() {
+        let now = Timestamp::from_micros(0);
+        let id = "0193c1a27b0c7f3e8a6d5c4b3a291807";
+        let is_live = |seconds: i64| {
+            let endpoint = Endpoint {
+                id: format!("ep_{id}").parse().unwrap(),
+                tenant: format!("tenant_{id}").parse().unwrap(),
+                url: EndpointUrl::stored("https://example.com".to_owned()).unwrap(),
+                description: Description::default(),
+                events: EventTypes::default(),
+                status: Status::Active,
+                failing_since: None,
+                created_at: now,
+                secret: Sealed(String::new()),
+                previous: Some((Sealed(String::new()), now.plus_seconds(seconds))),
+            };
+            endpoint.previous_expires_at(now).is_some()
+        };
+        let longest = i64::from(MAX_OVERLAP_SECONDS);
+        assert!(is_live(1) && is_live(longest));
+        assert!(!is_live(0) && !is_live(longest + 60));
+    }
+
     fn refused(url: &str, targets: Targets) -> bool {
         match EndpointUrl::parse(url.to_owned(), targets) {
             Ok(_) => false,
