@@ -45,9 +45,10 @@ fn watched(metric: &str) -> BTreeSet<String> {
         for part in super::each(&alarm["Metrics"]) {
             let expression = tagged(&part["Expression"], "Sub").unwrap_or_default();
             if expression.contains(&format!("SUM({metric})")) {
-                let (_, parameter) = expression.split_once("= '${").unwrap();
-                let parameter = parameter.strip_suffix("}'").unwrap();
-                watched.insert(handed_over[parameter].clone());
+                let tables = expression.split("TableName = '${").skip(1);
+                watched.extend(
+                    tables.map(|rest| handed_over[rest.split_once("}'").unwrap().0].clone()),
+                );
             }
             let metric_of = &part["MetricStat"]["Metric"];
             if metric_of["MetricName"] == metric {
@@ -117,6 +118,30 @@ fn no_alarm_reads_more_than_it_can() {
         let read = read.iter().filter(|it| !it["MetricStat"].is_null());
         assert!(read.count() <= 10, "{name}");
     }
+}
+
+/// What a queue, a table and a function of one kind are watched for is one alarm, since each costs, and says the same.
+#[test]
+fn what_is_watched_alike_has_one_alarm() {
+    let mut alarms_of = BTreeMap::<String, BTreeSet<String>>::new();
+    for (name, alarm) in alarms() {
+        let mut metrics = vec![alarm["MetricName"].clone()];
+        for part in super::each(&alarm["Metrics"]) {
+            metrics.push(part["MetricStat"]["Metric"]["MetricName"].clone());
+        }
+        for metric in metrics.iter().filter_map(Value::as_str) {
+            let of_it = alarms_of.entry(metric.to_owned()).or_default();
+            of_it.insert(name.clone());
+        }
+    }
+    // Requests, chats and work; three kinds of letters, of which one that stands must not hide the others.
+    for (metric, alarms) in alarms_of {
+        assert!(alarms.len() <= 3, "{metric} {alarms:?}");
+    }
+    // Throttles and faults of all tables.
+    let alarms = alarms().into_iter();
+    let queries = alarms.filter(|(_, it)| tagged(&it["Metrics"][0]["Expression"], "Sub").is_some());
+    assert_eq!(queries.count(), 2);
 }
 
 #[test]
