@@ -1,9 +1,23 @@
-//! Functions that run by the clock: what `EventBridge` Scheduler does in AWS.
+//! Functions that run by the clock, as `EventBridge` Scheduler has them run in AWS, and the pauses of pollers.
 
 use std::time::Duration;
 
+use parlance::domain::Pauses;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// Pauses of a poller whose calls fail.
+pub(crate) const POLLER_PAUSES: Pauses =
+    Pauses::between(Duration::from_secs(1), Duration::from_secs(30));
+
+/// Waits for `pause`. Whether the runner stops meanwhile.
+pub(crate) async fn is_stopped_within(pause: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stopped| *stopped) => true,
+        () = sleep(pause) => false,
+    }
+}
 
 /// Runs `work` at once and then every so often, never twice at a time, until the runner stops.
 pub async fn every<F>(period: Duration, mut stop: watch::Receiver<bool>, work: impl Fn() -> F)

@@ -18,9 +18,37 @@ const TRUSTED: Duration = Duration::from_secs(3);
 /// How long a write may take before the service counts as not writable.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The last answer.
+/// How often a write that fails again and again is a line of the log.
+const LINE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The last write.
 #[derive(Debug, Default)]
-pub(super) struct Probe(Mutex<Option<(Instant, bool)>>);
+pub(super) struct Probe(Mutex<Probed>);
+
+#[derive(Debug, Default)]
+struct Probed {
+    last: Option<(Instant, bool)>,
+    /// When a failure was logged; `None` since a write passed.
+    logged_at: Option<Instant>,
+}
+
+impl Probed {
+    /// Notes a write. Whether its failure is to be logged: the first one, or the first for a while.
+    fn note(&mut self, writable: bool, now: Instant) -> bool {
+        self.last = Some((now, writable));
+        if writable {
+            self.logged_at = None;
+            return false;
+        }
+        let is_due = self
+            .logged_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= LINE_INTERVAL);
+        if is_due {
+            self.logged_at = Some(now);
+        }
+        is_due
+    }
+}
 
 /// For how long a store that could not write counts as one that cannot. The probe is a small write, which may still pass
 /// on a disk that is full for others.
@@ -74,23 +102,21 @@ pub struct Health {
 impl App {
     /// How the service is. At most one write every few seconds, however often it is asked.
     pub async fn health(&self, moment: &Moment) -> Health {
-        let mut last = self.0.probe.0.lock().await;
-        let writable = match *last {
+        let mut probed = self.0.probe.0.lock().await;
+        let writable = match probed.last {
             Some((at, writable)) if at.elapsed() < TRUSTED => writable,
             Some(_) | None => {
                 let write = self.stores().guards.writable(moment.now);
-                let writable = match timeout(PATIENCE, write).await {
-                    Ok(Ok(())) => true,
-                    Ok(Err(error)) => {
+                let written = timeout(PATIENCE, write).await;
+                let writable = matches!(written, Ok(Ok(())));
+                let is_line = probed.note(writable, Instant::now());
+                match written {
+                    Ok(Err(error)) if is_line => {
                         tracing::warn!(cause = error.why(), "the health probe could not write");
-                        false
                     }
-                    Err(_) => {
-                        tracing::warn!("the health probe's write timed out");
-                        false
-                    }
-                };
-                *last = Some((Instant::now(), writable));
+                    Err(_) if is_line => tracing::warn!("the health probe's write timed out"),
+                    Ok(_) | Err(_) => {}
+                }
                 writable
             }
         };
@@ -125,6 +151,19 @@ mod tests {
         assert!(!full.is_failing() && damaged.is_failing());
         assert!(full.note(StoreFault::Refused));
         assert!(!damaged.note(StoreFault::Damaged));
+    }
+
+    #[test]
+    fn a_probe_that_fails_is_a_line_a_minute_until_one_passes() {
+        let (mut probed, start) = (Probed::default(), Instant::now());
+        let lines = (0..180).filter(|second| {
+            let at = start + Duration::from_secs(*second);
+            probed.note(false, at)
+        });
+        assert_eq!(lines.collect::<Vec<_>>(), [0, 60, 120]);
+        let now = start + Duration::from_mins(3);
+        assert!(!probed.note(true, now));
+        assert!(probed.note(false, now));
     }
 
     #[test]

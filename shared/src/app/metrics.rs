@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::App;
 use crate::{
     domain::{
-        Counts, Error, Moment, Observer, Operator, TenantId, Timestamp,
+        Counts, Error, Moment, Observer, Operator, Pauses, TenantId, Timestamp,
         delivery::{Ended, Failure},
         page::Slice,
     },
@@ -22,6 +22,8 @@ use crate::{
 
 /// What was counted is written at most so often by one process: a busy one pays a write for seconds, not for batches.
 const KEPT_EVERY: Duration = Duration::from_secs(5);
+/// Longest time until a write that failed is tried again. Each failure is a line of the log.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Of how many tenants a process counts before it writes.
 const CAPACITY: usize = 10_000;
 /// Of how many tenants the sum is made at most: of the oldest.
@@ -33,12 +35,29 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Counted>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counted {
     counts: HashMap<TenantId, Counts>,
-    kept_at: Option<Instant>,
+    /// When it is time to write again.
+    due_at: Option<Instant>,
+    /// Taken before a write, and reset after it: one that is given up halfway has failed too.
+    pauses: Pauses,
+    /// The last write has not succeeded, or not yet.
+    is_failing: bool,
     /// Something died: that is not to be lost with this process.
     is_urgent: bool,
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self {
+            counts: HashMap::new(),
+            due_at: None,
+            pauses: Pauses::between(KEPT_EVERY, LONGEST_PAUSE),
+            is_failing: false,
+            is_urgent: false,
+        }
+    }
 }
 
 impl Tally {
@@ -57,15 +76,25 @@ impl Tally {
     /// What is to be written now, if it is time for that.
     fn take(&self, now: Instant, is_last: bool) -> HashMap<TenantId, Counts> {
         let mut counted = self.lock();
-        let is_due = counted
-            .kept_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= KEPT_EVERY);
-        if counted.counts.is_empty() || !(is_due || is_last || counted.is_urgent) {
+        let is_due = counted.due_at.is_none_or(|at| now >= at);
+        // A table that takes nothing does not take what is urgent either.
+        let is_urgent = counted.is_urgent && !counted.is_failing;
+        if counted.counts.is_empty() || !(is_due || is_last || is_urgent) {
             return HashMap::new();
         }
-        counted.kept_at = Some(now);
+        let pause = counted.pauses.after_failure();
+        counted.due_at = Some(now + pause);
+        counted.is_failing = true;
         counted.is_urgent = false;
         mem::take(&mut counted.counts)
+    }
+
+    /// Notes that all of what was taken is written.
+    fn written(&self, now: Instant) {
+        let mut counted = self.lock();
+        counted.pauses.reset();
+        counted.due_at = Some(now + KEPT_EVERY);
+        counted.is_failing = false;
     }
 }
 
@@ -89,7 +118,7 @@ pub struct Metrics {
 /// When what was counted is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// If the last time was seconds ago, or something died.
+    /// If the last time was seconds ago, or something died; later if the last time failed.
     WhenDue,
     /// Now: the process ends.
     Now,
@@ -154,14 +183,17 @@ impl App {
         self.0.tally.lock().is_urgent = true;
     }
 
-    /// Writes what this process has counted, one write for each tenant. What could not be written is tried the next
-    /// time.
+    /// Writes what this process has counted, one write for each tenant. What could not be written is tried again after
+    /// five seconds, and after twice as long each further time, up to a minute.
     ///
     /// # Errors
     ///
     /// The first of those that failed: nothing depends on it.
     pub async fn keep_counts(&self, keep: Keep) -> Result<(), Error> {
         let counted = self.0.tally.take(Instant::now(), keep == Keep::Now);
+        if counted.is_empty() {
+            return Ok(());
+        }
         let store = &self.stores().counts;
         let adding = counted.iter().map(|(tenant, counts)| async move {
             let added = store.add(*tenant, counts).await;
@@ -170,7 +202,12 @@ impl App {
             }
             added
         });
-        join_all(adding).await.into_iter().collect()
+        join_all(adding)
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
+        self.0.tally.written(Instant::now());
+        Ok(())
     }
 
     /// How things stand for `tenant`, or for the caller's own; for the operator without one, for the
@@ -307,6 +344,48 @@ mod tests {
         tally.add(tenant(), ONE);
         assert_eq!(tally.take(now + KEPT_EVERY, true), [(tenant(), ONE)].into());
         assert_eq!(tally.take(now + KEPT_EVERY, true), HashMap::new());
+    }
+
+    #[test]
+    fn a_write_that_fails_is_tried_again_after_ever_longer_pauses_until_one_succeeds() {
+        let (tally, start) = (Tally::default(), Instant::now());
+        let (mut now, mut tries) = (start, Vec::new());
+        while now < start + Duration::from_mins(5) {
+            tally.add(tenant(), ONE);
+            // Something dies all the time: that changes nothing.
+            tally.lock().is_urgent = true;
+            for (tenant, counts) in tally.take(now, false) {
+                tries.push((now - start).as_secs());
+                tally.add(tenant, counts);
+            }
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(tries, [0, 5, 15, 35, 75, 135, 195, 255]);
+
+        // None was lost.
+        let counted = Counts {
+            messages_sent: 300,
+            ..ONE
+        };
+        assert_eq!(
+            tally.take(now + LONGEST_PAUSE, false),
+            [(tenant(), counted)].into()
+        );
+        tally.written(now);
+        tally.add(tenant(), ONE);
+        assert_eq!(tally.take(now + KEPT_EVERY, false).len(), 1);
+    }
+
+    #[test]
+    fn what_died_is_taken_at_once_where_writes_succeed() {
+        let (tally, now) = (Tally::default(), Instant::now());
+        tally.add(tenant(), ONE);
+        assert_eq!(tally.take(now, false).len(), 1);
+        tally.written(now);
+        tally.add(tenant(), ONE);
+        assert_eq!(tally.take(now, false).len(), 0);
+        tally.lock().is_urgent = true;
+        assert_eq!(tally.take(now, false).len(), 1);
     }
 
     #[test]

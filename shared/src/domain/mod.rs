@@ -18,6 +18,7 @@ pub mod moment;
 pub mod notification;
 pub mod once;
 pub mod page;
+pub mod pauses;
 pub mod provider_key;
 pub mod rate;
 pub mod room;
@@ -43,6 +44,7 @@ pub use live::{Connection, ConnectionId, Reach};
 pub use moment::Moment;
 pub use once::{Done, Once, RequestDigests};
 pub use page::{Cursor, Page};
+pub use pauses::Pauses;
 pub use timestamp::Timestamp;
 pub use user::UserId;
 

@@ -1,5 +1,13 @@
 //! How things stand.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
 use parlance::{
     app::Keep,
     domain::{
@@ -17,11 +25,11 @@ use serde_json::{Value, json};
 use super::{partition, poison, record, send};
 use crate::support::{
     Client, Response, Tenant,
-    faults::{Fault, faulty, script},
+    faults::{Fault, Plan, faulty, script},
     settings, tenant, tenant_of, world, world_over,
 };
 
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 fn operator(tenant: &Tenant) -> Client {
     tenant.world.operator().anew()
@@ -423,4 +431,41 @@ async fn counts_that_cannot_be_written_hold_nothing_up() {
 
     let metrics = plain.server().get("/metrics").await;
     assert_eq!(metrics.body["messages_sent"], 1, "{}", metrics.raw);
+}
+
+/// A table that takes nothing for five minutes is asked eight times, and then has all that was counted.
+#[tokio::test(start_paused = true)]
+async fn counts_that_cannot_be_written_are_tried_ever_less_often_and_none_is_lost() {
+    let plain = tenant_of(&world_over(|client| client).await).await;
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let is_full = Arc::new(AtomicBool::new(true));
+    let (asked, full) = (Arc::clone(&refusals), Arc::clone(&is_full));
+    let outage: Plan = Arc::new(move |operation, _| {
+        if operation != "UpdateItem" || !full.load(Relaxed) {
+            return Fault::Pass;
+        }
+        asked.fetch_add(1, Relaxed);
+        Fault::Refuse("AccessDeniedException")
+    });
+    let tenant = plain.at(&plain.world.another(|client| faulty(client, outage)));
+    let app = &tenant.world.app;
+    let second = async || {
+        app.count_messages(tenant.id.parse().unwrap(), 1);
+        let kept = app.keep_counts(Keep::WhenDue).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        kept
+    };
+
+    for _ in 0..300 {
+        drop(second().await);
+    }
+    is_full.store(false, Relaxed);
+    for _ in 0..60 {
+        second().await.unwrap();
+    }
+
+    assert_eq!(refusals.load(Relaxed), 8);
+    app.keep_counts(Keep::Now).await.unwrap();
+    let metrics = plain.server().get("/metrics").await;
+    assert_eq!(metrics.body["messages_sent"], 360, "{}", metrics.raw);
 }

@@ -8,7 +8,6 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sqs::Client;
@@ -17,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::cause::Cause;
+use crate::clock::{POLLER_PAUSES, is_stopped_within};
 use crate::template::QueueMapping;
 
 /// How many batches a function may have in hand at once. Lambda would start so many instances and more; here it
@@ -26,9 +26,6 @@ const BATCHES: usize = 40;
 const RECEIVED_AT_ONCE: usize = 10;
 /// How long a receive waits for a message, in seconds: the longest that SQS allows.
 const LONG_POLL: i32 = 20;
-/// How long to wait after a call that failed; twice as long after each further one, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a poller needs besides its function.
 #[derive(Debug, Clone)]
@@ -51,7 +48,7 @@ where
     let room = Arc::new(Semaphore::new(BATCHES));
     let mut tasks = JoinSet::new();
     let mut stop = queue.stop.clone();
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = POLLER_PAUSES;
     while !*stop.borrow() {
         while tasks.try_join_next().is_some() {}
         // It is never closed.
@@ -63,7 +60,7 @@ where
             _ = stop.wait_for(|stopped| *stopped) => break,
         };
         if received.is_ok() {
-            pause = FIRST_PAUSE;
+            pauses.reset();
         }
         match received {
             Ok(messages) if messages.is_empty() => {}
@@ -77,11 +74,7 @@ where
             }
             Err(error) => {
                 tracing::warn!(queue = mapping.queue, error, "cannot receive from a queue");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    _ = stop.wait_for(|stopped| *stopped) => {}
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                is_stopped_within(pauses.after_failure(), &mut stop).await;
             }
         }
     }

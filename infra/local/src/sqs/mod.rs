@@ -41,6 +41,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use database::{Database, Turn};
 use fault::{Fault, Kind};
 use parlance::app::StoreFaults;
+use parlance::domain::Pauses;
 use receive::{ReceiveMessage, Received};
 use retention::Progress;
 use serde::Serialize;
@@ -174,12 +175,13 @@ impl Sqs {
     fn go_on_moving(&self, handle: String) {
         let database = Arc::clone(&self.database);
         tokio::spawn(async move {
-            let mut wait = MOVE_PAUSE;
+            let mut pauses = Pauses::between(2 * MOVE_PAUSE, LONGEST_MOVE_PAUSE);
             loop {
+                let mut wait = MOVE_PAUSE;
                 let task = handle.clone();
                 match database.turn(move |turn| moves::step(turn, &task)).await {
                     Ok(false) => return,
-                    Ok(true) => wait = MOVE_PAUSE,
+                    Ok(true) => pauses.reset(),
                     Err(fault) if database.is_closed() => {
                         tracing::debug!(
                             error = fault.message,
@@ -189,7 +191,7 @@ impl Sqs {
                     }
                     Err(fault) => {
                         tracing::warn!(error = fault.message, "a move task cannot go on yet");
-                        wait = (wait * 2).min(LONGEST_MOVE_PAUSE);
+                        wait = pauses.after_failure();
                     }
                 }
                 sleep(wait).await;

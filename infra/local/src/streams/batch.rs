@@ -4,20 +4,19 @@
 //! was taken or lies in the queue of poison records.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lambda_events::event::dynamodb::{Event, EventRecord};
 use aws_lambda_events::event::streams::DynamoDbEventResponse;
 use aws_sdk_dynamodbstreams::types::Record;
+use parlance::domain::Pauses;
 use tokio::sync::watch;
 
 use super::poison::{Poison, PoisonRecord};
 use super::record::shown;
+use crate::clock::{POLLER_PAUSES, is_stopped_within};
 
 /// A record on which the function died so often, handed over alone, is poison.
 const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Who gets the records of which shard, and where those go that cannot be taken.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ pub(super) enum Progress {
 }
 
 /// Where a hand-over stands within its batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stand {
     /// The first record that is not done with.
     next: usize,
@@ -58,6 +57,18 @@ pub(super) struct Stand {
     take: Option<usize>,
     /// How often the record at `next` has failed by itself.
     failures: u32,
+    pauses: Pauses,
+}
+
+impl Default for Stand {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            take: None,
+            failures: 0,
+            pauses: POLLER_PAUSES,
+        }
+    }
 }
 
 impl<H, F> HandOver<H>
@@ -103,7 +114,7 @@ where
                 reason,
                 "a stream record failed"
             );
-            if self.is_stopped_within(pause(stand.failures)).await {
+            if is_stopped_within(stand.pauses.after_failure(), &mut self.stop).await {
                 return Progress::Stopped;
             }
         }
@@ -141,13 +152,6 @@ where
         }
         sent.is_ok()
     }
-
-    async fn is_stopped_within(&mut self, pause: Duration) -> bool {
-        tokio::select! {
-            _ = self.stop.wait_for(|stopped| *stopped) => true,
-            () = tokio::time::sleep(pause) => false,
-        }
-    }
 }
 
 impl Stand {
@@ -155,6 +159,7 @@ impl Stand {
         self.next += count;
         self.take = None;
         self.failures = 0;
+        self.pauses.reset();
         Progress::Done(self.next)
     }
 }
@@ -180,10 +185,4 @@ fn outcome(response: &DynamoDbEventResponse, records: &[Record]) -> Outcome {
         first = Some(first.map_or(index, |first: usize| first.min(index)));
     }
     first.map_or(Outcome::Taken, Outcome::FailedAt)
-}
-
-fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(LONGEST_PAUSE)
 }

@@ -33,6 +33,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cause::Cause;
+use crate::clock::{POLLER_PAUSES, is_stopped_within};
 use crate::template::StreamMapping;
 use batch::{HandOver, Progress, Stand, sequence_number};
 use checkpoints::Checkpoints;
@@ -42,7 +43,7 @@ pub use wake::Wake;
 
 /// The most that `GetRecords` returns.
 const PAGE: usize = 1000;
-/// How long to wait after a failed call, and for the children of a shard that has ended.
+/// How long to wait for the children of a shard that has ended.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a poller needs besides its function.
@@ -95,9 +96,12 @@ where
         let mut followed = BTreeMap::new();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut stop = self.source.stop.clone();
+        let mut pauses = POLLER_PAUSES;
         while !*stop.borrow() {
+            let mut pause = PAUSE;
             match self.ready_shards().await {
                 Ok(ready) => {
+                    pauses.reset();
                     for shard in ready {
                         if !followed.values().any(|it| *it == shard) {
                             let task = tasks.spawn(Arc::clone(&self).follow(shard.clone()));
@@ -106,6 +110,7 @@ where
                     }
                 }
                 Err(error) => {
+                    pause = pauses.after_failure();
                     tracing::warn!(
                         function = self.mapping.function,
                         error,
@@ -120,7 +125,7 @@ where
                     Some(Err(died)) => drop(followed.remove(&died.id())),
                     None => {}
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
             };
             tokio::select! {
                 () = ended => {}
@@ -181,10 +186,12 @@ where
         let mut wake = self.source.wake.clone();
         let mut stop = self.source.stop.clone();
         let mut iterator = None;
+        let mut pauses = POLLER_PAUSES;
         while !*stop.borrow() {
             wake.reading();
             match self.read(&shard, iterator.take()).await {
                 Ok(page) => {
+                    pauses.reset();
                     let records = page.records.unwrap_or_default();
                     if self.take(&shard, &records).await == Progress::Stopped {
                         return;
@@ -200,10 +207,8 @@ where
                 }
                 Err(error) => {
                     tracing::warn!(shard, error, "cannot read a stream");
-                    tokio::select! {
-                        () = tokio::time::sleep(PAUSE) => continue,
-                        _ = stop.wait_for(|stopped| *stopped) => return,
-                    }
+                    is_stopped_within(pauses.after_failure(), &mut stop).await;
+                    continue;
                 }
             }
             tokio::select! {

@@ -8,16 +8,23 @@ use std::time::Duration;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use aws_sdk_dynamodb::types::AttributeValue;
-use serde_json::Value;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::{Poison, Retention, Source, Wake, poll};
 use crate::clients::{embedded_dynamodb, embedded_sqs, embedded_streams};
 use crate::dynamodb::{DynamoDb, Sync};
 use crate::provision::{Provisioned, provision};
 use crate::sqs::{self, Sqs};
+use crate::storage;
 use crate::template::{Stack, StreamMapping};
 
 const STACK: &str = "
@@ -316,4 +323,70 @@ async fn nothing_is_forgotten_while_another_consumer_is_behind() {
     let mut consumer = world.consume(10, |_| all_taken());
     assert_eq!(consumer.until("b").await, [["a", "b"]]);
     consumer.stop().await;
+}
+
+/// A store that fails at one operation for ever, and notes when it was asked.
+#[derive(Debug)]
+struct Failing {
+    operation: &'static str,
+    asked: mpsc::UnboundedSender<Instant>,
+}
+
+impl HttpConnector for Failing {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap();
+        let (status, body) = if target.ends_with(self.operation) {
+            // The test may have seen enough.
+            let _ = self.asked.send(Instant::now());
+            (storage::STATUS, json!({ "__type": storage::CODE }))
+        } else {
+            let stream = json!({ "Shards": [{ "ShardId": "shard" }] });
+            (
+                200,
+                json!({ "StreamDescription": stream, "ShardIterator": "next" }),
+            )
+        };
+        let body = SdkBody::from(body.to_string());
+        let answer = HttpResponse::new(status.try_into().unwrap(), body);
+        HttpConnectorFuture::ready(Ok(answer))
+    }
+}
+
+/// Seconds between the first calls of `operation`, each of which fails.
+async fn pauses_before(operation: &'static str) -> Vec<u64> {
+    let (asked, mut asking) = mpsc::unbounded_channel();
+    let connector = SharedHttpConnector::new(Failing { operation, asked });
+    let client = embedded_streams(http_client_fn(move |_, _| connector.clone()));
+    let sqs = embedded_sqs(Sqs::open(None, sqs::Sync::Normal).unwrap().http_client());
+    let folder = tempfile::tempdir().unwrap();
+    let (stop, stopping) = watch::channel(false);
+    let source = Source {
+        client,
+        stream_arn: "arn".to_owned(),
+        wake: Wake::Polling,
+        poison: Poison::new(sqs, String::new()),
+        retention: None,
+        stop: stopping,
+    };
+    let path = folder.path().to_owned();
+    let taking = async |_: Event| all_taken();
+    let task = tokio::spawn(async move { poll(source, mapping(1), &path, taking).await });
+    let mut last = asking.recv().await.unwrap();
+    let mut pauses = Vec::new();
+    while pauses.len() < 7 {
+        let next = asking.recv().await.unwrap();
+        pauses.push((next - last).as_secs());
+        last = next;
+    }
+    stop.send_replace(true);
+    task.await.unwrap();
+    pauses
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_be_seen_or_read_is_asked_ever_less_often() {
+    for operation in ["DescribeStream", "GetShardIterator", "GetRecords"] {
+        let pauses = pauses_before(operation).await;
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30], "{operation}");
+    }
 }
