@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     let key = |variable| std::env::var(variable).ok().filter(|key| !key.is_empty());
     options.master_key = key("MASTER_API_KEY");
     options.sealing_key = key("SEALING_KEY");
-    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    // What is not UTF-8 is refused like everything else that is not understood.
+    let asked = std::env::var_os("RUST_LOG").unwrap_or_default();
+    let asked = asked.to_string_lossy();
     let logging = match options.log {
         Log::Text => filter(&asked).map(log_as_text),
         Log::Json => level(&asked).map(telemetry::start_on_one_machine),
@@ -65,25 +67,24 @@ fn log_as_text(filter: EnvFilter) {
         .init();
 }
 
-/// The filter that `RUST_LOG` asks for, where lines are text.
+/// The filter that `RUST_LOG` asks for, where lines are text. An empty one asks for nothing.
 fn filter(asked: &str) -> Result<EnvFilter, String> {
-    let asked = if asked.trim().is_empty() {
-        QUIET
-    } else {
-        asked
-    };
+    let asked = if asked.is_empty() { QUIET } else { asked };
     let wrong = |what: &dyn std::fmt::Display| {
         format!(
             "RUST_LOG={asked} is not understood: {what}. It looks like `warn` or `info,parlance::request=debug`"
         )
     };
-    for word in asked.split(',').map(str::trim) {
+    let words = asked.split(',').map(str::trim);
+    let mut words = words.filter(|word| !word.is_empty()).peekable();
+    if words.peek().is_none() {
+        return Err(wrong(&"it names no level"));
+    }
+    for word in words {
         // A word alone may be a target too, which is hardly ever meant.
-        let is_word = word
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let is_known = word.parse::<LevelFilter>().is_ok() || OURS.contains(&word);
-        if is_word && !is_known {
+        let is_level = word.parse::<LevelFilter>().is_ok();
+        let is_target = OURS.contains(&word) || is_path(word) || word.contains(['=', '[']);
+        if !is_level && !is_target {
             return Err(wrong(&format_args!("{word:?} is no level")));
         }
     }
@@ -92,13 +93,27 @@ fn filter(asked: &str) -> Result<EnvFilter, String> {
         .map_err(|error| wrong(&error))
 }
 
-/// The level that `RUST_LOG` asks for, where lines are JSON.
+/// Whether `word` is the path of a module, as in `parlance::request`.
+fn is_path(word: &str) -> bool {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        !name.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    word.contains("::") && word.split("::").all(is_name)
+}
+
+/// The level that `RUST_LOG` asks for, where lines are JSON. An empty one asks for nothing.
 fn level(asked: &str) -> Result<LevelFilter, String> {
-    match asked.trim() {
-        "" => Ok(LevelFilter::INFO),
-        level => level.parse().map_err(|_| {
-            format!("RUST_LOG={asked} is no level: with --log json it is one of error, warn, info, debug, trace, off")
-        }),
+    let wrong = || {
+        format!(
+            "RUST_LOG={asked} is no level: with --log json it is one of error, warn, info, debug, trace, off"
+        )
+    };
+    match (asked, asked.trim()) {
+        ("", _) => Ok(LevelFilter::INFO),
+        // It would be parsed as `error`.
+        (_, "") => Err(wrong()),
+        (_, level) => level.parse().map_err(|_| wrong()),
     }
 }
 
@@ -228,16 +243,29 @@ mod tests {
     fn rust_log_is_levels_of_targets_or_a_level() {
         for good in [
             "",
-            " ",
             "warn",
             "off",
             "parlance",
+            "parlance::request",
             "info,parlance::request=debug",
+            "info,hyper=warn,",
             "hyper=warn",
+            "[span]=debug",
         ] {
             assert!(filter(good).is_ok(), "{good}");
         }
-        for bad in ["loud", "parlance=loud", "info,wran"] {
+        for bad in [
+            "loud",
+            "parlance=loud",
+            "info,wran",
+            " ",
+            ",",
+            " , ",
+            "=",
+            "::",
+            "info;warn",
+            "info warn",
+        ] {
             let error = filter(bad).unwrap_err();
             assert!(
                 error.starts_with(&format!("RUST_LOG={bad} is not understood")),
@@ -246,7 +274,7 @@ mod tests {
         }
         assert_eq!(level(""), Ok(LevelFilter::INFO));
         assert_eq!(level("WARN"), Ok(LevelFilter::WARN));
-        for bad in ["loud", "parlance=debug"] {
+        for bad in ["loud", "parlance=debug", " ", ",", "info,"] {
             let error = level(bad).unwrap_err();
             assert!(
                 error.starts_with(&format!("RUST_LOG={bad} is no level")),

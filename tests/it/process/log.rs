@@ -68,12 +68,14 @@ fn no_level_shows_contents_or_keys() {
 #[test]
 fn a_bad_rust_log_is_refused() {
     for log in ["text", "json"] {
-        let start = Start::new().env("RUST_LOG", "loud");
-        let end = start.with(["--log", log]).end();
-        assert_eq!(end.status.code(), Some(1), "{end:?}");
-        assert_eq!(end.stderr.lines().count(), 1, "{}", end.stderr);
-        let told = "parlance-local: RUST_LOG=loud is n";
-        assert!(end.stderr.starts_with(told), "{}", end.stderr);
+        for bad in ["loud", ",", " "] {
+            let start = Start::new().env("RUST_LOG", bad);
+            let end = start.with(["--log", log]).end();
+            assert_eq!(end.status.code(), Some(1), "{end:?}");
+            assert_eq!(end.stderr.lines().count(), 1, "{}", end.stderr);
+            let told = format!("parlance-local: RUST_LOG={bad} is n");
+            assert!(end.stderr.starts_with(&told), "{}", end.stderr);
+        }
     }
 }
 
