@@ -10,8 +10,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::date_time::Format;
-use axum::extract::ws::close_code;
+use axum::extract::ws::{Utf8Bytes, close_code};
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 
@@ -31,11 +32,11 @@ struct Connector {
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let sockets = self.sockets.clone();
-        HttpConnectorFuture::new(async move { respond(&sockets, &request).await })
+        HttpConnectorFuture::new(async move { respond(&sockets, request).await })
     }
 }
 
-async fn respond(sockets: &Sockets, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+async fn respond(sockets: &Sockets, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let uri: Uri = request
         .uri()
         .parse()
@@ -47,13 +48,12 @@ async fn respond(sockets: &Sockets, request: &HttpRequest) -> Result<HttpRespons
     };
     match request.method() {
         "POST" => {
-            // The SDK holds every frame in memory; a stream would be a defect of ours.
-            let frame = request.body().bytes();
-            let frame = frame.and_then(|frame| String::from_utf8(frame.to_vec()).ok());
-            let frame = frame.ok_or_else(|| ConnectorError::user("the frame is no text".into()))?;
-            let posted = outbox.post(frame).await;
-            sockets.cut_slowest();
-            match posted {
+            // Shared with the SDK, which holds every frame in memory: one that waits for room takes it once.
+            let frame = ByteStream::new(request.into_body()).collect().await;
+            let frame = frame.map_err(|error| ConnectorError::user(error.into()))?;
+            let frame = Utf8Bytes::try_from(frame.into_bytes());
+            let frame = frame.map_err(|error| ConnectorError::user(error.into()))?;
+            match sockets.post(&outbox, frame).await {
                 Post::Taken => answer(200, None, String::new()),
                 Post::Gone => answer(410, Some("GoneException"), String::new()),
                 Post::TooLarge => answer(413, Some("PayloadTooLargeException"), String::new()),

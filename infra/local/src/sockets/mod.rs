@@ -12,7 +12,7 @@
 //!
 //! **Invariant:** the handler is given the events of one connection one after the other, `$disconnect` last, and once,
 //! however the connection ended. One connection's frames wait in an outbox of its own, which is bounded, and so are all
-//! outboxes together: who does not read is cut off, and delays nobody else.
+//! outboxes together, with the posts that wait for room in one: who does not read is cut off, and delays nobody else.
 
 mod connector;
 mod event;
@@ -31,10 +31,11 @@ use std::time::Duration;
 use aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use axum::Router;
+use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::outbox::{Backlog, Outbox};
+use self::outbox::{Backlog, Outbox, Post};
 
 /// How long a connection may be silent, and live.
 const IDLE: Duration = Duration::from_mins(10);
@@ -161,6 +162,16 @@ impl Sockets {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Puts a frame into an outbox, for which others may be cut off.
+    async fn post(&self, outbox: &Outbox, frame: Utf8Bytes) -> Post {
+        let Some(posting) = outbox.posting(frame) else {
+            return Post::TooLarge;
+        };
+        // Before it waits for room, or many that wait would take more than may wait.
+        self.cut_slowest();
+        outbox.put(posting).await
     }
 
     /// Cuts off clients, beginning with the one that has read nothing for longest, until what is left may stay.

@@ -1,7 +1,7 @@
 //! What waits to be sent to one connection.
 //!
-//! **Invariant:** the frames of all outboxes together weigh at most [`Backlog::LIMIT`]: beyond it, the connections
-//! whose clients have not read for longest are cut off.
+//! **Invariant:** the frames of all outboxes together, and those of posts that wait for room in one, weigh at most
+//! [`Backlog::LIMIT`]: beyond it, the connections whose clients have not read for longest are cut off.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +32,7 @@ pub(super) struct Outbox {
     frames: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
     backlog: Arc<Backlog>,
-    /// Bytes that wait here, the frame that is being sent among them.
+    /// Bytes that wait here, or for room here, the frame that is being sent among them.
     waiting: Arc<AtomicUsize>,
     /// When a frame was sent last, or the first of those that wait was posted.
     moved: Mutex<Instant>,
@@ -51,6 +51,13 @@ pub(super) struct End {
     pub(super) reason: &'static str,
 }
 
+/// A frame that is to be put into an outbox. Its bytes count while it waits for room there.
+#[derive(Debug)]
+pub(super) struct Posting {
+    frame: Utf8Bytes,
+    weight: Weight,
+}
+
 /// What became of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Post {
@@ -62,11 +69,11 @@ pub(super) enum Post {
 /// A frame, and its room; or the end, after all that was posted before it.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    Frame(String, Option<Room>),
+    Frame(Utf8Bytes, Option<Room>),
     End(End),
 }
 
-/// Bytes that wait in the outboxes of all connections.
+/// Bytes that wait in the outboxes of all connections, or for room there.
 #[derive(Debug)]
 pub(super) struct Backlog {
     bytes: AtomicUsize,
@@ -90,16 +97,22 @@ impl Backlog {
     }
 }
 
-/// The room that a frame takes until it is dropped.
+/// The room that a frame takes in an outbox until it is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
-    bytes: usize,
-    waiting: Arc<AtomicUsize>,
-    backlog: Arc<Backlog>,
+    _weight: Weight,
     _of_outbox: OwnedSemaphorePermit,
 }
 
-impl Drop for Room {
+/// Bytes of a frame, counted until this is dropped.
+#[derive(Debug)]
+struct Weight {
+    bytes: usize,
+    waiting: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
+}
+
+impl Drop for Weight {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.bytes, Relaxed);
         self.backlog.bytes.fetch_sub(self.bytes, Relaxed);
@@ -128,19 +141,39 @@ impl Outbox {
         (outbox, waiting)
     }
 
-    /// Puts a frame into the outbox. If there is no room for it within two seconds, the connection is cut off.
-    pub(super) async fn post(&self, frame: String) -> Post {
-        if frame.len() > LARGEST {
-            return Post::TooLarge;
+    /// Counts a frame that is to be put into the outbox. `None` if it is too large.
+    pub(super) fn posting(&self, frame: Utf8Bytes) -> Option<Posting> {
+        let bytes = frame.len();
+        if bytes > LARGEST {
+            return None;
         }
+        if self.waiting.fetch_add(bytes, Relaxed) == 0 {
+            self.note_moved();
+        }
+        self.backlog.bytes.fetch_add(bytes, Relaxed);
+        let weight = Weight {
+            bytes,
+            waiting: Arc::clone(&self.waiting),
+            backlog: Arc::clone(&self.backlog),
+        };
+        Some(Posting { frame, weight })
+    }
+
+    /// Puts a frame into the outbox that was counted for it. If there is no room for it within two seconds, the connection
+    /// is cut off.
+    pub(super) async fn put(&self, posting: Posting) -> Post {
+        let Posting { frame, weight } = posting;
         let deadline = Instant::now() + PATIENCE;
         let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let taken = timeout_at(deadline, async {
             let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
             let place = self.frames.reserve().await;
             match (room, place) {
-                (Ok(room), Ok(place)) => {
-                    let room = self.taken(frame.len(), room);
+                (Ok(permit), Ok(place)) => {
+                    let room = Room {
+                        _weight: weight,
+                        _of_outbox: permit,
+                    };
                     place.send(Waiting::Frame(frame, Some(room)));
                     Post::Taken
                 }
@@ -158,24 +191,11 @@ impl Outbox {
         }
     }
 
-    fn taken(&self, bytes: usize, permit: OwnedSemaphorePermit) -> Room {
-        if self.waiting.fetch_add(bytes, Relaxed) == 0 {
-            self.note_moved();
-        }
-        self.backlog.bytes.fetch_add(bytes, Relaxed);
-        Room {
-            bytes,
-            waiting: Arc::clone(&self.waiting),
-            backlog: Arc::clone(&self.backlog),
-            _of_outbox: permit,
-        }
-    }
-
     fn note_moved(&self) {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Bytes that wait here.
+    /// Bytes that wait here, or for room here.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }
@@ -200,7 +220,7 @@ impl Outbox {
         let wait = SOONEST_MS + u64::from_ne_bytes(random) % SPREAD_MS;
         let frame = format!(r#"{{"type":"server.shutdown","reconnect_after_ms":{wait}}}"#);
         // Who has no room for it is not told.
-        let _ = self.frames.try_send(Waiting::Frame(frame, None));
+        let _ = self.frames.try_send(Waiting::Frame(frame.into(), None));
         self.close(close_code::AWAY, "Going away");
     }
 
@@ -281,7 +301,7 @@ impl Outbox {
                 None => break self.ended().await,
             };
             let sent = tokio::select! {
-                sent = sink.send(Message::Text(Utf8Bytes::from(frame))) => sent.is_ok(),
+                sent = sink.send(Message::Text(frame)) => sent.is_ok(),
                 end = self.ended() => break end,
             };
             drop(room);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::outbox::{Backlog, Outbox, Post};
+use super::outbox::{Backlog, LARGEST, Outbox, Post};
 use super::{Handler, Lifetimes, Sockets};
 use crate::clients::embedded_sockets;
 use crate::gateway::{self, Connections};
@@ -349,8 +349,7 @@ async fn the_client_that_has_not_read_for_longest_is_cut_off_when_too_much_waits
     }
     let post = async |id: &str| {
         let outbox = sockets.outbox(id).unwrap();
-        let posted = outbox.post("x".repeat(FRAME)).await;
-        sockets.cut_slowest();
+        let posted = sockets.post(&outbox, "x".repeat(FRAME).into()).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         posted
     };
@@ -373,6 +372,30 @@ async fn the_client_that_has_not_read_for_longest_is_cut_off_when_too_much_waits
     }
     drop(unread.remove(1));
     assert_eq!(sockets.0.backlog.excess(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_waits_for_room_counts_among_all_that_waits() {
+    let frame = "x".repeat(LARGEST);
+    // An outbox takes 1 MB: the post after that waits, and is more than may wait.
+    let sockets = Sockets::with(Lifetimes::default(), 8 * LARGEST);
+    let backlog = Arc::clone(&sockets.0.backlog);
+    let (outbox, _unread) = Outbox::new(String::new(), String::new(), backlog);
+    let outbox = Arc::new(outbox);
+    sockets
+        .outboxes()
+        .insert("slow".to_owned(), Arc::clone(&outbox));
+    for _ in 0..8 {
+        let posted = sockets.post(&outbox, frame.as_str().into()).await;
+        assert_eq!(posted, Post::Taken);
+    }
+    let before = Instant::now();
+
+    let posted = sockets.post(&outbox, frame.as_str().into()).await;
+
+    assert_eq!(posted, Post::Gone);
+    assert_eq!(before.elapsed(), Duration::ZERO, "it has waited");
+    assert_eq!(sockets.0.backlog.excess(), 0, "it still counts");
 }
 
 #[tokio::test]
@@ -425,6 +448,7 @@ async fn a_connection_that_is_over_takes_nothing() {
     let (outbox, _waiting) = Outbox::new(String::new(), String::new(), Arc::new(Backlog::new(0)));
     outbox.end(1001, "Going away");
     for _ in 0..64 {
-        assert_eq!(outbox.post("{}".to_owned()).await, Post::Gone);
+        let posting = outbox.posting("{}".into()).unwrap();
+        assert_eq!(outbox.put(posting).await, Post::Gone);
     }
 }

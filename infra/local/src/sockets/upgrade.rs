@@ -251,8 +251,7 @@ async fn take(
             }
         };
         if let Some(body) = body {
-            outbox.post(body).await;
-            sockets.cut_slowest();
+            sockets.post(outbox, body.into()).await;
         }
     }
 }
