@@ -69,7 +69,8 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub max_connections: usize,
 
-    /// The most connections of one address (IPv6: of one /64). Loopback and trusted proxies have no limit of their own.
+    /// The most connections of one address (IPv6: of one /64), and half of all at most. Loopback and trusted proxies have
+    /// no limit of their own.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub max_connections_per_address: usize,
 

@@ -180,12 +180,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 }
 
 fn connections(options: &Options, proxies: &Proxies) -> Connections {
-    let total = options.max_connections.min(descriptors::for_connections());
     let caps = Caps {
-        total,
-        // Where descriptors are few, one address must not have them all.
-        per_address: options.max_connections_per_address.min((total / 2).max(1)),
+        total: options.max_connections,
+        per_address: options.max_connections_per_address,
     };
+    let caps = caps.within(descriptors::for_connections());
     Connections::new(caps, Timeouts::default(), proxies.clone())
 }
 

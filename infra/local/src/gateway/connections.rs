@@ -25,13 +25,25 @@ const SHED_PART: usize = 16;
 const IN_USE: u64 = u64::MAX;
 
 /// The most connections at a time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
     /// Of all addresses.
     pub total: usize,
     /// Of one address, or of one network of 64 bits of IPv6. Loopback and trusted proxies, which carry many clients, are
     /// bound by the total alone.
     pub per_address: usize,
+}
+
+impl Caps {
+    /// The same where there are so many `descriptors` for connections. Where they are few, one address must not have them
+    /// all: it has half of all connections at most.
+    pub(crate) fn within(self, descriptors: usize) -> Self {
+        let total = self.total.min(descriptors);
+        Self {
+            total,
+            per_address: self.per_address.min((total / 2).max(1)),
+        }
+    }
 }
 
 /// The connections. Cheap to clone.

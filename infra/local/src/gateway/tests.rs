@@ -252,6 +252,36 @@ async fn an_address_has_a_limit_of_its_own_unless_it_may_carry_many_clients() {
 }
 
 #[tokio::test]
+async fn one_address_has_half_of_the_connections_where_descriptors_are_few() {
+    let caps = Caps {
+        total: 10_000,
+        per_address: 1_000,
+    };
+    let connections = Connections::new(caps.within(8), PATIENT, Proxies::default());
+    let busy = |address: &str| {
+        let slot = connections.admit(address.parse().unwrap()).map(Arc::new);
+        slot.map(|slot| slot.busy())
+    };
+
+    let of_one: Vec<_> = (0..4).map(|_| busy("203.0.113.9").unwrap()).collect();
+
+    assert_eq!(busy("203.0.113.9").unwrap_err(), Refusal::AddressFull);
+    let of_other: Vec<_> = (0..4).map(|_| busy("203.0.113.10").unwrap()).collect();
+    assert_eq!(of_one.len() + of_other.len(), connections.len());
+}
+
+#[test]
+fn one_address_has_what_the_options_say_where_descriptors_are_many() {
+    let caps = Caps {
+        total: 10_000,
+        per_address: 1_000,
+    };
+    assert_eq!(caps.within(1 << 20), caps);
+    // One descriptor is one connection.
+    assert_eq!(caps.within(1).per_address, 1);
+}
+
+#[tokio::test]
 async fn the_kernel_takes_little_for_a_client_that_does_not_read() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     // Connections have the buffers of the socket that accepts them.
