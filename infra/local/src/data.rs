@@ -11,7 +11,7 @@
 //! | `streams/`   | how far each function has consumed its stream                |
 //!
 //! **Invariant:** one process uses the folder, and only its owner can read it. A key or a database that was lost is never
-//! replaced by a new one beside data that needs the old one.
+//! replaced by a new one beside data that needs the old one (of databases, see [`crate::consistency`]).
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -19,8 +19,11 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use parlance::app::StoreFault;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+
+use crate::storage;
 
 /// As many as the template asks for.
 const SHORTEST_KEY: usize = 24;
@@ -64,8 +67,14 @@ pub enum DataError {
     LostSealingKey(PathBuf),
     /// The sealing key, which is in that place, is not the one that sealed the folder's secrets.
     OtherSealingKey(PathBuf, String),
-    /// There is no `dynamodb.db`, but what belongs to one.
+    /// A database that cannot be read.
+    Database(PathBuf, rusqlite::Error),
+    /// `dynamodb.db` holds nothing, but there is what belongs to one.
     LostDatabase(PathBuf),
+    /// `dynamodb.db` lacks records that were taken from it.
+    OldDatabase(PathBuf),
+    /// `sqs.db` holds no queues, but `dynamodb.db` was used with some.
+    LostQueues(PathBuf),
 }
 
 impl fmt::Display for DataError {
@@ -97,11 +106,30 @@ impl fmt::Display for DataError {
             ),
             Self::LostDatabase(folder) => write!(
                 f,
-                "dynamodb.db in {} is missing or empty, and sqs.db or streams/ beside it belong to another one: restore all of \
-                 them from one backup, or choose another folder with --data. To begin anew and give up what waits in the queues, \
-                 remove sqs.db and streams/",
+                "dynamodb.db in {} is missing or empty, and what is beside it (dynamodb.db-wal, sqs.db, streams/) belongs to \
+                 another one: restore all of it from one backup, or choose another folder with --data. To begin anew and give up \
+                 what waits in the queues, remove dynamodb.db*, sqs.db* and streams/",
                 folder.display()
             ),
+            Self::OldDatabase(folder) => write!(
+                f,
+                "dynamodb.db in {} is older than streams/ beside it, as if it had been copied without its dynamodb.db-wal: \
+                 restore the whole folder from one backup. To go on without what is missing, remove streams/",
+                folder.display()
+            ),
+            Self::LostQueues(folder) => write!(
+                f,
+                "sqs.db in {} is missing or empty, and dynamodb.db and streams/ beside it were used with another one: restore all \
+                 of them from one backup. To go on and give up what waited in the queues, remove sqs.db* and streams/",
+                folder.display()
+            ),
+            Self::Database(file, error) => {
+                write!(f, "cannot open the database {}: ", file.display())?;
+                match storage::fault(error) {
+                    Some(StoreFault::Damaged) => f.write_str("it is damaged, or not a database"),
+                    Some(StoreFault::Refused) | None => error.fmt(f),
+                }
+            }
         }
     }
 }
@@ -177,14 +205,6 @@ impl DataFolder {
 
     /// The embedded DynamoDB's file.
     pub fn dynamodb(&self) -> Result<PathBuf, DataError> {
-        // A first start makes it before all that belongs to it.
-        if !self.holds("dynamodb.db") {
-            let mut checkpoints = fs::read_dir(self.streams())
-                .map_err(|error| DataError::Io(self.streams(), error))?;
-            if self.holds("sqs.db") || checkpoints.next().is_some() {
-                return Err(DataError::LostDatabase(self.path.clone()));
-            }
-        }
         self.database("dynamodb.db")
     }
 
@@ -424,23 +444,6 @@ mod tests {
         fs::remove_file(folder.path().join(SEALING_CHECK)).unwrap();
         assert_eq!(folder.sealing_key(None).unwrap(), other);
         assert_eq!(folder.sealing_key(None).unwrap(), other);
-    }
-
-    #[test]
-    fn an_empty_database_beside_what_belongs_to_another_is_refused() {
-        let folder = DataFolder::temporary().unwrap();
-        let database = folder.dynamodb().unwrap();
-        // It is empty at first.
-        assert_eq!(folder.dynamodb().unwrap(), database);
-        for belonging in [folder.sqs().unwrap(), folder.streams().join("Messages")] {
-            fs::write(&belonging, "data").unwrap();
-            let error = folder.dynamodb().unwrap_err().to_string();
-            assert!(error.contains("is missing or empty"), "{error}");
-            fs::write(&database, "data").unwrap();
-            folder.dynamodb().unwrap();
-            fs::write(&database, "").unwrap();
-            fs::remove_file(&belonging).unwrap();
-        }
     }
 
     #[test]

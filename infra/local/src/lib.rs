@@ -16,6 +16,7 @@ pub mod aws_port;
 mod cause;
 pub mod clients;
 pub mod clock;
+mod consistency;
 pub mod data;
 mod descriptors;
 pub mod dynamodb;

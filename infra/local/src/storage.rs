@@ -3,8 +3,13 @@
 //! Each store answers them at once with the code [`CODE`] and a status that the AWS SDK does not retry, and notes them for
 //! `GET /health`. What passes by itself (a lock held by another) is not one of them.
 
+use std::path::Path;
+use std::time::Duration;
+
 use parlance::app::{StoreFault, StoreFaults};
-use rusqlite::ErrorCode;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// The error code, for both stores.
 pub(crate) const CODE: &str = "StorageFailure";
@@ -20,6 +25,31 @@ const MESSAGES: [(&str, StoreFault); 6] = [
     ("attempt to write a readonly database", StoreFault::Refused),
     ("unable to open database file", StoreFault::Refused),
 ];
+
+/// Opens a file that exists, to look at what it holds before its store is opened. Neither it nor its WAL is changed, made or
+/// removed, whatever becomes of this process.
+pub(crate) fn look(path: &Path, has_wal: bool) -> rusqlite::Result<Connection> {
+    if !has_wal {
+        // Otherwise a WAL is made even for a reader.
+        let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        return Connection::open_with_flags(format!("file:{path}?immutable=1"), flags);
+    }
+    // To read a WAL one must be able to write its index.
+    let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    file.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    file.busy_timeout(Duration::from_secs(5))?;
+    Ok(file)
+}
+
+/// Whether a file has a table called `name`.
+pub(crate) fn has_table(file: &Connection, name: &str) -> rusqlite::Result<bool> {
+    file.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?)",
+        [name],
+        |row| row.get(0),
+    )
+}
 
 /// The fault that `error` is, if it does not pass by itself.
 pub(crate) fn fault(error: &rusqlite::Error) -> Option<StoreFault> {

@@ -8,6 +8,7 @@ use crate::cause::Cause;
 use crate::clients::{
     embedded_dynamodb, embedded_sqs, embedded_streams, external_dynamodb, external_sqs,
 };
+use crate::consistency;
 use crate::data::DataFolder;
 use crate::dynamodb::{DynamoDb, Sync};
 use crate::error::StartError;
@@ -32,6 +33,7 @@ impl Stores {
                 let (dynamodb, streams) = external_dynamodb(endpoint).await;
                 (dynamodb, streams, None)
             } else {
+                consistency::check(data, options.sqs_endpoint.is_none())?;
                 let store = DynamoDb::open(&data.dynamodb()?, options.sync)
                     .map_err(|error| StartError::Store(error.to_string()))?;
                 let http_client = store.http_client();

@@ -3,9 +3,13 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
+use super::http::Client;
 use super::runner::{End, Start};
+use super::wait::until;
 
 /// One line of `end` must say `what`, and nothing else must be said.
 #[track_caller]
@@ -152,6 +156,75 @@ fn a_lost_database_beside_its_queues_is_refused() {
     }
     let what = format!("dynamodb.db in {} is missing or empty", data.display());
     assert_refused(&start.again().end(), &what);
+}
+
+/// Removes the side files of both databases, as a copy that knows of `*.db` alone does.
+fn forget_side_files(data: &Path) {
+    for name in ["dynamodb.db", "sqs.db"] {
+        for side in ["wal", "shm"] {
+            fs::remove_file(data.join(format!("{name}-{side}"))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_running_folder_without_its_side_files_is_refused() {
+    let runner = Start::new().run();
+    let data = runner.data();
+    let start = runner.kill();
+    forget_side_files(&data);
+    let what = format!("dynamodb.db in {} is missing or empty", data.display());
+    assert_refused(&start.end(), &what);
+}
+
+#[test]
+fn a_database_that_is_older_than_what_was_taken_from_it_is_refused_until_streams_are_removed() {
+    let (start, data) = used();
+    let database = data.join("dynamodb.db");
+    let old = fs::read(&database).unwrap();
+    let runner = start.run();
+    let operator = runner.operator();
+    let made = operator.post("/admin/tenants", &json!({ "name": "late" }));
+    let key = made.body["api_key"].as_str().unwrap();
+    let headers = [("x-api-key", key), ("x-user-id", "alice")];
+    let alice = Client::new(&runner.base_url, &headers);
+    let room = alice.group(&["alice"]);
+    let seq = alice.say(&room, "taken");
+    until("the message to be taken", || {
+        let rooms = alice.get("/rooms").assert(200);
+        (rooms[0]["last_seq"] == seq).then_some(())
+    });
+    let (_, start) = runner.stop();
+    fs::write(&database, old).unwrap();
+
+    let what = format!("dynamodb.db in {} is older than streams/", data.display());
+    assert_refused(&start.again().end(), &what);
+
+    fs::remove_dir_all(data.join("streams")).unwrap();
+    start.run();
+}
+
+#[test]
+fn lost_queues_beside_their_database_are_refused_until_streams_are_removed() {
+    let (start, data) = used();
+    fs::remove_file(data.join("sqs.db")).unwrap();
+    let what = format!("sqs.db in {} is missing or empty", data.display());
+    assert_refused(&start.again().end(), &what);
+    assert!(!data.join("sqs.db").exists());
+
+    fs::remove_dir_all(data.join("streams")).unwrap();
+    start.run();
+}
+
+#[test]
+fn a_folder_without_both_databases_is_a_first_start() {
+    let (start, data) = used();
+    for name in ["dynamodb.db", "sqs.db"] {
+        fs::remove_file(data.join(name)).unwrap();
+    }
+    let runner = start.run();
+    let tenant = runner.tenant();
+    runner.user(&tenant, "alice").group(&["alice"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! **Invariant:** what was answered with success has been committed to the file.
 
 mod connector;
+mod contents;
 mod engine;
 mod operation;
 mod reads;
@@ -34,6 +35,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::coop;
 
 use connector::Connector;
+pub(crate) use contents::Contents;
 use engine::{Engine, Job, Place};
 use operation::Operation;
 use reads::Reads;

@@ -35,6 +35,11 @@ const TRIM: &str = "
 /// What dynoxide adds to a stored number to show it with 21 digits, as DynamoDB's are.
 const SHOWN_OFFSET: u128 = 100_000_000_000_000_000_000;
 
+/// A stored sequence number as it is shown. All have as many digits, so that text sorts like numbers.
+pub(super) fn shown(stored: i64) -> String {
+    (SHOWN_OFFSET + u128::try_from(stored).unwrap_or(0)).to_string()
+}
+
 /// Which records of a table may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trim {

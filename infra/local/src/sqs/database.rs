@@ -21,6 +21,7 @@ use super::fault::Fault;
 use super::name::QueueName;
 use super::waiters::Waiters;
 use super::{OpenError, Sync};
+use crate::storage::has_table;
 use rusqlite::{Connection, TransactionBehavior};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -93,6 +94,14 @@ fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute_batch("ALTER TABLE moves ADD COLUMN status TEXT")?;
     }
     Ok(())
+}
+
+/// Whether a file of this store holds a queue.
+pub(crate) fn holds_queues(file: &Connection) -> rusqlite::Result<bool> {
+    if !has_table(file, "queues")? {
+        return Ok(false);
+    }
+    file.query_row("SELECT EXISTS (SELECT 1 FROM queues)", [], |row| row.get(0))
 }
 
 /// One request's turn at the database.

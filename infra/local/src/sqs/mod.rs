@@ -38,6 +38,7 @@ mod tests;
 mod waiters;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+pub(crate) use database::holds_queues;
 use database::{Database, Turn};
 use fault::{Fault, Kind};
 use parlance::app::StoreFaults;

@@ -1,5 +1,8 @@
 //! How far a function has consumed a stream.
 //!
+//! There is a file from the first start on, before a record is taken: it names the stream, by which the database that it
+//! belongs to is known.
+//!
 //! **Invariant:** the file is replaced as a whole, after the records it covers were taken. A crash
 //! in between hands them over again: at least once, never not at all.
 
@@ -35,18 +38,24 @@ pub(super) struct Position {
 }
 
 impl Checkpoints {
-    /// Reads the positions in `stream`, or starts at its beginning.
+    /// Reads the positions in `stream`, or starts at its beginning and says so in the file.
     pub(super) fn load(file: &Path, stream: &str) -> Self {
-        let state = match read(file) {
-            Ok(state) if state.stream == stream => state,
-            Ok(_) => State::new(stream),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::new(stream),
+        let known = match read(file) {
+            Ok(state) => (state.stream == stream).then_some(state),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let file = file.display();
                 tracing::warn!(%file, %error, "a checkpoint is damaged; the stream is read again");
-                State::new(stream)
+                None
             }
         };
+        let state = known.unwrap_or_else(|| {
+            let state = State::new(stream);
+            if let Err(error) = write(file, &state) {
+                tracing::error!(stream, %error, "a checkpoint was not written");
+            }
+            state
+        });
         Self {
             file: file.to_owned(),
             state: Mutex::new(state),
@@ -107,6 +116,59 @@ impl State {
             shards: BTreeMap::new(),
         }
     }
+}
+
+/// A file of positions as an earlier start has left it.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    file: PathBuf,
+    state: State,
+}
+
+impl Recorded {
+    /// The files in `folder`. One that is damaged names no stream and has no positions.
+    pub(crate) fn all(folder: &Path) -> io::Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|it| it == "json") {
+                let state = read(&file).unwrap_or_default();
+                all.push(Self { file, state });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The ARN of the stream.
+    pub(crate) fn stream(&self) -> &str {
+        &self.state.stream
+    }
+
+    /// The last record that was taken from a shard of the stream.
+    pub(crate) fn taken(&self) -> Option<&str> {
+        let positions = self.state.shards.values();
+        positions.filter_map(|it| it.taken.as_deref()).max()
+    }
+
+    /// Puts positions beyond `last`, the last record that there is, back to it.
+    pub(crate) fn pull_back(&self, last: Option<&str>) -> io::Result<()> {
+        let mut state = self.state.clone();
+        for position in state.shards.values_mut() {
+            if position.taken.as_deref() > last {
+                position.taken = last.map(str::to_owned);
+            }
+        }
+        write(&self.file, &state)
+    }
+
+    /// Removes the file.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        fs::remove_file(&self.file)
+    }
+}
+
+fn write(file: &Path, state: &State) -> io::Result<()> {
+    replace(file, &serde_json::to_vec(state)?)
 }
 
 fn read(file: &Path) -> io::Result<State> {

@@ -37,6 +37,7 @@ use crate::clock::{POLLER_PAUSES, is_stopped_within};
 use crate::template::StreamMapping;
 use batch::{HandOver, Progress, Stand, sequence_number};
 use checkpoints::Checkpoints;
+pub(crate) use checkpoints::Recorded;
 pub use poison::Poison;
 pub use retention::Retention;
 pub use wake::Wake;
