@@ -274,11 +274,12 @@ def everything(template, base=ROOT):
 
 
 def series(alarm):
-    """How many metrics an alarm is billed for: each that it reads. A query reads at least one of each table."""
+    """How many metrics an alarm is billed for: each that it reads. A query reads at least one."""
     if "Metrics" not in alarm:
         return 1
     metrics = [it for it in alarm["Metrics"] if "MetricStat" in it]
-    return len(metrics) + json.dumps(alarm["Metrics"]).count("TableName = ")
+    queries = [it for it in alarm["Metrics"] if "SELECT" in json.dumps(it.get("Expression", ""))]
+    return len(metrics) + len(queries)
 
 
 def runs(schedule):
