@@ -99,28 +99,39 @@ impl FromStr for EventType {
 
 /// What an endpoint wants to be told of. None named means all there is, and all there will be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventTypes(BTreeSet<EventType>);
+pub struct EventTypes {
+    known: BTreeSet<EventType>,
+    /// Whether others are named that a later version knows. Those alone are not none.
+    has_later: bool,
+}
 
 impl EventTypes {
     /// Those that field `events` names.
     pub fn parse(names: &[String]) -> Result<Self, Error> {
         let types = names.iter().map(|name| EventType::parse("events", name));
-        types.collect::<Result<_, _>>().map(Self)
+        let known = types.collect::<Result<_, _>>()?;
+        Ok(Self {
+            known,
+            has_later: false,
+        })
     }
 
-    /// Trusts what our own store gives back.
-    pub(crate) const fn stored(types: BTreeSet<EventType>) -> Self {
-        Self(types)
+    /// Trusts what our own store gives back. A type that a later version has stored is none that this one tells of.
+    pub(crate) fn stored(names: &[&str]) -> Self {
+        let known: BTreeSet<_> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let has_later = names.iter().any(|name| name.parse::<EventType>().is_err());
+        Self { known, has_later }
     }
 
     /// Whether `event` is one of them.
     pub fn contain(&self, event: EventType) -> bool {
-        self.0.is_empty() || self.0.contains(&event)
+        let is_all = self.known.is_empty() && !self.has_later;
+        is_all || self.known.contains(&event)
     }
 
-    /// Those that are named.
+    /// Those that are named, and that this version knows.
     pub fn named(&self) -> impl Iterator<Item = EventType> {
-        self.0.iter().copied()
+        self.known.iter().copied()
     }
 }
 
@@ -424,6 +435,16 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn event_types_of_a_later_version_alone_are_not_all_there_are() {
+        let later = EventTypes::stored(&["chat.created"]);
+        assert!(EventType::ALL.iter().all(|it| !later.contain(*it)));
+        let both = EventTypes::stored(&["chat.created", "member.left"]);
+        assert!(both.contain(EventType::MemberLeft) && !both.contain(EventType::MemberJoined));
+        let none = EventTypes::stored(&[]);
+        assert!(EventType::ALL.iter().all(|it| none.contain(*it)));
+    }
 
     #[test]
     fn a_replaced_secret_is_live_for_the_longest_overlap_at_most_whatever_clock_set_its_end() {

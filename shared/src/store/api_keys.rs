@@ -138,7 +138,9 @@ impl ApiKeyStore {
     /// Those of `slice`, oldest first.
     pub async fn list(&self, tenant: TenantId, slice: &Slice) -> Result<Page<Key>, Error> {
         let read = |item: &Item| from_item(tenant, item);
-        self.of(tenant).page(slice, read, |last| last.id).await
+        self.of(tenant)
+            .page::<_, ApiKeyId>(slice, |item| read(item).map(Some))
+            .await
     }
 
     /// All keys of `tenant`, oldest first. One query.

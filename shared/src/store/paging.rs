@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, t
 
 use super::{
     aws::fault,
-    item::{Item, s},
+    item::{Item, Read, s},
 };
 use crate::domain::{Cursor, Error, Page, page::Slice};
 
@@ -34,17 +34,24 @@ impl Partition<'_> {
         Ok(found.item)
     }
 
-    /// A page of what `read` makes of items whose sort keys are ids, which `id` gives.
+    /// A page of what `read` makes of items whose sort keys are ids. What it makes nothing of is left out, so a page may
+    /// hold less than `slice` asks for, and still be followed by another.
     pub(super) async fn page<T, Id: FromStr + Display>(
         &self,
         slice: &Slice,
-        read: impl Fn(&Item) -> Result<T, Error>,
-        id: impl Fn(&T) -> Id,
+        read: impl Fn(&Item) -> Result<Option<T>, Error>,
     ) -> Result<Page<T>, Error> {
         let after: Option<Id> = slice.after.as_ref().map(Cursor::parse).transpose()?;
         let (items, more) = self.slice(after.map(|id| id.to_string()), slice).await?;
-        let items = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::new(items, more, |last| id(last).to_string()))
+        let next = match items.last() {
+            Some(last) if more => Some(Cursor(last.text("sk")?.to_owned())),
+            Some(_) | None => None,
+        };
+        let read = items.iter().filter_map(|item| read(item).transpose());
+        Ok(Page {
+            items: read.collect::<Result<_, _>>()?,
+            next,
+        })
     }
 
     /// The items of `slice`, in the order of their sort keys, after the sort key `after`; and whether

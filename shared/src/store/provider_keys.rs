@@ -143,16 +143,16 @@ impl ProviderKeyStore {
         })
     }
 
-    /// One key of `owner`.
+    /// One key of `owner`, unless only a later version can use it.
     pub async fn get(&self, owner: Owner, id: ProviderKeyId) -> Result<Option<ProviderKey>, Error> {
         let found = self.of(owner).get(id).await?;
-        found.map(|item| from_item(owner, &item)).transpose()
+        found.map_or(Ok(None), |item| from_item(owner, &item))
     }
 
-    /// Those of `slice`, oldest first.
+    /// Those of `slice`, oldest first. A key that only a later version can use is left out.
     pub async fn list(&self, owner: Owner, slice: &Slice) -> Result<Page<ProviderKey>, Error> {
         let read = |item: &Item| from_item(owner, item);
-        self.of(owner).page(slice, read, |last| last.id).await
+        self.of(owner).page::<_, ProviderKeyId>(slice, read).await
     }
 
     /// All keys of `owner`, oldest first. One query.
@@ -402,18 +402,25 @@ fn hash(item: &Item, name: &'static str) -> Result<SecretHash, Error> {
     SecretHash::from_hex(item.text(name)?).ok_or_else(|| malformed(name))
 }
 
-fn from_item(owner: Owner, item: &Item) -> Result<ProviderKey, Error> {
+/// `None` for a key of a provider, a type or a scope that a later version has made. It stays where it is, and this version
+/// neither shows nor uses it.
+fn from_item(owner: Owner, item: &Item) -> Result<Option<ProviderKey>, Error> {
     let text = |name| item.text_opt(name).map(|text| text.map(ToOwned::to_owned));
     let scope = Scope::stored(item.text("scope")?, text("scope_id")?);
+    let key_type = KeyType::parse(item.text("key_type")?).ok();
+    let provider = item.text("provider")?.parse().ok();
+    let (Some(scope), Some(key_type), Some(provider)) = (scope, key_type, provider) else {
+        return Ok(None);
+    };
     let base_url = text("base_url")?
         .map(|url| EndpointUrl::stored(url).ok_or_else(|| malformed("base_url")))
         .transpose()?;
-    Ok(ProviderKey {
+    Ok(Some(ProviderKey {
         id: item.parse("sk")?,
         owner,
-        scope: scope.ok_or_else(|| malformed("scope"))?,
-        key_type: KeyType::parse(item.text("key_type")?).map_err(|_| malformed("key_type"))?,
-        provider: item.parse("provider")?,
+        scope,
+        key_type,
+        provider,
         base_url,
         name: Description::stored(item.text("name")?.to_owned()),
         is_valid: item.text("status")? == ACTIVE,
@@ -425,5 +432,5 @@ fn from_item(owner: Owner, item: &Item) -> Result<ProviderKey, Error> {
         hash: hash(item, "hash")?,
         fingerprint: hash(item, "fingerprint")?,
         sealed: Sealed(item.text("sealed")?.to_owned()),
-    })
+    }))
 }

@@ -104,7 +104,9 @@ impl SubscriptionStore {
             pk: by_subscriber(tenant, user),
             begins_with: None,
         };
-        partition.page(slice, from_item, |last| last.id).await
+        partition
+            .page::<_, SubscriptionId>(slice, |item| from_item(item).map(Some))
+            .await
     }
 
     /// Who subscribed to a topic, in the order of their ids.

@@ -120,7 +120,9 @@ impl TenantStore {
             pk: PROFILE.to_owned(),
             begins_with: None,
         };
-        partition.page(slice, from_item, |last| last.id).await
+        partition
+            .page::<_, TenantId>(slice, |item| from_item(item).map(Some))
+            .await
     }
 
     /// Changes what `patch` names. `None` if there is no such tenant.
@@ -388,14 +390,15 @@ fn to_item(tenant: &Tenant) -> Item {
 }
 
 fn from_item(item: &Item) -> Result<Tenant, Error> {
+    // One that a later version has made shows no more than the narrowest that is known here.
     let scope = item.text_opt("list_scope")?;
-    let scope = scope.map(|name| ListScope::parse(name).map_err(|_| malformed("list_scope")));
+    let scope = scope.and_then(|name| ListScope::parse(name).ok());
     Ok(Tenant {
         id: item.parse("sk")?,
         name: Name::stored(item.text("name")?.to_owned()),
         rate_limit: RateLimit::stored(item.number("rate_limit")?),
         retry: retry(item)?,
-        list_scope: scope.transpose()?.unwrap_or_default(),
+        list_scope: scope.unwrap_or(ListScope::User),
         token_cap: item.number_opt("token_cap")?.map(TokenCap::stored),
         created_at: item.parse("created_at")?,
         keys: keys(item)?,
@@ -432,12 +435,13 @@ pub(super) fn profile(id: TenantId) -> [(String, AttributeValue); 2] {
 fn retry(item: &Item) -> Result<RetrySchedule, Error> {
     let default = RetrySchedule::DEFAULT;
     let backoff = item.text_opt("retry_backoff")?;
-    let backoff = backoff.map(|name| Waits::parse(name).map_err(|_| malformed("retry_backoff")));
+    // Waits that a later version has made are not shorter than they were meant: receivers may count on that.
+    let backoff = backoff.map(|name| Waits::parse(name).unwrap_or(Waits::Exponential));
     Ok(RetrySchedule::stored(
         item.number_opt("retry_attempts")?
             .unwrap_or(default.attempts()),
         item.number_opt("retry_interval")?
             .unwrap_or(default.interval_seconds()),
-        backoff.transpose()?.unwrap_or(default.backoff()),
+        backoff.unwrap_or(default.backoff()),
     ))
 }

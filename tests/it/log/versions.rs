@@ -206,3 +206,207 @@ async fn a_key_of_a_kind_that_a_later_version_made_is_no_credential() {
 
     assert_eq!(refused.status, 401, "{}", refused.raw);
 }
+
+/// Sets an attribute of the item `sk` of a tenant's partition `pk` in the table of tenants, as a later version would.
+async fn later(tenant: &Tenant, pk: &str, sk: &str, name: &str, value: AttributeValue) {
+    let table = &Stack::compiled_in().unwrap().environment["TENANTS_TABLE"];
+    let update = tenant.world.dynamodb.update_item().table_name(table);
+    update
+        .key("pk", AttributeValue::S(format!("{}#{pk}", tenant.id)))
+        .key("sk", AttributeValue::S(sk.to_owned()))
+        .condition_expression("attribute_exists(pk)")
+        .update_expression("SET #name = :value")
+        .expression_attribute_names("#name", name)
+        .expression_attribute_values(":value", value)
+        .send()
+        .await
+        .unwrap();
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+#[tokio::test]
+async fn an_event_type_of_a_later_version_is_left_out_and_does_not_turn_into_all() {
+    let tenant = tenant().await;
+    let server = tenant.server();
+    let body = json!({ "url": "https://a.example/", "events": ["message.created"] });
+    let id = server.post("/webhooks", &body).await.text("endpoint_id");
+    let both = vec![text("message.created"), text("chat.created")];
+    for (stored, shown) in [
+        (both, json!(["message.created"])),
+        (vec![text("chat.created")], json!([])),
+    ] {
+        let stored = AttributeValue::L(stored);
+        later(&tenant, "webhooks", &id, "events", stored).await;
+
+        let read = server.get(&format!("/webhooks/{id}")).await;
+
+        assert_eq!(read.status, 200, "{}", read.raw);
+        assert_eq!(read.body["events"], shown);
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_in_a_state_of_a_later_version_is_shown_paused_and_can_be_resumed() {
+    let tenant = tenant().await;
+    let server = tenant.server();
+    let body = json!({ "url": "https://a.example/" });
+    let id = server.post("/webhooks", &body).await.text("endpoint_id");
+    later(&tenant, "webhooks", &id, "status", text("draining")).await;
+
+    let read = server.get(&format!("/webhooks/{id}")).await;
+
+    assert_eq!(read.status, 200, "{}", read.raw);
+    assert_eq!(read.body["status"], "paused");
+    assert_eq!(read.body["paused_reason"], "draining");
+    let resumed = json!({ "status": "active" });
+    let resumed = server.patch(&format!("/webhooks/{id}"), &resumed).await;
+    assert_eq!(resumed.body["status"], "active", "{}", resumed.raw);
+}
+
+#[tokio::test]
+async fn a_role_of_a_later_version_is_a_members() {
+    let tenant = tenant().await;
+    let room = tenant.group(&["alice", "bob"]).await;
+    let table = &Stack::compiled_in().unwrap().environment["ROOMS_TABLE"];
+    let update = tenant.world.dynamodb.update_item().table_name(table);
+    update
+        .key("pk", text(&format!("{}#{room}", tenant.id)))
+        .key("sk", text("MEMBER#alice"))
+        .condition_expression("attribute_exists(pk)")
+        .update_expression("SET #role = :role")
+        .expression_attribute_names("#role", "role")
+        .expression_attribute_values(":role", text("moderator"))
+        .send()
+        .await
+        .unwrap();
+    let alice = tenant.user("alice");
+
+    let members = alice.get(&format!("/rooms/{room}/members")).await;
+
+    assert_eq!(members.status, 200, "{}", members.raw);
+    assert!(!members.raw.contains("moderator"), "{}", members.raw);
+    let renamed = alice
+        .patch(&format!("/rooms/{room}"), &json!({ "name": "x" }))
+        .await;
+    assert_eq!(renamed.status, 403, "{}", renamed.raw);
+}
+
+#[tokio::test]
+async fn settings_of_a_tenant_that_a_later_version_made_fall_back_to_the_safe_ones() {
+    let tenant = tenant().await;
+    let table = &Stack::compiled_in().unwrap().environment["TENANTS_TABLE"];
+    let update = tenant.world.dynamodb.update_item().table_name(table);
+    update
+        .key("pk", text("profile"))
+        .key("sk", text(&tenant.id))
+        .condition_expression("attribute_exists(pk)")
+        .update_expression("SET list_scope = :later, retry_backoff = :later")
+        .expression_attribute_values(":later", text("later"))
+        .send()
+        .await
+        .unwrap();
+
+    let path = format!("/admin/tenants/{}", tenant.id);
+    let read = tenant.world.operator().anew().get(&path).await;
+
+    assert_eq!(read.status, 200, "{}", read.raw);
+    assert_eq!(read.body["publishable_list_scope"], "user");
+    assert_eq!(read.body["retry"]["backoff"], "exponential");
+}
+
+#[tokio::test]
+async fn a_provider_key_that_only_a_later_version_can_use_is_left_out_and_stays() {
+    let tenant = tenant().await;
+    let server = tenant.server();
+    let keys = format!("/admin/tenants/{}/provider-keys", tenant.id);
+    for (name, value) in [
+        ("provider", "mistral"),
+        ("key_type", "oauth"),
+        ("scope", "bot"),
+    ] {
+        let mut ids = Vec::new();
+        for key in ["sk-first", "sk-second"] {
+            let made = json!({ "provider": "openai", "api_key": format!("{key}-of-{name}") });
+            ids.push(server.post(&keys, &made).await.text("key_id"));
+        }
+        let before = still_new(&tenant, "TENANTS_TABLE").await;
+        later(&tenant, "provider_keys", &ids[1], name, text(value)).await;
+        later(&tenant, "provider_keys", &ids[1], NEW, text("kept")).await;
+
+        let listed = server.get(&format!("{keys}?limit=100")).await;
+
+        assert_eq!(listed.status, 200, "{}", listed.raw);
+        assert!(listed.raw.contains(&ids[0]) && !listed.raw.contains(&ids[1]));
+        let one = format!("{keys}/{}", ids[1]);
+        assert_eq!(server.put(&one, &json!({ "name": "x" })).await.status, 404);
+        assert_eq!(server.delete(&one).await.status, 404);
+        assert_eq!(still_new(&tenant, "TENANTS_TABLE").await, before + 1);
+        let removed = server.delete(&format!("{keys}/{}", ids[0])).await;
+        assert!(removed.status < 300, "{}", removed.raw);
+    }
+}
+
+#[tokio::test]
+async fn a_list_goes_on_after_a_page_of_what_only_a_later_version_knows() {
+    let tenant = tenant().await;
+    let server = tenant.server();
+    let keys = format!("/admin/tenants/{}/provider-keys", tenant.id);
+    let mut ids = Vec::new();
+    for key in ["sk-first", "sk-second", "sk-third"] {
+        let made = json!({ "provider": "openai", "api_key": format!("{key}-of-a-list") });
+        ids.push(server.post(&keys, &made).await.text("key_id"));
+    }
+    ids.sort();
+    later(
+        &tenant,
+        "provider_keys",
+        &ids[1],
+        "provider",
+        text("mistral"),
+    )
+    .await;
+
+    let (mut seen, mut path) = (String::new(), format!("{keys}?limit=1"));
+    for _ in 0..3 {
+        let page = server.get(&path).await;
+        assert_eq!(page.status, 200, "{}", page.raw);
+        seen.push_str(&page.raw);
+        let Some(next) = page.next() else {
+            break;
+        };
+        path = next;
+    }
+
+    assert!(seen.contains(&ids[0]) && !seen.contains(&ids[1]) && seen.contains(&ids[2]));
+}
+
+#[tokio::test]
+async fn an_agent_that_only_a_later_version_can_ask_is_left_out_and_stays() {
+    let team = crate::kodey::team().await;
+    let (tenant, sk) = (&team.tenant, &team.sk);
+    let mut ids = Vec::new();
+    for name in ["Ada", "Eve"] {
+        let made = sk.post("/agent", &json!({ "name": name })).await;
+        ids.push(made.text("id"));
+    }
+    sk.put("/agent/chat", &json!({ "name": "Own" })).await;
+    for id in [&ids[1], "chat"] {
+        later(tenant, "agents", id, "provider", text("mistral")).await;
+        later(tenant, "agents", id, NEW, text("kept")).await;
+    }
+
+    let listed = sk.get("/agent").await;
+
+    assert_eq!(listed.status, 200, "{}", listed.raw);
+    assert!(listed.raw.contains(&ids[0]) && !listed.raw.contains(&ids[1]));
+    for id in [&ids[1], "chat"] {
+        let one = format!("/agent/{id}");
+        assert_eq!(sk.get(&one).await.status, 404);
+        assert_eq!(sk.put(&one, &json!({ "name": "x" })).await.status, 404);
+        assert_eq!(sk.delete(&one).await.status, 404);
+    }
+    assert_eq!(still_new(tenant, "TENANTS_TABLE").await, 2);
+}

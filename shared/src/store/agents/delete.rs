@@ -99,7 +99,7 @@ impl AgentStore {
         let id = AgentId::Own(id);
         match self.standing(tenant, id).await? {
             Standing::Nothing => {}
-            Standing::Agent(_) | Standing::Deleted(_) => return Ok(false),
+            Standing::Agent(_) | Standing::Deleted(_) | Standing::Later(_) => return Ok(false),
         }
         removal::remove_first(&self.client, &self.table, versions(tenant, id), limit, race).await
     }

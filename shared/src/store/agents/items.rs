@@ -7,9 +7,10 @@ use crate::{
     domain::{
         AgentId, Error, Moment, TenantId,
         agent::{Agent, KeptVersion, Profile, Version},
+        model::Provider,
         tool::Tool,
     },
-    store::item::{Item, NewItem, Read, malformed, s},
+    store::item::{Item, NewItem, Read, s},
 };
 /// What an item has of a profile.
 pub(super) const PROFILE: [&str; 9] = [
@@ -91,10 +92,13 @@ pub(super) fn standing(item: &Item) -> Result<Standing, Error> {
     if item.contains_key("deleted_at") {
         return Ok(Standing::Deleted(version));
     }
+    let Some(profile) = profile(item)? else {
+        return Ok(Standing::Later(version));
+    };
     Ok(Standing::Agent(Box::new(Agent {
         id: item.parse("sk")?,
         version,
-        profile: profile(item)?,
+        profile,
         created_at: item.time_opt("created_at")?,
         updated_at: item.time_opt("updated_at")?,
     })))
@@ -109,20 +113,24 @@ pub(super) fn kept(item: &Item) -> Result<KeptVersion, Error> {
     })
 }
 
-pub(super) fn profile(item: &Item) -> Result<Profile, Error> {
+/// `None` if its provider is one that a later version knows.
+pub(super) fn profile(item: &Item) -> Result<Option<Profile>, Error> {
     let owned = |name| item.text(name).map(ToOwned::to_owned);
-    let provider = item.text_opt("provider")?.map(str::parse).transpose();
+    let provider = item.text_opt("provider")?.map(str::parse::<Provider>);
+    let Ok(provider) = provider.transpose() else {
+        return Ok(None);
+    };
     let tools = item.texts("tools")?.into_iter().map(Tool::named);
-    Ok(Profile {
+    Ok(Some(Profile {
         name: owned("name")?,
         description: owned("description")?,
         kind: owned("type")?,
         system_prompt: owned("system_prompt")?,
-        provider: provider.map_err(|_: Error| malformed("provider"))?,
+        provider,
         model: item.text_opt("model")?.map(ToOwned::to_owned),
         temperature: item.number_opt("temperature")?,
         max_tokens: item.number_opt("max_tokens")?,
         // A tool that is no more is no more in it.
         tools: tools.flatten().collect(),
-    })
+    }))
 }

@@ -82,7 +82,7 @@ impl AgentStore {
         found.item.as_ref().map_or(Ok(Standing::Nothing), standing)
     }
 
-    /// What an agent was at a version, and since when; `None` for when if that is a built-in one before it was changed.
+    /// What an agent was at a version, and since when, unless only a later version of this code can tell; `None` for when if that is a built-in one before it was changed.
     pub async fn version(
         &self,
         tenant: TenantId,
@@ -99,7 +99,10 @@ impl AgentStore {
             .await
             .map_err(fault(&self.table))?;
         match (found.item, id) {
-            (Some(item), _) => Ok(Some((profile(&item)?, item.time_opt("at")?))),
+            (Some(item), _) => {
+                let at = item.time_opt("at")?;
+                Ok(profile(&item)?.map(|profile| (profile, at)))
+            }
             (None, AgentId::BuiltIn(agent)) if version == Version::FIRST => {
                 Ok(Some((Profile::built_in(agent), None)))
             }
@@ -132,7 +135,7 @@ impl AgentStore {
                 name: Profile::built_in(agent).name,
                 at: None,
             }],
-            (Standing::Agent(_) | Standing::Deleted(_), _) => {
+            (Standing::Agent(_) | Standing::Deleted(_) | Standing::Later(_), _) => {
                 items.iter().map(kept).collect::<Result<_, _>>()?
             }
         };
@@ -141,7 +144,8 @@ impl AgentStore {
         })))
     }
 
-    /// Those of `slice`: first the built-in ones, then those that the tenant has made, oldest first.
+    /// Those of `slice`: first the built-in ones, then those that the tenant has made, oldest first. One that only a later
+    /// version can ask is left out.
     pub async fn list(
         &self,
         tenant: TenantId,
@@ -162,6 +166,7 @@ impl AgentStore {
         agents.drain(..passed);
         let mut more = agents.len() > slice.limit;
         agents.truncate(slice.limit);
+        let mut last = agents.last().map(|agent| agent.id.to_string());
         if !more {
             let rest = Slice {
                 // One at least, to know whether the list goes on.
@@ -184,14 +189,19 @@ impl AgentStore {
             more = follow || (full && !items.is_empty());
             if !full {
                 for item in &items {
+                    last = Some(item.text("sk")?.to_owned());
                     match standing(item)? {
                         Standing::Agent(agent) => agents.push(*agent),
+                        Standing::Later(_) => {}
                         Standing::Nothing | Standing::Deleted(_) => return Err(malformed("sk")),
                     }
                 }
             }
         }
-        Ok(Page::new(agents, more, |last| last.id.to_string()))
+        Ok(Page {
+            items: agents,
+            next: last.filter(|_| more).map(Cursor),
+        })
     }
 
     /// The built-in agents `ids` that are not deleted, in that order. One batch.

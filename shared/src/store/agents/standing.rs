@@ -24,6 +24,8 @@ pub(super) enum Standing {
     Agent(Box<Agent>),
     /// It was deleted, and this was its last version.
     Deleted(Version),
+    /// It is there, of a provider that a later version knows: for this one it is not.
+    Later(Version),
 }
 
 /// What must still be there when something is written in its place. A deleted agent has the version that it had, so
@@ -51,6 +53,7 @@ impl Standing {
         match self {
             Self::Nothing => Basis::Nothing,
             Self::Agent(agent) => Basis::Agent(agent.version),
+            Self::Later(version) => Basis::Agent(*version),
             Self::Deleted(version) => Basis::Deleted(*version),
         }
     }
@@ -60,7 +63,7 @@ impl Standing {
         match (self, id) {
             (Self::Agent(agent), _) => Some(*agent),
             (Self::Nothing, AgentId::BuiltIn(built_in)) => Some(Agent::built_in(built_in)),
-            (Self::Nothing, AgentId::Own(_)) | (Self::Deleted(_), _) => None,
+            (Self::Nothing, AgentId::Own(_)) | (Self::Deleted(_) | Self::Later(_), _) => None,
         }
     }
 }

@@ -91,7 +91,8 @@ pub(super) fn member_item(
 pub(super) fn member(item: &Item) -> Result<Member, Error> {
     Ok(Member {
         user: UserId::stored(item.text("user")?.to_owned()),
-        role: item.parse("role")?,
+        // Nobody has more rights here by a role that a later version has made.
+        role: item.text("role")?.parse().unwrap_or(Role::Member),
         joined_at: item.parse("joined_at")?,
         acked_seq: super::acked(item)?,
         joined_seq: item.number_opt("joined_seq")?.map(Seq::new),
