@@ -139,6 +139,49 @@ fn queues_and_functions_that_are_watched_alike_have_one_alarm() {
     }
 }
 
+/// What has not come yet is filled, so the newest of them says nothing (AWS, Using metric math).
+#[test]
+fn no_alarm_that_fills_what_is_missing_rests_on_its_newest_points() {
+    let mut filling = 0;
+    for (name, alarm) in alarms() {
+        let parts = super::each(&alarm["Metrics"]);
+        let mut expressions = parts.iter().filter_map(|part| part["Expression"].as_str());
+        let is_of_ages = expressions.any(|it| it.starts_with("MAX([FILL"));
+        if is_of_ages {
+            filling += 1;
+            let points = |of: &str| alarm[of].as_u64().unwrap();
+            let (all, enough) = (points("EvaluationPeriods"), points("DatapointsToAlarm"));
+            assert!(enough < all, "{name}");
+        }
+    }
+    assert_eq!(filling, 1);
+}
+
+/// A function's lines name it as Lambda does: `stack-LiveFunction-…`.
+#[test]
+fn every_query_of_the_runbook_names_functions_as_their_lines_do() {
+    let functions = names("AWS::Serverless::Function");
+    let mut named = 0;
+    for line in RUNBOOK
+        .lines()
+        .filter(|line| line.contains("filter function"))
+    {
+        let (_, pattern) = line
+            .split_once("filter function like /")
+            .unwrap_or_else(|| {
+                panic!("{line} compares a whole name");
+            });
+        let (pattern, _) = pattern.split_once('/').unwrap();
+        let pattern = pattern.trim_matches('-').trim_start_matches('(');
+        for name in pattern.replace(")Function", "").split('|') {
+            let known = functions.iter().any(|it| it.starts_with(name));
+            assert!(known, "{line} names {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 5, "{named}");
+}
+
 /// The grammar of Metrics Insights has `AND` alone, and no linter knows it.
 #[test]
 fn no_query_names_more_than_one_table() {

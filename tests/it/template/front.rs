@@ -76,5 +76,12 @@ fn the_waf_refuses_nobody_for_what_a_body_says() {
             overridden.push(it["Name"].as_str().unwrap().to_owned());
         }
     }
-    assert_eq!(overridden, ["Log4JRCE_BODY", "JavaDeserializationRCE_BODY"]);
+    assert_eq!(
+        overridden,
+        [
+            "Log4JRCE_BODY",
+            "JavaDeserializationRCE_BODY",
+            "ReactJSRCE_BODY"
+        ]
+    );
 }
