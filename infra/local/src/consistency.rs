@@ -52,7 +52,7 @@ impl Found {
         self.bytes.unwrap_or(0) == 0 && self.has_wal
     }
 
-    /// What `of` finds in it; nothing in a file that is missing or empty.
+    /// Reads the database with `of`. A file that is missing or empty holds nothing.
     fn look<T: Default>(
         &self,
         of: impl Fn(&Connection) -> rusqlite::Result<T>,

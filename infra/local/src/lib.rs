@@ -36,6 +36,7 @@ mod storage;
 mod stores;
 pub mod streams;
 pub mod template;
+mod warnings;
 mod welcome;
 
 pub use error::StartError;

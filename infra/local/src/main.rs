@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let key = |variable| std::env::var(variable).ok().filter(|key| !key.is_empty());
     options.master_key = key("MASTER_API_KEY");
     options.sealing_key = key("SEALING_KEY");
-    // What is not UTF-8 is refused like everything else that is not understood.
+    // A value that is not UTF-8 is refused like any other that is not understood.
     let asked = std::env::var_os("RUST_LOG").unwrap_or_default();
     let asked = asked.to_string_lossy();
     let logging = match options.log {

@@ -29,7 +29,7 @@ use crate::support::{
     settings, tenant, tenant_of, world, world_over,
 };
 
-const PATIENCE: Duration = Duration::from_secs(25);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(25);
 
 fn operator(tenant: &Tenant) -> Client {
     tenant.world.operator().anew()
@@ -54,7 +54,7 @@ async fn attempt(tenant: &Tenant, notification: &str, times: u32, hours: i64) {
         user: Some(UserId::parse("user_id", "bob").unwrap()),
     };
     for number in 0..times {
-        let drawn = moment(PATIENCE).unwrap();
+        let drawn = moment(REQUEST_TIMEOUT).unwrap();
         let now = drawn
             .now
             .plus_seconds(60 * i64::from(number) - hours * 3_600);
@@ -79,7 +79,7 @@ async fn notify(tenant: &Tenant) -> String {
 
 /// A client of the tenant's is connected; `leave` has it go.
 async fn connect(tenant: &Tenant, id: &str, leave: bool) {
-    let moment = moment(PATIENCE).unwrap();
+    let moment = moment(REQUEST_TIMEOUT).unwrap();
     let stores = Stores::new(&tenant.world.dynamodb, &settings().tables, false);
     let connection = Connection {
         id: ConnectionId::parse(&format!("{}-{id}", tenant.id)).unwrap(),

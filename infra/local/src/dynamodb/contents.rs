@@ -1,4 +1,4 @@
-//! What a file of the store holds, before the store is opened.
+//! Reads which tables and streams a file of the store holds, before the store is opened.
 
 use std::collections::BTreeMap;
 

@@ -73,6 +73,22 @@ impl std::fmt::Debug for Lent {
     }
 }
 
+/// The store's name in log lines.
+const STORE: &str = "DynamoDB";
+
+/// Notes a fault of the file, if `error` is one, so that `/health` tells of it whoever has met it. Whether it is one.
+pub(super) fn note_fault(faults: &StoreFaults, error: &DynoxideError) -> bool {
+    let fault = match error {
+        DynoxideError::SqliteError(error) => storage::fault(error),
+        DynoxideError::InternalServerError(message) => storage::fault_in(message),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        storage::note(faults, fault, STORE, &error.to_string());
+    }
+    fault.is_some()
+}
+
 /// The state of the thread.
 pub(super) struct Engine {
     database: Database,
@@ -124,7 +140,15 @@ impl Engine {
                         self.changes.send_modify(|count| *count += 1);
                     }
                 }
-                Job::Trim { trim, reply } => drop(reply.send(self.records.trim(&trim))),
+                Job::Trim { trim, reply } => {
+                    let trimmed = self.records.trim(&trim);
+                    if let Err(error) = &trimmed
+                        && let Some(fault) = storage::fault(error)
+                    {
+                        storage::note(&self.faults, fault, STORE, &error.to_string());
+                    }
+                    drop(reply.send(trimmed));
+                }
                 Job::Lend { reply } => drop(reply.send(Lent(self.database.clone()))),
                 Job::Close => return,
             }
@@ -142,19 +166,13 @@ impl Engine {
     }
 
     fn refusal(&self, error: &DynoxideError) -> Answer {
-        let fault = match error {
-            DynoxideError::SqliteError(error) => storage::fault(error),
-            DynoxideError::InternalServerError(message) => storage::fault_in(message),
-            _ => None,
-        };
-        let Some(fault) = fault else {
+        if !note_fault(&self.faults, error) {
             return Answer {
                 status: error.status_code(),
                 body: error.to_json().into_bytes(),
             };
-        };
+        }
         let message = error.to_string();
-        storage::note(&self.faults, fault, "DynamoDB", &message);
         let body = serde_json::json!({ "__type": storage::CODE, "message": message });
         Answer {
             status: storage::STATUS,

@@ -36,7 +36,7 @@ use tokio::task::coop;
 
 use connector::Connector;
 pub(crate) use contents::Contents;
-use engine::{Engine, Job, Place};
+use engine::{Engine, Job, Place, note_fault};
 use operation::Operation;
 use reads::Reads;
 use records::Records;
@@ -211,7 +211,10 @@ impl DynamoDb {
         let gone = tokio::task::spawn_blocking(move || lent.0.sweep_ttl())
             .await
             .map_err(|error| MaintenanceError(format!("the sweep died: {error}")))?
-            .map_err(|error| MaintenanceError(format!("cannot sweep: {error}")))?;
+            .map_err(|error| {
+                note_fault(&self.faults, &error);
+                MaintenanceError(format!("cannot sweep: {error}"))
+            })?;
         if gone > 0 {
             self.signal.send_modify(|count| *count += 1);
         }

@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Timeouts;
-use super::warnings::Warning;
 use crate::proxy::Proxies;
+use crate::warnings::Warning;
 
 /// Of the waiting connections that are at a limit, one in so many is closed at once: finding them reads all.
 const SHED_PART: usize = 16;

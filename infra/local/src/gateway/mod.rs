@@ -7,7 +7,6 @@ mod body;
 mod connections;
 #[cfg(test)]
 mod tests;
-mod warnings;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -33,7 +32,7 @@ use tower::Service as _;
 use self::body::{Answered, Timed};
 pub(crate) use self::connections::Slot;
 pub use self::connections::{Caps, Connections};
-use self::warnings::Warning;
+use crate::warnings::Warning;
 
 /// Pause after an accept that failed for want of descriptors: those that are being closed are soon there again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::outbox::{Backlog, Outbox, Post};
+use crate::warnings::Warning;
 
 /// How long a connection may be silent, and live.
 const IDLE: Duration = Duration::from_mins(10);
@@ -92,6 +93,7 @@ pub struct Sockets(Arc<Inner>);
 struct Inner {
     outboxes: Mutex<HashMap<String, Arc<Outbox>>>,
     backlog: Arc<Backlog>,
+    cut: Mutex<Warning>,
     lifetimes: Lifetimes,
     is_closing: AtomicBool,
     /// Each connection holds one: when none is left, all have ended.
@@ -117,6 +119,7 @@ impl Sockets {
         Self(Arc::new(Inner {
             outboxes: Mutex::default(),
             backlog: Arc::new(Backlog::new(backlog)),
+            cut: Mutex::default(),
             lifetimes,
             is_closing: AtomicBool::new(false),
             alive: Mutex::new(Some(alive)),
@@ -170,15 +173,29 @@ impl Sockets {
             return Post::TooLarge;
         };
         // Before it waits for room, or many that wait would take more than may wait.
-        self.cut_slowest();
+        self.cut_and_tell();
         outbox.put(posting).await
     }
 
-    /// Cuts off clients, beginning with the one that has read nothing for longest, until what is left may stay.
-    fn cut_slowest(&self) {
+    /// Cuts off clients if too much waits. With thousands of them that is done thousands of times a second, and said every
+    /// ten seconds.
+    fn cut_and_tell(&self) {
+        let cut = self.cut_slowest();
+        let mut warning = self.0.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cut) = warning.due_after(cut) {
+            tracing::warn!(
+                cut,
+                "clients that do not read are cut off: too much waits for them"
+            );
+        }
+    }
+
+    /// Cuts off clients, beginning with the one that has read nothing for longest, until what is left may stay. How many
+    /// that were: none, if those that were cut before are still to go.
+    fn cut_slowest(&self) -> u64 {
         let mut excess = self.0.backlog.excess();
         if excess == 0 {
-            return;
+            return 0;
         }
         let outboxes = self.outboxes();
         let mut stuck = Vec::new();
@@ -190,7 +207,7 @@ impl Sockets {
             }
         }
         stuck.sort_unstable_by_key(|(since, ..)| *since);
-        let mut cut = 0_usize;
+        let mut cut = 0;
         for (_, bytes, outbox) in stuck {
             if excess == 0 {
                 break;
@@ -199,10 +216,7 @@ impl Sockets {
             cut += 1;
             excess = excess.saturating_sub(bytes);
         }
-        tracing::warn!(
-            cut,
-            "clients that do not read are cut off: too much waits for them"
-        );
+        cut
     }
 
     fn outbox(&self, id: &str) -> Option<Arc<Outbox>> {

@@ -370,6 +370,9 @@ async fn the_client_that_has_not_read_for_longest_is_cut_off_when_too_much_waits
         let outbox = sockets.outbox(id).unwrap();
         assert!(outbox.stuck_since().is_some(), "{id} is cut off");
     }
+    // It is not gone yet, and not cut off again.
+    assert!(sockets.0.backlog.excess() > 0);
+    assert_eq!(sockets.cut_slowest(), 0);
     drop(unread.remove(1));
     assert_eq!(sockets.0.backlog.excess(), 0);
 }

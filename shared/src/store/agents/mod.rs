@@ -82,7 +82,8 @@ impl AgentStore {
         found.item.as_ref().map_or(Ok(Standing::Nothing), standing)
     }
 
-    /// What an agent was at a version, and since when, unless only a later version of this code can tell; `None` for when if that is a built-in one before it was changed.
+    /// Reads a version of an agent, and since when it held. The time is `None` for a built-in agent before it was changed. The
+    /// version is `None` if there is no such version, or if it names a provider that only a later version of this code knows.
     pub async fn version(
         &self,
         tenant: TenantId,

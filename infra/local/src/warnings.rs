@@ -9,15 +9,23 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// One warning, logged at most every ten seconds.
 #[derive(Debug, Default)]
-pub(super) struct Warning {
+pub(crate) struct Warning {
     times: u64,
     last: Option<Instant>,
 }
 
 impl Warning {
     /// Counts one more time. `Some` if a line is due: how often it happened since the last one.
-    pub(super) fn due(&mut self) -> Option<u64> {
-        self.times += 1;
+    pub(crate) fn due(&mut self) -> Option<u64> {
+        self.due_after(1)
+    }
+
+    /// The same for `times` more. Nothing is due if it did not happen.
+    pub(crate) fn due_after(&mut self, times: u64) -> Option<u64> {
+        self.times += times;
+        if self.times == 0 {
+            return None;
+        }
         if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
             return None;
         }
@@ -37,5 +45,14 @@ mod tests {
         assert!((0..1_000).all(|_| warning.due().is_none()));
         tokio::time::advance(INTERVAL).await;
         assert_eq!(warning.due(), Some(1_001));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_warning_is_no_line_where_nothing_happened() {
+        let mut warning = Warning::default();
+        assert!((0..1_000).all(|_| warning.due_after(0).is_none()));
+        assert_eq!(warning.due_after(3), Some(3));
+        tokio::time::advance(INTERVAL).await;
+        assert_eq!(warning.due_after(0), None);
     }
 }
