@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Hands batches of a stream that were given up to their function again.
+"""Hands over again what was given up: batches of a stream to their function, or with --jobs jobs to their queue.
 
 Lambda puts a batch that it has tried for 23 hours into the bucket `StreamFailures` of the stack, with all of its records.
 Each is handed over as it was, the oldest first. What the function takes is removed from the bucket; what it reports as
 failed stays, and so does what comes after it: run this again once the cause is mended. A record that was done before does
 no harm.
 
-usage: replay.py --stack NAME [--function heads|fanout] [--dry-run]
+Jobs that SQS has put aside are in the queue `Poison`, beside letters of other kinds. Each is sent to the queue that it came
+from, and then removed; letters stay. One that breaks off between the two is done twice, which does no harm.
 
-Wants boto3, and credentials that may read the stack, read and delete the bucket's objects, and invoke the functions.
+usage: replay.py --stack NAME [--function heads|fanout | --jobs] [--dry-run]
+
+Wants boto3, and credentials that may read the stack, and then read and delete the bucket's objects and invoke the functions,
+or receive from Poison, delete there, and send to the other queues.
 """
 
 import argparse
@@ -50,18 +54,60 @@ def refused(answer):
     return f"{len(failed)} records failed" if failed else None
 
 
+def queue_of(body):
+    """The resource of the queue that a job came from; `None` for what is no job."""
+    try:
+        job = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(job, dict) or not isinstance(job.get("tenant"), str):
+        return None
+    if "chat" in job or "agent" in job:
+        return "SweepQueue"
+    # A letter has a kind too, and no tenant.
+    return "FanoutQueue" if "kind" in job else None
+
+
+def jobs(sqs, made, dry_run):
+    """Sends the jobs of Poison to their queues, until it hands out none that was not seen before."""
+    poison, seen, sent = made("Poison"), set(), 0
+    while True:
+        # For so many seconds nobody else is handed one.
+        received = sqs.receive_message(QueueUrl=poison, MaxNumberOfMessages=10, VisibilityTimeout=60, WaitTimeSeconds=2)
+        fresh = [it for it in received.get("Messages", []) if it["MessageId"] not in seen]
+        if not fresh:
+            break
+        for message in fresh:
+            seen.add(message["MessageId"])
+            body = message["Body"]
+            queue = queue_of(body)
+            if queue is None:
+                continue
+            print(f"{message['MessageId']}: for {queue}")
+            sent += 1
+            if not dry_run:
+                sqs.send_message(QueueUrl=made(queue), MessageBody=body, MessageGroupId=json.loads(body)["tenant"])
+                sqs.delete_message(QueueUrl=poison, ReceiptHandle=message["ReceiptHandle"])
+    print(f"{sent} jobs {'are there' if dry_run else 'were sent'}, {len(seen) - sent} letters stay")
+    return 0
+
+
 def main():
-    parser = argparse.ArgumentParser(description="Hands batches of a stream that were given up to their function again.")
+    parser = argparse.ArgumentParser(description="Hands over again what was given up.")
     parser.add_argument("--stack", required=True, help="name of the stack")
     parser.add_argument("--function", choices=["heads", "fanout"], help="only what this one was to take")
+    parser.add_argument("--jobs", action="store_true", help="jobs of the queue Poison instead of batches")
     parser.add_argument("--dry-run", action="store_true", help="list them, and change nothing")
     options = parser.parse_args()
-    s3, functions, stacks = boto3.client("s3"), boto3.client("lambda"), boto3.client("cloudformation")
+    stacks = boto3.client("cloudformation")
 
     def made(resource):
         described = stacks.describe_stack_resource(StackName=options.stack, LogicalResourceId=resource)
         return described["StackResourceDetail"]["PhysicalResourceId"]
 
+    if options.jobs:
+        return jobs(boto3.client("sqs"), made, options.dry_run)
+    s3, functions = boto3.client("s3"), boto3.client("lambda")
     bucket = made("StreamFailures")
     # By the names of today: a function that was made anew has another one.
     consumers = {"-HeadsFunction-": ("heads", made("HeadsFunction")), "-FanoutFunction-": ("fanout", made("FanoutFunction"))}

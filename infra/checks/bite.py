@@ -127,6 +127,18 @@ MISTAKES = {
 """,
         "",
     ),
+    "a rule invokes a function whose failures are told to nobody": (
+        CHECKOV,
+        "CKV_AWS_116",
+        "Resources:\n",
+        "Resources:\n  Came: { Type: AWS::Events::Rule, Properties: { EventPattern: { source: [aws.s3] }, Targets: [{ Id: Edge, Arn: !GetAtt EdgeFunction.Arn }] } }\n",
+    ),
+    "a bucket invokes a function whose failures are told to nobody": (
+        CHECKOV,
+        "CKV_AWS_116",
+        "NotificationConfiguration: {",
+        "NotificationConfiguration: { LambdaConfigurations: [{ Event: 's3:ObjectCreated:*', Function: !GetAtt EdgeFunction.Arn }],",
+    ),
     "logs are kept for ever": (CHECKOV, "CKV_AWS_66", "      RetentionInDays: !Ref LogRetentionDays\n", ""),
     "a log group takes no key": (
         CHECKOV,

@@ -89,17 +89,36 @@ def linted(files):
     return findings
 
 
+def invoked_asynchronously(resources):
+    """The ARNs that a schedule, a rule, a topic or a bucket invokes: none of them waits for an answer."""
+    arns = []
+    for resource in resources.values():
+        kind, properties = resource["Type"], resource.get("Properties", {})
+        if kind == "AWS::Scheduler::Schedule":
+            arns.append(properties["Target"]["Arn"])
+        if kind == "AWS::Events::Rule":
+            arns += [it["Arn"] for it in properties.get("Targets", [])]
+        if kind == "AWS::SNS::Subscription" and properties.get("Protocol") == "lambda":
+            arns.append(properties["Endpoint"])
+        if kind == "AWS::SNS::Topic":
+            arns += [it["Endpoint"] for it in properties.get("Subscription", []) if it["Protocol"] == "lambda"]
+        if kind == "AWS::S3::Bucket":
+            told = properties.get("NotificationConfiguration", {}).get("LambdaConfigurations", [])
+            arns += [it["Function"] for it in told]
+    return arns
+
+
 def silent_on_failure(template):
     """The functions that are invoked asynchronously, and tell nobody of an invocation that fails."""
-    resources = template["Resources"].items()
-    targets = [it["Properties"]["Target"]["Arn"] for _, it in resources if it["Type"] == "AWS::Scheduler::Schedule"]
+    resources = template["Resources"]
+    targets = invoked_asynchronously(resources)
     heard = [
         it["Properties"]["FunctionName"].get("Ref")
-        for _, it in resources
+        for it in resources.values()
         if it["Type"] == "AWS::Lambda::EventInvokeConfig"
         and it["Properties"].get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
     ]
-    functions = [name for name, it in resources if it["Type"] == "AWS::Lambda::Function"]
+    functions = [name for name, it in resources.items() if it["Type"] == "AWS::Lambda::Function"]
     return {name for name in functions if {"Fn::GetAtt": [name, "Arn"]} in targets and name not in heard}
 
 

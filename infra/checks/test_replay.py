@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What `infra/replay.py` hands to a function, with a bucket and a Lambda that are made up: it needs no AWS and no boto3.
+"""What `infra/replay.py` hands over, with a bucket, a Lambda and queues that are made up: it needs no AWS and no boto3.
 
 usage: test_replay.py
 """
@@ -62,9 +62,28 @@ class Stack:
         return {"StackResourceDetail": {"PhysicalResourceId": name}}
 
 
-def replayed(bucket, function):
+class Queues:
+    """The queue Poison, whose messages come again, and what is sent to others."""
+
+    def __init__(self, *bodies):
+        self.poison = {f"{number}": body for number, body in enumerate(bodies)}
+        self.sent = []
+
+    def receive_message(self, QueueUrl, MaxNumberOfMessages, VisibilityTimeout, WaitTimeSeconds):
+        assert QueueUrl == "stack-Poison-1"
+        messages = [{"MessageId": it, "ReceiptHandle": it, "Body": body} for it, body in self.poison.items()]
+        return {"Messages": messages[:MaxNumberOfMessages]} if messages else {}
+
+    def send_message(self, QueueUrl, MessageBody, MessageGroupId):
+        self.sent.append((QueueUrl, MessageBody, MessageGroupId))
+
+    def delete_message(self, QueueUrl, ReceiptHandle):
+        del self.poison[ReceiptHandle]
+
+
+def replayed(bucket, function, queues=None, options=()):
     """The status of the script, run over these."""
-    clients = {"s3": bucket, "lambda": function, "cloudformation": Stack()}
+    clients = {"s3": bucket, "lambda": function, "cloudformation": Stack(), "sqs": queues}
     modules = {
         "boto3": types.SimpleNamespace(client=clients.__getitem__),
         "botocore": types.ModuleType("botocore"),
@@ -72,7 +91,7 @@ def replayed(bucket, function):
     }
     with (
         mock.patch.dict(sys.modules, modules),
-        mock.patch.object(sys, "argv", ["replay.py", "--stack", "stack"]),
+        mock.patch.object(sys, "argv", ["replay.py", "--stack", "stack", *options]),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         spec = importlib.util.spec_from_file_location("replay", SCRIPT)
@@ -121,6 +140,30 @@ class Replay(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertTrue(function.events == [small])
         self.assertEqual(list(bucket.objects), ["1", "2"])
+
+    def test_a_job_is_sent_to_the_queue_it_came_from_and_letters_stay(self):
+        told = '{"v":1,"tenant":"tenant_1","kind":"tell","subject":"note_1","audience":"all"}'
+        swept = ['{"v":1,"tenant":"tenant_2","chat":"chat_1"}', '{"v":1,"tenant":"tenant_2","agent":"agent_1"}']
+        letters = [
+            '{"v":1,"kind":"poison_record","function":"heads","reason":"?","record":{}}',
+            '{"detail-type":"Object Created","source":"aws.s3","detail":{}}',
+            "?",
+        ]
+        queues = Queues(letters[0], told, *swept, *letters[1:])
+
+        status = replayed(None, None, queues, ["--jobs"])
+
+        self.assertEqual(status, 0)
+        sent = [("stack-FanoutQueue-1", told, "tenant_1")] + [("stack-SweepQueue-1", it, "tenant_2") for it in swept]
+        self.assertEqual(queues.sent, sent)
+        self.assertEqual(list(queues.poison.values()), letters)
+
+    def test_a_dry_run_sends_and_removes_no_job(self):
+        queues = Queues('{"v":1,"tenant":"tenant_2","chat":"chat_1"}')
+
+        status = replayed(None, None, queues, ["--jobs", "--dry-run"])
+
+        self.assertEqual((status, queues.sent, len(queues.poison)), (0, [], 1))
 
 
 if __name__ == "__main__":

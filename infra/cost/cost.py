@@ -34,6 +34,8 @@ GB_SECOND = 0.0000133334  # on arm64
 WRITE, READ = 0.625e-6, 0.125e-6  # a unit, on demand
 LOGGED = 0.50e-9  # a byte that CloudWatch Logs takes in
 METRIC, ALARM, KEY, SECRET, DASHBOARD = 0.30, 0.10, 1.00, 0.40, 3.00  # each a month; an alarm for each metric it reads
+ROTATIONS = 2  # each of the first so many rotations of a key adds the price of the key
+START = 1.00e-6  # a run that EventBridge Scheduler starts
 IDLE_MOST = 15.0  # dollars a month of a stack that nobody uses
 
 # What cannot be measured here.
@@ -288,12 +290,20 @@ def runs(schedule):
     return 60 * 24 * 30 / (int(count) * {"minute": 1, "hour": 60, "day": 60 * 24}[unit])
 
 
+def versions(key):
+    """How many times its price a key costs in its third year."""
+    if not key.get("EnableKeyRotation"):
+        return 1
+    return 1 + min(ROTATIONS, 2 * 365 // key.get("RotationPeriodInDays", 365))
+
+
 def idle(template):
-    """What is paid each month, used or not: what, how many, dollars."""
+    """What is paid each month of a stack's third year, used or not: what, how many, dollars."""
     kinds = everything(template)
     alarms = kinds.get("AWS::CloudWatch::Alarm", [])
     watched = sum(series(it) for it in alarms)
-    keys = len(kinds.get("AWS::KMS::Key", []))
+    keys = kinds.get("AWS::KMS::Key", [])
+    sealed = sum(versions(it) for it in keys)
     secrets = len(kinds.get("AWS::SecretsManager::Secret", []))
     polled = [it for it in kinds.get("AWS::Lambda::EventSourceMapping", []) if "StreamArn" not in json.dumps(it["EventSourceArn"])]
     starts = sum(runs(it) for it in kinds.get("AWS::Scheduler::Schedule", []))
@@ -305,12 +315,12 @@ def idle(template):
     boards = max(0, len(kinds.get("AWS::CloudWatch::Dashboard", [])) - 3)
     return [
         ("alarms (`Watch`)", f"{len(alarms)}, over {watched} metrics or more", watched * ALARM),
-        ("KMS keys: of providers' keys, and of the alarms' topic (`Watch`)", f"{keys}", keys * KEY),
+        ("KMS keys: of providers' keys, and of the alarms' topic (`Watch`)", f"{len(keys)}, and {sealed - len(keys)} rotations", sealed * KEY),
         ("secrets: the master key, and the sealing key", f"{secrets}", secrets * SECRET),
         ("metrics of our own that get data", f"{metrics}", metrics * METRIC),
         ("dashboards beyond the 3 that are free", f"{boards}", boards * DASHBOARD),
         ("asking empty queues", f"{len(polled)}, by Lambda", len(polled) * POLLS * QUEUED),
-        ("runs of the schedule", f"{starts:,.0f}", run.total * starts),
+        ("runs of the schedule", f"{starts:,.0f}", (run.total + START) * starts),
         ("tables, functions, APIs, empty queues", "", 0.0),
     ]
 
@@ -464,7 +474,7 @@ discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a m
 
 {table(fixed())}
 
-With `Watch=false` the alarms and the topic's key are gone. A metric of our own is billed by the hour in which it gets data, ${METRIC:.2f} for a month of them, and an idle stack
+This is the third year, when the first two rotations of a key that is rotated each year are paid for. With `Watch=false` the alarms and the topic's key are gone. A metric of our own is billed by the hour in which it gets data, ${METRIC:.2f} for a month of them, and an idle stack
 has none: a member of a line is a metric only if an alarm or the dashboard reads it. Where every function is busy there are at most {busy_metrics()}, ${busy_metrics() * METRIC:.2f} a month.
 """
 

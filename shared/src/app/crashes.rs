@@ -106,14 +106,14 @@ impl App {
             let noting = guards.note_start(&name, moment.seed, moment.now, &mut race);
             match noting.await {
                 Ok(starts) if starts >= MAX_STARTS => {
-                    tracing::error!(function, sequence, reason = REASON, "a record is poison");
+                    tracing::error!(sequence, reason = REASON, "a record is poison");
                     poison.put_aside(function, record.clone(), REASON).await?;
                     is_poison = true;
                 }
                 Ok(_) => {}
                 Err(error) => {
                     let cause = error.why();
-                    tracing::warn!(function, sequence, cause, "a start was not noted: {error}");
+                    tracing::warn!(sequence, cause, "a start was not noted: {error}");
                 }
             }
             note = Some(name);

@@ -157,6 +157,50 @@ fn no_alarm_that_fills_what_is_missing_rests_on_its_newest_points() {
     assert_eq!(filling, 1);
 }
 
+/// What the runbook says of them.
+#[test]
+fn a_job_of_the_fan_out_may_wait_for_five_minutes_and_others_for_an_hour() {
+    let (_, alarm) = alarms()
+        .into_iter()
+        .find(|(name, _)| name == "WorkAge")
+        .unwrap();
+    let percent = alarm["Threshold"].as_u64().unwrap();
+    let expression = alarm["Metrics"][0]["Expression"].as_str().unwrap();
+    let parts = expression.strip_prefix("MAX([FILL(").unwrap();
+    let parts = parts.strip_suffix("])").unwrap();
+    let mut most = BTreeMap::new();
+    for part in parts.split(", FILL(") {
+        let (queue, divisor) = part.split_once(", 0) / ").unwrap();
+        most.insert(queue, percent * divisor.parse::<u64>().unwrap());
+    }
+    let said = BTreeMap::from([("fanout", 300), ("sweep", 3_600), ("deliveries", 3_600)]);
+    assert_eq!(most, said);
+}
+
+/// The gateway's count of a failure may come before the log line that tells whose it was.
+#[test]
+fn one_late_count_of_a_models_failures_rings_no_alarm_of_ours() {
+    let (_, alarm) = alarms()
+        .into_iter()
+        .find(|(name, _)| name == "ApiErrors")
+        .unwrap();
+    assert_eq!(
+        (&alarm["EvaluationPeriods"], &alarm["DatapointsToAlarm"]),
+        (&3.into(), &2.into())
+    );
+}
+
+#[test]
+fn whatever_puts_aside_what_it_gives_up_is_watched_for_failing_at_that() {
+    let gives_up = functions().into_iter().filter(|(_, function)| {
+        let streams = !events(function, "DynamoDB").is_empty();
+        streams || !function["Properties"]["EventInvokeConfig"].is_null()
+    });
+    let gives_up: BTreeSet<_> = gives_up.map(|(name, _)| name).collect();
+    assert_eq!(watched("DestinationDeliveryFailures"), gives_up);
+    assert_eq!(watched("FailedInvocations"), names("AWS::Events::Rule"));
+}
+
 /// A function's lines name it as Lambda does: `stack-LiveFunction-…`.
 #[test]
 fn every_query_of_the_runbook_names_functions_as_their_lines_do() {
@@ -330,7 +374,8 @@ fn the_dashboard_shows_the_api_every_function_every_table_and_every_queue() {
     for parameter in handed_over().keys().filter(|name| *name != "Service") {
         // What watches alone is no picture.
         let shown = body.contains(&format!("\"${{{parameter}}}\""));
-        let hidden = ["AlarmEmail", "MonthlyBudget"].contains(&parameter.as_str());
+        let hidden =
+            ["AlarmEmail", "MonthlyBudget", "StreamFailureCame"].contains(&parameter.as_str());
         assert!(shown || hidden, "{parameter}");
     }
 }

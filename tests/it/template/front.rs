@@ -20,19 +20,6 @@ fn a_name_and_a_front_are_made_for_those_who_ask_alone() {
     }
 }
 
-/// Else it would be left out without a word.
-#[test]
-fn a_name_of_the_sockets_that_cannot_be_made_is_refused() {
-    let template: Value = yaml_serde::from_str(TEMPLATE).unwrap();
-    let rule = &template["Rules"]["NameOfSockets"];
-    let mut asserted = Vec::new();
-    for it in super::each(&rule["Assertions"]) {
-        asserted.push(it["AssertDescription"].as_str().unwrap().to_owned());
-    }
-    assert_eq!(asserted.len(), 2);
-    assert!(asserted[0].contains("DomainName") && asserted[1].contains("Front"));
-}
-
 #[test]
 fn the_address_of_sockets_is_the_name_that_was_given_to_them() {
     let template: Value = yaml_serde::from_str(TEMPLATE).unwrap();

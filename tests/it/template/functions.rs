@@ -86,6 +86,37 @@ fn functions_that_strangers_reach_or_wait_for_are_capped_unless_told_otherwise()
     }
 }
 
+/// What the account has left is for all others: Lambda wants 100 of it. The parameters and the docs say how much that is.
+#[test]
+fn what_the_caps_set_aside_is_what_is_said_of_it() {
+    const LEAST_LEFT: u64 = 100;
+    let template: yaml_serde::Value = yaml_serde::from_str(TEMPLATE).unwrap();
+    let caps: u64 = functions()
+        .iter()
+        .filter_map(
+            |(_, it)| match &it["Properties"]["ReservedConcurrentExecutions"] {
+                yaml_serde::Value::Tagged(cap) => cap.value[1].as_u64(),
+                _ => None,
+            },
+        )
+        .sum();
+    let at_once = &template["Parameters"]["QueueConcurrency"]["Default"];
+    let queues = 2 * at_once.as_u64().unwrap();
+    let said = &template["Parameters"]["CapConcurrency"]["Description"];
+    assert!(
+        said.as_str().unwrap().contains(&format!("sets {caps} of")),
+        "{caps}"
+    );
+    let docs = include_str!("../../../docs/deploy.md");
+    for said in [
+        format!("sets {caps} of"),
+        format!("less than {}", caps + LEAST_LEFT),
+        format!("so {} leaves 100", caps + queues + 100),
+    ] {
+        assert!(docs.contains(&said), "{said}");
+    }
+}
+
 /// A stream has as many shards as its table is busy, and one that waits for a turn falls behind.
 #[test]
 fn functions_that_read_streams_are_not_capped() {

@@ -71,8 +71,8 @@ fn role(binary: &str) -> BTreeSet<Grant> {
     grants
 }
 
-/// The partitions to which a statement of the function's role confines `action`, as patterns.
-pub(super) fn limited(binary: &str, action: &str) -> Vec<String> {
+/// The partitions to which the role of the function confines a grant, as patterns; none if it is for all of them.
+pub(super) fn limited(binary: &str, grant: &Grant) -> Vec<String> {
     let name = function(binary)["Properties"]["Role"].clone();
     let name = tagged(&name, "GetAtt").and_then(|role| role.strip_suffix(".Arn"));
     let roles = resources(TEMPLATE, "AWS::IAM::Role").into_iter();
@@ -80,11 +80,19 @@ pub(super) fn limited(binary: &str, action: &str) -> Vec<String> {
     for (_, role) in roles.filter(|(it, _)| Some(it.as_str()) == name) {
         for policy in each(&role["Properties"]["Policies"]) {
             for statement in each(&policy["PolicyDocument"]["Statement"]) {
-                let keys =
-                    &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
-                if each(&statement["Action"]).iter().any(|it| it == action) {
-                    patterns.extend(each(keys).iter().map(|it| it.as_str().unwrap().to_owned()));
+                let actions = each(&statement["Action"]);
+                let on = each(&statement["Resource"]);
+                if !actions.iter().any(|it| *it == *grant.action)
+                    || !on.iter().any(|it| thing(it) == grant.on)
+                {
+                    continue;
                 }
+                let like = &statement["Condition"]["ForAllValues:StringLike"];
+                let keys = each(&like["dynamodb:LeadingKeys"]);
+                if keys.is_empty() {
+                    return Vec::new();
+                }
+                patterns.extend(keys.iter().map(|it| it.as_str().unwrap().to_owned()));
             }
         }
     }
@@ -212,6 +220,25 @@ fn who_sends_to_queues_or_receives_from_them_may_use_the_key_that_encrypts_them(
         .collect();
     wanted.insert("ScheduleRole".to_owned());
     assert_eq!(shared_by("UseOfQueuesKey"), wanted);
+}
+
+/// Lambda puts what they give up into a bucket in their name.
+#[test]
+fn who_may_put_into_a_bucket_may_use_the_key_that_encrypts_it() {
+    let wanted: BTreeSet<_> = functions()
+        .into_iter()
+        .filter(|(_, function)| {
+            let grants = role(super::binary_of(function));
+            grants.iter().any(|grant| grant.action == "s3:PutObject")
+        })
+        .map(|(name, _)| name.replace("Function", "Role"))
+        .collect();
+    assert_eq!(shared_by("UseOfBucketsKey"), wanted);
+    // Nobody else has the use of S3.
+    for (name, policy) in resources(TEMPLATE, "AWS::IAM::Policy") {
+        let text = yaml_serde::to_string(&policy).unwrap();
+        assert_eq!(text.contains("s3."), name == "UseOfBucketsKey", "{name}");
+    }
 }
 
 #[test]

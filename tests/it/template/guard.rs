@@ -16,12 +16,13 @@ use aws_smithy_runtime_api::client::{
 };
 use serde_json::{Value, json};
 
-use super::grants::{Grant, granted};
+use super::grants::{Grant, granted, limited};
 use crate::support::faults::{body, operation, refusal};
 
 /// What a function may do, and what it did.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
+    binary: Arc<str>,
     granted: Arc<BTreeSet<Grant>>,
     asked: Arc<Mutex<BTreeSet<Grant>>>,
 }
@@ -30,6 +31,7 @@ impl Guard {
     /// The guard of the function whose binary is `binary`.
     pub(super) fn of(binary: &str) -> Self {
         Self {
+            binary: binary.into(),
             granted: Arc::new(granted(binary)),
             asked: Arc::default(),
         }
@@ -44,6 +46,22 @@ impl Guard {
                 guard: guard.clone(),
             })
         })
+    }
+
+    /// Whether a call changes an item of a partition that the function may change.
+    fn is_within(&self, operation: &str, body: &Value) -> bool {
+        if !["UpdateItem", "DeleteItem"].contains(&operation) {
+            return true;
+        }
+        let table = body["TableName"].as_str().unwrap();
+        let grant = Grant::new(format!("dynamodb:{operation}"), table);
+        let patterns = limited(&self.binary, &grant);
+        let partition = body["Key"]["pk"]["S"].as_str().unwrap();
+        let matches = |pattern: &String| {
+            let (start, end) = pattern.split_once('*').unwrap();
+            partition.starts_with(start) && partition.ends_with(end)
+        };
+        patterns.is_empty() || patterns.iter().any(matches)
     }
 
     /// Fails unless the function asked for all that it is granted, and for nothing else.
@@ -89,7 +107,8 @@ impl HttpConnector for Guarded {
         } else {
             asks(&operation(&request), &body(&request))
         };
-        let may = asked.iter().all(|it| self.guard.granted.contains(it));
+        let may = asked.iter().all(|it| self.guard.granted.contains(it))
+            && self.guard.is_within(&operation(&request), &body(&request));
         self.guard.asked.lock().unwrap().extend(asked);
         if may {
             return self.inner.call(request);

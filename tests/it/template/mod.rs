@@ -2,6 +2,7 @@
 
 mod alarms;
 mod chats;
+mod choices;
 mod environment;
 mod front;
 mod functions;

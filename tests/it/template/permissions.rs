@@ -336,13 +336,17 @@ async fn admin_may_do_what_it_does() {
     guard.assert_all_but(&[Grant::new("secretsmanager:GetSecretValue", "MasterKey")]);
 }
 
-/// The guard sees no partitions.
 #[test]
-fn functions_that_note_the_use_of_a_tenants_key_change_nothing_else_of_tenants() {
+fn functions_change_what_they_need_of_tenants_and_nothing_else() {
+    let update = Grant::new("dynamodb:UpdateItem", "Tenants");
     for binary in ["rooms", "messages", "acks", "notify", "sockets", "ws-token"] {
-        let partitions = limited(binary, "dynamodb:UpdateItem");
-        assert_eq!(partitions, ["tenant_*#keys"], "{binary}");
+        assert_eq!(limited(binary, &update), ["tenant_*#keys"], "{binary}");
     }
+    for binary in ["fanout", "live"] {
+        assert_eq!(limited(binary, &update), ["tenant_*#counts"], "{binary}");
+    }
+    let of_deliver = ["tenant_*#counts", "tenant_*#webhooks"];
+    assert_eq!(limited("deliver", &update), of_deliver);
 }
 
 #[tokio::test]

@@ -76,7 +76,6 @@ fn what_a_stream_gives_up_is_kept_whole_in_a_private_bucket_and_told_to_the_pois
             ] {
                 assert_eq!(public[block], true, "{block}");
             }
-            assert_eq!(found["DeletionPolicy"], "Retain");
             let told = rules.iter().any(|(_, rule)| {
                 let pattern = &rule["Properties"]["EventPattern"]["detail"]["bucket"]["name"];
                 let target = &rule["Properties"]["Targets"][0]["Arn"];
@@ -157,14 +156,109 @@ fn every_log_group_is_encrypted_by_the_key_of_choice() {
     }
 }
 
-/// The tables stay, and are worth nothing without the keys that open them and the operator's key.
+/// The tables stay, and are worth nothing without the keys that open them and the operator's key. What a first deployment has
+/// made that fails has nothing in it, and would be paid for.
 #[test]
-fn every_secret_and_key_outlives_the_stack() {
-    for kind in ["AWS::SecretsManager::Secret", "AWS::KMS::Key"] {
-        for (name, kept) in resources(TEMPLATE, kind) {
-            assert_eq!(kept["DeletionPolicy"], "Retain", "{name}");
+fn queues_buckets_secrets_and_keys_outlive_the_stack_unless_it_was_never_made() {
+    for kind in [
+        "AWS::SQS::Queue",
+        "AWS::S3::Bucket",
+        "AWS::SecretsManager::Secret",
+        "AWS::KMS::Key",
+    ] {
+        let found = resources(TEMPLATE, kind);
+        assert!(!found.is_empty(), "{kind}");
+        for (name, kept) in found {
+            assert_eq!(kept["DeletionPolicy"], "RetainExceptOnCreate", "{name}");
             assert_eq!(kept["UpdateReplacePolicy"], "Retain", "{name}");
         }
+    }
+}
+
+/// The letters of a queue keep the time at which they were first sent (AWS, `MessageRetentionPeriod`).
+#[test]
+fn what_sqs_puts_aside_is_there_for_days_after_the_alarm_on_its_age() {
+    const DAY: u64 = 24 * 3_600;
+    let (_, alarm) = resources(super::OPERATIONS, "AWS::CloudWatch::Alarm")
+        .into_iter()
+        .find(|(name, _)| name == "LettersAge")
+        .unwrap();
+    let alarm = alarm["Properties"]["Threshold"].as_u64().unwrap();
+    let mut watched = 0;
+    for (name, queue) in resources(TEMPLATE, "AWS::SQS::Queue") {
+        let properties = &queue["Properties"];
+        let redrive = &properties["RedrivePolicy"];
+        // A delivery's job is replaced by a copy before it is old.
+        if redrive.is_null() || name == "DeliveryQueue" {
+            continue;
+        }
+        watched += 1;
+        let hidden = properties["VisibilityTimeout"].as_u64().unwrap();
+        let wait = if name == "FanoutQueue" {
+            hidden.max(u64::from(live::LONGEST_WAIT))
+        } else {
+            hidden
+        };
+        let tried = redrive["maxReceiveCount"].as_u64().unwrap() * wait;
+        let kept = properties["MessageRetentionPeriod"].as_u64().unwrap();
+        assert!(tried + alarm + 3 * DAY <= kept, "{name}: {tried} s");
+        assert!(tried >= 2 * DAY, "{name}: an outage of a day loses it");
+    }
+    assert_eq!(watched, 2);
+}
+
+#[test]
+fn a_rule_may_send_to_the_queue_that_it_tells_and_nobody_else_may() {
+    let policies = resources(TEMPLATE, "AWS::SQS::QueuePolicy");
+    let mut allowed = Vec::new();
+    for (_, policy) in policies {
+        let properties = &policy["Properties"];
+        let queue = tagged(&properties["Queues"][0], "Ref").unwrap();
+        for statement in super::each(&properties["PolicyDocument"]["Statement"]) {
+            assert_eq!(statement["Effect"], "Allow");
+            assert_eq!(statement["Action"], "sqs:SendMessage");
+            assert_eq!(
+                statement["Principal"],
+                yaml("{ Service: events.amazonaws.com }")
+            );
+            let on = tagged(&statement["Resource"], "GetAtt").unwrap();
+            assert_eq!(on, format!("{queue}.Arn"));
+            let rule = &statement["Condition"]["ArnEquals"]["aws:SourceArn"];
+            let rule = tagged(rule, "GetAtt").and_then(|it| it.strip_suffix(".Arn"));
+            allowed.push((rule.unwrap().to_owned(), queue.to_owned()));
+        }
+    }
+    let mut told = Vec::new();
+    for (rule, it) in resources(TEMPLATE, "AWS::Events::Rule") {
+        for target in super::each(&it["Properties"]["Targets"]) {
+            let queue = tagged(&target["Arn"], "GetAtt").and_then(|it| it.strip_suffix(".Arn"));
+            told.push((rule.clone(), queue.unwrap().to_owned()));
+        }
+    }
+    assert!(!told.is_empty());
+    assert_eq!(allowed, told);
+}
+
+#[test]
+fn no_bucket_is_used_without_tls() {
+    let policies = resources(TEMPLATE, "AWS::S3::BucketPolicy");
+    for (bucket, _) in resources(TEMPLATE, "AWS::S3::Bucket") {
+        let of_it = policies
+            .iter()
+            .find(|(_, it)| tagged(&it["Properties"]["Bucket"], "Ref") == Some(&bucket));
+        let (_, policy) = of_it.unwrap_or_else(|| panic!("{bucket} has no policy"));
+        let statement = &policy["Properties"]["PolicyDocument"]["Statement"][0];
+        assert_eq!(statement["Effect"], "Deny");
+        assert_eq!(statement["Principal"], "*");
+        assert_eq!(statement["Action"], "s3:*");
+        assert_eq!(
+            statement["Condition"],
+            yaml("{ Bool: { aws:SecureTransport: false } }")
+        );
+        let on = &statement["Resource"];
+        assert_eq!(tagged(&on[0], "GetAtt"), Some(&*format!("{bucket}.Arn")));
+        let objects = format!("${{{bucket}.Arn}}/*");
+        assert_eq!(tagged(&on[1], "Sub"), Some(&*objects));
     }
 }
 
@@ -188,7 +282,7 @@ fn every_table_and_index_can_be_bounded() {
 }
 
 #[test]
-fn every_queue_is_encrypted_and_outlives_the_stack() {
+fn every_queue_is_encrypted_by_the_key_of_choice() {
     for (name, queue) in resources(TEMPLATE, "AWS::SQS::Queue") {
         let properties = &queue["Properties"];
         let Value::Tagged(own) = &properties["SqsManagedSseEnabled"] else {
@@ -200,7 +294,6 @@ fn every_queue_is_encrypted_and_outlives_the_stack() {
             Some("EncryptionKey"),
             "{name}"
         );
-        assert_eq!(queue["DeletionPolicy"], "Retain", "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use parlance_lambda::{Gateway, Lambda, Surroundings, definitions};
 use utoipa::OpenApi;
 use yaml_serde::Value;
 
-use super::{TEMPLATE, resources, tagged};
+use super::{TEMPLATE, function, resources, tagged};
 
 /// The methods of any request, described or not.
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
@@ -191,6 +191,31 @@ fn the_operators_routes_and_trials_of_webhooks_have_throttles_of_their_own() {
     for route in routes {
         let rate = settings[route.as_str()]["ThrottlingRateLimit"].as_u64();
         assert!(rate.is_some_and(|rate| rate <= 20), "{route}");
+    }
+}
+
+/// What Lambda refuses is a 500 and an alarm, which strangers must not cause.
+#[test]
+fn the_gateway_lets_no_more_through_at_once_than_a_capped_function_may_run() {
+    let (_, api) = resources(TEMPLATE, "AWS::Serverless::HttpApi").remove(0);
+    let settings = &api["Properties"]["RouteSettings"];
+    let mut bursts = BTreeMap::<String, u64>::new();
+    for (route, binary) in deployed() {
+        let cap = &function(&binary)["Properties"]["ReservedConcurrentExecutions"];
+        if cap.is_null() {
+            continue;
+        }
+        let burst = settings[route.as_str()]["ThrottlingBurstLimit"].as_u64();
+        let burst = burst.unwrap_or_else(|| panic!("{route} has no throttle"));
+        *bursts.entry(binary).or_default() += burst;
+    }
+    assert!(bursts.len() > 4, "{bursts:?}");
+    for (binary, burst) in bursts {
+        let cap = &function(&binary)["Properties"]["ReservedConcurrentExecutions"];
+        let yaml_serde::Value::Tagged(cap) = cap else {
+            panic!("{binary}");
+        };
+        assert!(burst <= cap.value[1].as_u64().unwrap(), "{binary}: {burst}");
     }
 }
 
