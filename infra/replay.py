@@ -68,15 +68,18 @@ def queue_of(body):
     return "FanoutQueue" if "kind" in job else None
 
 
+# How many receives in a row bring nothing new until nothing new is believed to be there: letters that stay come again.
+VAIN = 5
+
+
 def jobs(sqs, made, dry_run):
     """Sends the jobs of Poison to their queues, until it hands out none that was not seen before."""
-    poison, seen, sent = made("Poison"), set(), 0
-    while True:
+    poison, seen, sent, vain = made("Poison"), set(), 0, 0
+    while vain < VAIN:
         # For so many seconds nobody else is handed one.
-        received = sqs.receive_message(QueueUrl=poison, MaxNumberOfMessages=10, VisibilityTimeout=60, WaitTimeSeconds=2)
+        received = sqs.receive_message(QueueUrl=poison, MaxNumberOfMessages=10, VisibilityTimeout=600, WaitTimeSeconds=2)
         fresh = [it for it in received.get("Messages", []) if it["MessageId"] not in seen]
-        if not fresh:
-            break
+        vain = 0 if fresh else vain + 1
         for message in fresh:
             seen.add(message["MessageId"])
             body = message["Body"]

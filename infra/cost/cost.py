@@ -36,6 +36,7 @@ LOGGED = 0.50e-9  # a byte that CloudWatch Logs takes in
 METRIC, ALARM, KEY, SECRET, DASHBOARD = 0.30, 0.10, 1.00, 0.40, 3.00  # each a month; an alarm for each metric it reads
 ROTATIONS = 2  # each of the first so many rotations of a key adds the price of the key
 START = 1.00e-6  # a run that EventBridge Scheduler starts
+LARGE_DASHBOARD = 50  # metrics, more of which no free dashboard has
 IDLE_MOST = 15.0  # dollars a month of a stack that nobody uses
 
 # What cannot be measured here.
@@ -284,6 +285,12 @@ def series(alarm):
     return len(metrics) + len(queries)
 
 
+def shown(dashboard):
+    """How many metrics a dashboard shows."""
+    body = json.loads(dashboard["DashboardBody"]["Fn::Sub"])
+    return sum(len(widget["properties"].get("metrics", [])) for widget in body["widgets"])
+
+
 def runs(schedule):
     """How often a month a schedule starts its function."""
     count, unit = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", schedule["ScheduleExpression"]).groups()
@@ -312,13 +319,13 @@ def idle(template):
     filters = len(kinds.get("AWS::Logs::MetricFilter", []))
     # An hour in which a metric gets no data is not billed: those of the functions that run are all.
     metrics = BUDGETS["idle_metrics"]["reconcile"] * len(kinds.get("AWS::Scheduler::Schedule", [])) + filters
-    boards = max(0, len(kinds.get("AWS::CloudWatch::Dashboard", [])) - 3)
+    boards = sum(shown(it) > LARGE_DASHBOARD for it in kinds.get("AWS::CloudWatch::Dashboard", []))
     return [
         ("alarms (`Watch`)", f"{len(alarms)}, over {watched} metrics or more", watched * ALARM),
         ("KMS keys: of providers' keys, and of the alarms' topic (`Watch`)", f"{len(keys)}, and {sealed - len(keys)} rotations", sealed * KEY),
         ("secrets: the master key, and the sealing key", f"{secrets}", secrets * SECRET),
         ("metrics of our own that get data", f"{metrics}", metrics * METRIC),
-        ("dashboards beyond the 3 that are free", f"{boards}", boards * DASHBOARD),
+        ("dashboards with so many metrics that none is free (`Watch`)", f"{boards}", boards * DASHBOARD),
         ("asking empty queues", f"{len(polled)}, by Lambda", len(polled) * POLLS * QUEUED),
         ("runs of the schedule", f"{starts:,.0f}", (run.total + START) * starts),
         ("tables, functions, APIs, empty queues", "", 0.0),
@@ -474,7 +481,7 @@ discounts. A message read in a page of 50 costs ${page.total / 50 * 1e6:.2f} a m
 
 {table(fixed())}
 
-This is the third year, when the first two rotations of a key that is rotated each year are paid for. With `Watch=false` the alarms and the topic's key are gone. A metric of our own is billed by the hour in which it gets data, ${METRIC:.2f} for a month of them, and an idle stack
+This is the third year, when the first two rotations of a key that is rotated each year are paid for. With `Watch=false` the alarms, the dashboard and the topic's key are gone. A metric of our own is billed by the hour in which it gets data, ${METRIC:.2f} for a month of them, and an idle stack
 has none: a member of a line is a metric only if an alarm or the dashboard reads it. Where every function is busy there are at most {busy_metrics()}, ${busy_metrics() * METRIC:.2f} a month.
 """
 

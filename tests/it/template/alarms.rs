@@ -68,7 +68,11 @@ fn names(kind: &str) -> BTreeSet<String> {
 fn every_function_is_watched_for_crashes_and_throttles() {
     let functions = names("AWS::Serverless::Function");
     assert_eq!(watched("Errors"), functions);
-    assert_eq!(watched("Throttles"), functions);
+    // API Gateway lets no more come to the first four than they may run; a run of the last one that cannot start is a failed one.
+    let bounded = ["Admin", "Edge", "Health", "Keys", "Reconcile"];
+    let bounded = bounded.map(|name| format!("{name}Function"));
+    let others = &functions - &BTreeSet::from(bounded);
+    assert_eq!(watched("Throttles"), others);
 }
 
 #[test]
@@ -155,6 +159,23 @@ fn no_alarm_that_fills_what_is_missing_rests_on_its_newest_points() {
         }
     }
     assert_eq!(filling, 1);
+}
+
+/// SQS leaves a message that was received three times out of the age of its queue (AWS, `ApproximateAgeOfOldestMessage`).
+#[test]
+fn jobs_that_fail_again_and_again_are_watched_for_wherever_they_come_from_a_queue() {
+    let fed = functions().into_iter();
+    let fed = fed.filter(|(_, function)| !events(function, "SQS").is_empty());
+    let fed: BTreeSet<_> = fed.map(|(name, _)| name).collect();
+    assert_eq!(watched("failed"), fed);
+    let (_, alarm) = alarms()
+        .into_iter()
+        .find(|(name, _)| name == "JobsFailed")
+        .unwrap();
+    for part in super::each(&alarm["Metrics"]).iter().skip(1) {
+        let period = part["MetricStat"]["Period"].as_u64().unwrap();
+        assert!(period >= u64::from(live::LONGEST_WAIT), "a job that waits is missed");
+    }
 }
 
 /// What the runbook says of them.
