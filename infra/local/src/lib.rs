@@ -36,7 +36,6 @@ mod storage;
 mod stores;
 pub mod streams;
 pub mod template;
-mod warnings;
 mod welcome;
 
 pub use error::StartError;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use parlance::http::telemetry::{self, OURS};
+use parlance::http::telemetry::{self, OURS, outages};
 use parlance_local::{FirstTenant, Log, Options, Running, StartError, start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         drop(writeln!(io::stderr(), "parlance-local: {reason}"));
         return ExitCode::FAILURE;
     }
+    // This process serves everything: each outage would be a line of every request.
+    outages::limit();
     // One worker would let a long computation delay every other request.
     let workers = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()

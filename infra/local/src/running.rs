@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use parlance::app::{App, Keep, Means, ProviderKeys, Settings, Webhooks};
 use parlance::domain::{address::Targets, secret::SecretHash};
-use parlance::http::counts;
+use parlance::http::{counts, telemetry::outages};
 use parlance::providers::{
     models::Models, outbound::Fetcher, sealing::Sealing, vault::Vault, webhook::Sender,
 };
@@ -41,6 +41,8 @@ use crate::welcome;
 const FAREWELL: Duration = Duration::from_secs(30);
 /// What was counted is written so often, where no batch does it.
 const KEEP_COUNTS: Duration = Duration::from_secs(5);
+/// How often it is looked for failed requests that no line has counted.
+const TELL_OUTAGES: Duration = Duration::from_secs(10);
 /// The queue of records that no function can take.
 const POISON: &str = "Poison";
 
@@ -136,11 +138,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     pollers.of_streams(&mut tasks, &data)?;
     pollers.of_queues(&mut tasks).await?;
     pollers.of_the_clock(&mut tasks)?;
-    let counting = app.clone();
-    tasks.spawn(every(KEEP_COUNTS, stopping.clone(), move || {
-        let app = counting.clone();
-        async move { counts::keep(&app, Keep::WhenDue).await }
-    }));
+    tell_counts(&mut tasks, &app, &stopping);
     let (dynamodb, sqs) = (
         stores.embedded_dynamodb.clone(),
         stores.embedded_sqs.clone(),
@@ -177,6 +175,18 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         stores,
         _data: data,
     })
+}
+
+/// Writes what was counted, where no batch does it, and says how many requests failed that no line has counted.
+fn tell_counts(tasks: &mut JoinSet<()>, app: &App, stop: &watch::Receiver<bool>) {
+    let counting = app.clone();
+    tasks.spawn(every(KEEP_COUNTS, stop.clone(), move || {
+        let app = counting.clone();
+        async move { counts::keep(&app, Keep::WhenDue).await }
+    }));
+    tasks.spawn(every(TELL_OUTAGES, stop.clone(), || async {
+        outages::tell();
+    }));
 }
 
 fn connections(options: &Options, proxies: &Proxies) -> Connections {

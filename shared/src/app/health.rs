@@ -120,16 +120,16 @@ impl App {
                 writable
             }
         };
-        let is_failing = self
-            .0
-            .means
-            .store_faults
-            .iter()
-            .any(StoreFaults::is_failing);
         Health {
             uptime: self.0.started.elapsed(),
-            writable: writable && !is_failing,
+            writable: writable && !self.is_store_failing(),
         }
+    }
+
+    /// Whether a store within this process failed for a reason that does not pass by itself, and probably fails still.
+    pub(super) fn is_store_failing(&self) -> bool {
+        let mut faults = self.0.means.store_faults.iter();
+        faults.any(StoreFaults::is_failing)
     }
 }
 

@@ -8,6 +8,9 @@
 //! A bucket is full again after one window, so an arrival time farther off than that was written by a clock that was
 //! ahead, or ours was set back since: such a bucket is full. It is written over, from the value seen, with the next share.
 //!
+//! While a store of this process is known to fail (a full disk), buckets that cannot be written go on in memory, and hold
+//! as before: nobody else writes to such a store. So reads are answered still, and a limit stays one.
+//!
 //! Addresses pay in this process alone, since a stranger must not cause writes, and by a clock that is never set.
 //! Each [`Charge`] has a budget of its own: what strangers use up of one is not missing in another.
 
@@ -61,6 +64,8 @@ pub struct Quota {
 struct Bucket {
     /// When it will be full, in ns since 1970, as last seen.
     tat: Option<i64>,
+    /// The same, as this process went on with it while the store could not write.
+    unwritten: Option<i64>,
     /// What this function took and has not spent, under which limit.
     tokens: i64,
     taken_under: Option<Rate>,
@@ -108,7 +113,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// A bounded map. Forgetting a bucket costs one write, or gives one address a second's budget.
+/// A bounded map. Forgetting a bucket costs one write, or gives one address a second's budget; or one window's to a payer
+/// while nothing can be written.
 #[derive(Debug)]
 struct Map<K, V>(Mutex<HashMap<K, V>>);
 
@@ -146,8 +152,9 @@ impl Bucket {
     /// When it will be full, as far as known; never before now. A time that is too far off to be true is none.
     fn full_at(&self, now: i64, rate: Rate) -> i64 {
         let farthest = now.saturating_add(window(rate) + SKEW);
-        let tat = self.tat.filter(|tat| *tat <= farthest);
-        tat.unwrap_or(now).max(now)
+        let known = [self.tat, self.unwritten];
+        let known = known.into_iter().flatten().filter(|tat| *tat <= farthest);
+        known.fold(now, i64::max)
     }
 
     /// How many tokens are in the shared bucket.
@@ -171,6 +178,13 @@ impl Bucket {
         Error::RateLimited {
             retry_after: u64::try_from(ceil_seconds(wait)).unwrap_or_default().max(1),
         }
+    }
+
+    /// Adds a share that was taken `now`.
+    fn take(&mut self, share: i64, rate: Rate, now: i64) {
+        self.tokens = share;
+        self.taken_under = Some(rate);
+        self.taken_at = now;
     }
 
     /// A share that is old, or of another limit, is not spent: a lower limit would hold only after it. One that was taken
@@ -222,15 +236,19 @@ impl App {
                 .stores()
                 .guards
                 .move_bucket(payer, bucket.tat, next, moment.now)
-                .await?;
+                .await;
             match moved {
-                Ok(()) => {
+                Ok(Ok(())) => {
                     bucket.tat = Some(next);
-                    bucket.tokens = share;
-                    bucket.taken_under = Some(rate);
-                    bucket.taken_at = now;
+                    bucket.unwritten = None;
+                    bucket.take(share, rate, now);
                 }
-                Err(actual) => {
+                Err(Error::Unavailable(_)) if self.is_store_failing() => {
+                    bucket.unwritten = Some(next);
+                    bucket.take(share, rate, now);
+                }
+                Err(error) => return Err(error),
+                Ok(Err(actual)) => {
                     // Another function took a share meanwhile, or this one was not here before.
                     let lost = bucket.tat.is_some();
                     bucket.tat = actual;
@@ -385,6 +403,24 @@ mod tests {
                 assert_eq!(ahead.full_at(now, rate), now, "{step}");
             }
         }
+    }
+
+    #[test]
+    fn a_bucket_that_could_not_be_written_goes_on_in_memory_whatever_the_store_says() {
+        let now = 5 * SECOND;
+        let mut bucket = Bucket {
+            unwritten: Some(now + SECOND),
+            ..Bucket::default()
+        };
+        // The store knows an older time, or none.
+        for tat in [None, Some(now), Some(now + SECOND / 2)] {
+            bucket.tat = tat;
+            assert_eq!(bucket.free(now, SECOND_RATE), 0, "{tat:?}");
+        }
+        assert_eq!(bucket.free(now + SECOND / 10, SECOND_RATE), 10);
+        // It was set by a clock that was ahead.
+        bucket.unwritten = Some(now + 86_400 * SECOND);
+        assert_eq!(bucket.free(now, SECOND_RATE), 50);
     }
 
     #[test]

@@ -367,6 +367,19 @@ async fn a_key_that_could_not_be_looked_up_is_charged_to_nobody() {
     }
 }
 
+#[tokio::test]
+async fn a_budget_that_a_store_elsewhere_does_not_write_is_a_503() {
+    let tenant = tenant().await;
+    let broken = tenant.world.another(|client| {
+        faulty(
+            client,
+            always("UpdateItem", Fault::Refuse("AccessDeniedException")),
+        )
+    });
+    let answer = tenant.at(&broken).user("alice").get("/rooms").await;
+    assert_eq!(answer.status, 503, "{}", answer.raw);
+}
+
 /// Uses up what strangers at the address of `client` may have looked up. No time passes meanwhile.
 fn use_up_look_ups(app: &App, client: &Client) {
     let moment = moment(Duration::from_secs(1)).unwrap();

@@ -11,13 +11,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use parlance::http::edge::network;
+use parlance::http::{edge::network, telemetry::Warning};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Timeouts;
 use crate::proxy::Proxies;
-use crate::warnings::Warning;
 
 /// Of the waiting connections that are at a limit, one in so many is closed at once: finding them reads all.
 const SHED_PART: usize = 16;

@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parlance::http::telemetry::Warning;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,7 +33,6 @@ use tower::Service as _;
 use self::body::{Answered, Timed};
 pub(crate) use self::connections::Slot;
 pub use self::connections::{Caps, Connections};
-use crate::warnings::Warning;
 
 /// Pause after an accept that failed for want of descriptors: those that are being closed are soon there again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -32,11 +32,11 @@ use aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayWebsocketProxy
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use axum::Router;
 use axum::extract::ws::Utf8Bytes;
+use parlance::http::telemetry::Warning;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::outbox::{Backlog, Outbox, Post};
-use crate::warnings::Warning;
 
 /// How long a connection may be silent, and live.
 const IDLE: Duration = Duration::from_mins(10);

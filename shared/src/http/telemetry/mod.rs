@@ -16,9 +16,11 @@ pub mod batch;
 pub mod late;
 mod lines;
 mod metrics;
+pub mod outages;
 pub mod request;
 pub mod socket;
 mod trace;
+mod warning;
 
 use std::sync::{
     Arc,
@@ -27,7 +29,10 @@ use std::sync::{
 
 use tracing::level_filters::LevelFilter;
 
-pub use self::lines::{Lines, OURS, is_heard};
+pub use self::{
+    lines::{Lines, OURS, is_heard},
+    warning::Warning,
+};
 
 /// The target of a request's line.
 const REQUEST: &str = "parlance::request";

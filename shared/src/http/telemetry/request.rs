@@ -1,7 +1,7 @@
 //! The line of a request.
 //!
 //! At level `INFO`, or `ERROR` with the cause if it failed for a reason of ours: that is the one place where
-//! a fault is logged. Where lines of requests are not wanted, only faults are written, and nothing is counted.
+//! a fault is logged. On one machine most of an outage are `INFO` too ([`outages`]). Where lines of requests are not wanted, only faults are written, and nothing is counted.
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,7 +13,7 @@ use axum::{
 use lambda_http::{RequestExt, request::RequestContext};
 use tracing::Level;
 
-use super::{Ids, REQUEST, is_first, trace};
+use super::{Ids, REQUEST, is_first, outages, trace};
 use crate::{
     domain::{Error, TenantId},
     store::usage::Usage,
@@ -125,6 +125,12 @@ impl Observed {
         let seldom = |count: u64| (count > 0).then_some(count);
         // Somebody else's fault: told to the caller, counted apart from ours.
         let is_upstream = matches!(error, Some(Error::Upstream { .. }));
+        let is_outage = status == StatusCode::SERVICE_UNAVAILABLE && !is_upstream;
+        let times = if is_outage {
+            outages::due(error)
+        } else {
+            Some(1)
+        };
         macro_rules! write {
             ($level:expr, $($message:tt)+) => {
                 tracing::event!(
@@ -152,12 +158,15 @@ impl Observed {
                     rate_limited = seldom((status == StatusCode::TOO_MANY_REQUESTS).into()),
                     cold_start = is_first().then_some(1_u64),
                     cause = error.and_then(Error::why),
+                    times = times.filter(|times| *times > 1),
                     $($message)+
                 )
             };
         }
         match error {
             Some(error) if is_upstream => write!(Level::WARN, "{error}"),
+            Some(error) if times.is_none() => write!(Level::INFO, "{error}"),
+            None if times.is_none() => write!(Level::INFO, "request"),
             Some(error) if status.is_server_error() => write!(Level::ERROR, "{error}"),
             // The health probe has said why.
             None if status.is_server_error() => write!(Level::ERROR, "request"),

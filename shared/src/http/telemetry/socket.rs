@@ -9,7 +9,7 @@ use std::{
 use axum::http::StatusCode;
 use tracing::Level;
 
-use super::{Ids, REQUEST, is_first, request::millis};
+use super::{Ids, REQUEST, is_first, outages, request::millis};
 use crate::{
     domain::{Error, TenantId},
     store::usage::Usage,
@@ -85,6 +85,12 @@ impl Observed {
         let usage = &self.usage;
         let counted = |count: u64| self.is_counted.then_some(count);
         let seldom = |count: u64| (count > 0).then_some(count);
+        let is_outage = matches!(error, Some(Error::Unavailable(_)));
+        let times = if is_outage {
+            outages::due(error)
+        } else {
+            Some(1)
+        };
         let is_limited = matches!(error, Some(Error::RateLimited { .. }));
         macro_rules! write {
             ($level:expr, $($message:tt)+) => {
@@ -108,11 +114,13 @@ impl Observed {
                     rate_limited = seldom(is_limited.into()),
                     cold_start = is_first().then_some(1_u64),
                     cause = error.and_then(Error::why),
+                    times = times.filter(|times| *times > 1),
                     $($message)+
                 )
             };
         }
         match error {
+            Some(error) if times.is_none() => write!(Level::INFO, "{error}"),
             Some(error) if is_ours => write!(Level::ERROR, "{error}"),
             Some(_) | None => write!(Level::INFO, "request"),
         }

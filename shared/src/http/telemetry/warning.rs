@@ -9,19 +9,19 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// One warning, logged at most every ten seconds.
 #[derive(Debug, Default)]
-pub(crate) struct Warning {
+pub struct Warning {
     times: u64,
     last: Option<Instant>,
 }
 
 impl Warning {
     /// Counts one more time. `Some` if a line is due: how often it happened since the last one.
-    pub(crate) fn due(&mut self) -> Option<u64> {
+    pub fn due(&mut self) -> Option<u64> {
         self.due_after(1)
     }
 
     /// The same for `times` more. Nothing is due if it did not happen.
-    pub(crate) fn due_after(&mut self, times: u64) -> Option<u64> {
+    pub fn due_after(&mut self, times: u64) -> Option<u64> {
         self.times += times;
         if self.times == 0 {
             return None;
