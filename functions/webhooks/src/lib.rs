@@ -237,7 +237,7 @@ async fn remove(
         (status = 200, description = "What came of it", body = TrialOut),
         (status = 400, description = "A field breaks a rule", body = ErrorOut),
         (status = 404, description = "No such endpoint", body = ErrorOut),
-        (status = 409, description = "Another test of this tenant is under way", body = ErrorOut),
+        (status = 409, description = "Another test of this tenant is under way, or no sealing key opens the secret of the endpoint", body = ErrorOut),
     ),
 )]
 async fn try_out(

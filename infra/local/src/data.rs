@@ -351,7 +351,8 @@ fn write_private(file: &Path, secret: &str) -> io::Result<()> {
     fs::rename(&new, file)
 }
 
-fn private() -> OpenOptions {
+/// Opens what only the owner may read.
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options

@@ -1,14 +1,16 @@
 //! `cargo run --release`: Parlance on one machine.
 
+mod rust_log;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use parlance::http::telemetry::{self, OURS, outages};
+use parlance::http::telemetry::{self, outages};
 use parlance_local::{FirstTenant, Log, Options, Running, StartError, start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -16,9 +18,6 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// A quarter less CPU per send than with the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// What is logged if nobody says: of requests and batches, only those that failed.
-const QUIET: &str = "info,parlance::request=warn,parlance::batch=warn";
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
@@ -29,8 +28,8 @@ fn main() -> ExitCode {
     let asked = std::env::var_os("RUST_LOG").unwrap_or_default();
     let asked = asked.to_string_lossy();
     let logging = match options.log {
-        Log::Text => filter(&asked).map(log_as_text),
-        Log::Json => level(&asked).map(telemetry::start_on_one_machine),
+        Log::Text => rust_log::filter(&asked).map(log_as_text),
+        Log::Json => rust_log::level(&asked).map(telemetry::start_on_one_machine),
     };
     if let Err(reason) = logging {
         drop(writeln!(io::stderr(), "parlance-local: {reason}"));
@@ -67,56 +66,6 @@ fn log_as_text(filter: EnvFilter) {
         .with(filter_fn(telemetry::is_heard))
         .with(lines)
         .init();
-}
-
-/// The filter that `RUST_LOG` asks for, where lines are text. An empty one asks for nothing.
-fn filter(asked: &str) -> Result<EnvFilter, String> {
-    let asked = if asked.is_empty() { QUIET } else { asked };
-    let wrong = |what: &dyn std::fmt::Display| {
-        format!(
-            "RUST_LOG={asked} is not understood: {what}. It looks like `warn` or `info,parlance::request=debug`"
-        )
-    };
-    let words = asked.split(',').map(str::trim);
-    let mut words = words.filter(|word| !word.is_empty()).peekable();
-    if words.peek().is_none() {
-        return Err(wrong(&"it names no level"));
-    }
-    for word in words {
-        // A word alone may be a target too, which is hardly ever meant.
-        let is_level = word.parse::<LevelFilter>().is_ok();
-        let is_target = OURS.contains(&word) || is_path(word) || word.contains(['=', '[']);
-        if !is_level && !is_target {
-            return Err(wrong(&format_args!("{word:?} is no level")));
-        }
-    }
-    EnvFilter::builder()
-        .parse(asked)
-        .map_err(|error| wrong(&error))
-}
-
-/// Whether `word` is the path of a module, as in `parlance::request`.
-fn is_path(word: &str) -> bool {
-    let is_name = |name: &str| {
-        let mut bytes = name.bytes();
-        !name.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    word.contains("::") && word.split("::").all(is_name)
-}
-
-/// The level that `RUST_LOG` asks for, where lines are JSON. An empty one asks for nothing.
-fn level(asked: &str) -> Result<LevelFilter, String> {
-    let wrong = || {
-        format!(
-            "RUST_LOG={asked} is no level: with --log json it is one of error, warn, info, debug, trace, off"
-        )
-    };
-    match (asked, asked.trim()) {
-        ("", _) => Ok(LevelFilter::INFO),
-        // It would be parsed as `error`.
-        (_, "") => Err(wrong()),
-        (_, level) => level.parse().map_err(|_| wrong()),
-    }
 }
 
 async fn run(options: Options) -> Result<(), String> {
@@ -237,50 +186,6 @@ mod tests {
             assert!(
                 told.contains(words) && told.contains("plain HTTP"),
                 "{told}"
-            );
-        }
-    }
-
-    #[test]
-    fn rust_log_is_levels_of_targets_or_a_level() {
-        for good in [
-            "",
-            "warn",
-            "off",
-            "parlance",
-            "parlance::request",
-            "info,parlance::request=debug",
-            "info,hyper=warn,",
-            "hyper=warn",
-            "[span]=debug",
-        ] {
-            assert!(filter(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "loud",
-            "parlance=loud",
-            "info,wran",
-            " ",
-            ",",
-            " , ",
-            "=",
-            "::",
-            "info;warn",
-            "info warn",
-        ] {
-            let error = filter(bad).unwrap_err();
-            assert!(
-                error.starts_with(&format!("RUST_LOG={bad} is not understood")),
-                "{error}"
-            );
-        }
-        assert_eq!(level(""), Ok(LevelFilter::INFO));
-        assert_eq!(level("WARN"), Ok(LevelFilter::WARN));
-        for bad in ["loud", "parlance=debug", " ", ",", "info,"] {
-            let error = level(bad).unwrap_err();
-            assert!(
-                error.starts_with(&format!("RUST_LOG={bad} is no level")),
-                "{error}"
             );
         }
     }

@@ -66,12 +66,12 @@ pub struct Options {
 
     /// The most connections at a time, each WebSocket among them; fewer if `ulimit -Hn` does not allow so many. Beyond it, those
     /// that wait longest for a request are closed for new ones.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
     pub max_connections: usize,
 
     /// The most connections of one address (IPv6: of one /64), and half of all at most. Loopback and trusted proxies have
     /// no limit of their own.
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
     pub max_connections_per_address: usize,
 
     /// How to log. `text`: for people; requests only where `RUST_LOG` asks for them. `json`: one line
@@ -129,6 +129,15 @@ impl From<Addresses> for Targets {
     }
 }
 
+/// A limit of connections. With 0 nobody could connect: whoever gives it means no limit, or a mistake.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 lets nobody connect: it must be at least 1".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(_) => Err("it must be a whole number of at least 1".to_owned()),
+    }
+}
+
 fn model(text: &str) -> Result<DefaultModel, String> {
     text.parse()
         .map_err(|error: parlance::domain::Error| error.to_string())
@@ -172,6 +181,21 @@ mod tests {
         assert_eq!(options.data, PathBuf::from(".parlance"));
         assert_eq!(options.sync, Sync::Normal);
         assert_eq!(options.trusted_proxies, []);
+    }
+
+    #[test]
+    fn a_limit_of_no_connections_is_refused() {
+        for option in ["--max-connections", "--max-connections-per-address"] {
+            let line = |limit| Options::try_parse_from(["parlance-local", option, limit]);
+            let refused = line("0").unwrap_err().to_string();
+            assert!(
+                refused.contains(option) && refused.contains("0 lets nobody connect"),
+                "{refused}"
+            );
+            line("-1").unwrap_err();
+            line("many").unwrap_err();
+            line("1").unwrap();
+        }
     }
 
     #[test]

@@ -232,6 +232,43 @@ async fn while_the_key_cannot_be_read_no_attempt_counts() {
 }
 
 #[tokio::test]
+async fn a_test_of_an_endpoint_whose_secret_does_not_open_says_so_until_it_has_a_new_one() {
+    let (manager, receiver) = (SecretsManager::default(), Receiver::new());
+    manager.put(NAME, FIRST, 0);
+    let plain = tenant().await;
+    let endpoint = json!({ "url": receiver.url });
+    let made = served(&plain, &manager)
+        .server()
+        .post("/webhooks", &endpoint)
+        .await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    let other = SecretsManager::default();
+    other.put(NAME, SECOND, 0);
+    let server = served(&plain, &other).server();
+    let path = format!("/webhooks/{}", made.text("endpoint_id"));
+
+    let trial = server.post(&format!("{path}/test"), &json!({})).await;
+
+    trial.assert(
+        409,
+        json!({
+            "success": false,
+            "error": {
+                "code": "CONFLICT",
+                "message": "The endpoint's secret cannot be opened with the sealing key, so nothing can be signed. Give \
+                            it a new one with POST /webhooks/{endpoint_id}/secret/rotate, or have the operator restore \
+                            the sealing key",
+            },
+        }),
+    );
+    let rotate = format!("{path}/secret/rotate");
+    let rotated = server.post(&rotate, &json!({})).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.raw);
+    let trial = server.post(&format!("{path}/test"), &json!({})).await;
+    assert_eq!(trial.body["delivered"], true, "{}", trial.raw);
+}
+
+#[tokio::test]
 async fn a_dead_letter_tells_that_the_secret_of_its_endpoint_does_not_open() {
     let (manager, receiver) = (SecretsManager::default(), Receiver::new());
     manager.put(NAME, FIRST, 0);

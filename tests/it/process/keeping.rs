@@ -1,7 +1,8 @@
 //! What happens behind the requests: heads advance, stream records and expired items go.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -49,6 +50,42 @@ fn a_message_moves_its_room_to_the_front_though_the_runner_was_killed_meanwhile(
         let seq = runner.user(&tenant, "alice").say(room, "look here");
         runner = runner.kill().run();
         wait_for_first(&runner.user(&tenant, "alice"), room, seq);
+    }
+}
+
+/// All that is in `folder`, by its path, with its mode.
+fn modes(folder: &Path, found: &mut HashMap<PathBuf, u32>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        // A file may be replaced just now.
+        if let Ok(metadata) = entry.metadata() {
+            found.insert(entry.path(), metadata.permissions().mode() & 0o777);
+        }
+        if entry.path().is_dir() {
+            modes(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn only_its_owner_may_read_what_a_runner_makes() {
+    let runner = Start::new().after("umask 022").run();
+    let alice = runner.user(&runner.tenant(), "alice");
+    let room = alice.group(&["alice"]);
+    alice.say(&room, "Hello");
+    let file = runner.data().join("streams/HeadsFunction-Messages.json");
+    until("the message to be taken", || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        text.contains("taken\":\"").then_some(())
+    });
+    let mut found = HashMap::new();
+    modes(&runner.data(), &mut found);
+    for name in ["sqs.db-wal", "dynamodb.db-shm", "sealing.check", "lock"] {
+        assert!(found.contains_key(&runner.data().join(name)), "{name}");
+    }
+    for (path, mode) in found {
+        let private = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, private, "{}", path.display());
     }
 }
 

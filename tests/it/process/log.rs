@@ -68,7 +68,7 @@ fn no_level_shows_contents_or_keys() {
 #[test]
 fn a_bad_rust_log_is_refused() {
     for log in ["text", "json"] {
-        for bad in ["loud", ",", " "] {
+        for bad in ["loud", ",", " ", "parlance::reqest=debug"] {
             let start = Start::new().env("RUST_LOG", bad);
             let end = start.with(["--log", log]).end();
             assert_eq!(end.status.code(), Some(1), "{end:?}");

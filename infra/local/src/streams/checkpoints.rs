@@ -7,12 +7,15 @@
 //! in between hands them over again: at least once, never not at all.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+
+use crate::data::private;
 
 /// The positions of one function in the shards of one stream.
 #[derive(Debug)]
@@ -177,7 +180,10 @@ fn read(file: &Path) -> io::Result<State> {
 
 fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     let new = file.with_extension("new");
-    fs::write(&new, text)?;
+    let mut half = private().create(true).truncate(true).open(&new)?;
+    // One that was left by an earlier version may have another mode.
+    half.set_permissions(Permissions::from_mode(0o600))?;
+    half.write_all(text)?;
     fs::rename(&new, file)
 }
 

@@ -20,12 +20,19 @@ use crate::{
             Secret, Status, Targets,
         },
     },
-    providers::{sealing::Sealing, webhook::Sender},
+    providers::{
+        sealing::{Sealing, is_unopened},
+        webhook::Sender,
+    },
     store::{Backoff, webhooks::SecretRotation},
 };
 
 const TRIED: Error = Error::Conflict(
     "A test of a webhook endpoint of this tenant is under way. Send this again when it has ended",
+);
+const UNOPENED: Error = Error::Conflict(
+    "The endpoint's secret cannot be opened with the sealing key, so nothing can be signed. Give it a new one with \
+     POST /webhooks/{endpoint_id}/secret/rotate, or have the operator restore the sealing key",
 );
 const NO_ENDPOINT: Error = Error::NotFound("Webhook endpoint");
 
@@ -238,7 +245,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] if another one is under way.
+    /// [`Error::Conflict`] if another one is under way, or if no sealing key opens the endpoint's secret.
     pub async fn try_endpoint(
         &self,
         key: &TenantKey,
@@ -274,9 +281,15 @@ impl App {
             event,
             body: &body,
         };
-        let (status, error) = match self.send(endpoint, &what, moment.deadline, moment).await? {
-            Ok(status) => (Some(status), None),
-            Err(refused) => (refused.status, Some(refused.reason)),
+        let (status, error) = match self.send(endpoint, &what, moment.deadline, moment).await {
+            Ok(Ok(status)) => (Some(status), None),
+            Ok(Err(refused)) => (refused.status, Some(refused.reason)),
+            Err(error) if is_unopened(&error) => {
+                let (endpoint, cause) = (endpoint.id, error.why());
+                tracing::warn!(%endpoint, cause, "a test was not sent");
+                return Err(UNOPENED);
+            }
+            Err(error) => return Err(error),
         };
         Ok(Trial {
             status,
