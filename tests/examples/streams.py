@@ -17,6 +17,8 @@ told = {
     "config": Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2}),
 }
 streams = boto3.client("dynamodbstreams", **told)
+tables = boto3.client("dynamodb", **told)
+queues = boto3.client("sqs", **told)
 model = streams.meta.service_model
 
 
@@ -45,6 +47,10 @@ after = streams.get_shard_iterator(
 rest_of_records = streams.get_records(ShardIterator=after["ShardIterator"])["Records"]
 
 other = shard[:-8] + "ffffffff"
+table = tables.describe_table(TableName="Messages")["Table"]
+queue = queues.get_queue_url(QueueName="Poison")["QueueUrl"]
+queue = queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+arns = [arn, described["StreamArn"], table["TableArn"], table["LatestStreamArn"], queue]
 print(
     json.dumps(
         {
@@ -54,10 +60,19 @@ print(
             "after_the_last": rest["StreamDescription"]["Shards"],
             "records": len(records),
             "after_the_first": len(rest_of_records),
+            "regions": sorted({it.split(":")[3] for it in arns} | {record["awsRegion"] for record in records}),
             "refused": [
                 refused(lambda: streams.list_streams(Limit=101)),
                 refused(lambda: streams.describe_stream(StreamArn=arn, Limit=101)),
                 refused(lambda: streams.get_records(ShardIterator=iterator, Limit=1001)),
+                refused(lambda: streams.describe_stream(StreamArn=arn + "1")),
+                refused(lambda: streams.describe_stream(StreamArn=arn, ExclusiveStartShardId=other)),
+                refused(lambda: streams.list_streams(ExclusiveStartStreamArn=arn + "1")),
+                refused(
+                    lambda: streams.get_shard_iterator(
+                        StreamArn=arn + "1", ShardId=shard, ShardIteratorType="LATEST"
+                    )
+                ),
                 refused(
                     lambda: streams.get_shard_iterator(
                         StreamArn=arn, ShardId=other, ShardIteratorType="LATEST"

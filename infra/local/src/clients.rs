@@ -19,8 +19,8 @@ use axum::http::Uri;
 
 /// What a client of an embedded store believes it talks to.
 const EMBEDDED: &str = "http://embedded";
-/// For emulators, which take any.
-const USUAL_REGION: &str = "us-east-1";
+/// For emulators, which take any, and of the ARNs of the embedded stores.
+pub(crate) const USUAL_REGION: &str = "us-east-1";
 
 /// The embedded store needs no rules to find it.
 #[derive(Debug)]

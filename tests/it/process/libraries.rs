@@ -200,10 +200,15 @@ fn boto3_reads_a_stream_as_its_model_describes_it() {
         "after_the_last": [],
         "records": records,
         "after_the_first": records - 1,
+        "regions": ["us-east-1"],
         "refused": [
             "ValidationException",
             "ValidationException",
             "ValidationException",
+            "ResourceNotFoundException",
+            "ResourceNotFoundException",
+            "ResourceNotFoundException",
+            "ResourceNotFoundException",
             "ResourceNotFoundException",
         ],
     });

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** what was answered with success has been committed to the file.
 
+mod arns;
 mod connector;
 mod contents;
 mod engine;
@@ -41,6 +42,9 @@ use operation::Operation;
 use reads::Reads;
 use records::Records;
 pub use records::Trim;
+
+/// The operation by which a stream is looked for.
+const LIST_STREAMS: &str = "DynamoDBStreams_20120810.ListStreams";
 
 /// An HTTP answer of the embedded store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,12 +170,29 @@ impl DynamoDb {
         let Some(operation) = Operation::from_target(target) else {
             return self.submit(target, SdkBody::from(body)).await;
         };
-        let request = match shards::inward(operation, body) {
-            Ok(request) => request,
-            Err(refusal) => return refusal,
+        let answer = match self.answer(operation, target, body).await {
+            Ok(answer) | Err(answer) => answer,
         };
+        arns::outward(operation, answer)
+    }
+
+    /// The answer, or the refusal of what AWS refuses and dynoxide does not.
+    async fn answer(
+        &self,
+        operation: Operation,
+        target: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer, Answer> {
+        if let Some(stream) = shards::named(operation, &body)? {
+            let siblings = SdkBody::from(stream.siblings());
+            let listed = self.submit(LIST_STREAMS, siblings).await;
+            if let Some(refusal) = stream.absent_from(&listed) {
+                return Err(refusal);
+            }
+        }
+        let request = shards::inward(operation, body)?;
         let answer = self.submit(target, SdkBody::from(&*request)).await;
-        shards::outward(operation, &request, answer)
+        Ok(shards::outward(operation, &request, answer))
     }
 
     /// The known faults of its file.

@@ -1,15 +1,15 @@
 //! Streams as AWS models them, for clients that come over the port.
 //!
 //! dynoxide has one shard for each stream, which is always open. It names the shard after its table, shows the newest
-//! record as the end of an open shard, and passes over the bounds of the operations. SDKs of others check such things: here
-//! they are put right on the way in and out. The runner's own pollers use the stream as dynoxide shows it, and their
+//! record as the end of an open shard, and passes over the bounds of the operations, the label in a stream's ARN and the shard
+//! after which a description begins. SDKs of others check such things: here they are put right on the way in and out. The runner's own pollers use the stream as dynoxide shows it, and their
 //! checkpoints hold its names.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::Answer;
 use super::operation::Operation;
+use super::{Answer, arns};
 
 /// Bounds of the members of requests, as the API's model has them.
 const BOUNDS: [(Operation, &str, u64, u64); 3] = [
@@ -25,6 +25,9 @@ const LENGTHS: [(Operation, &str, usize, usize); 6] = [
     (Operation::GetShardIterator, "ShardId", 28, 65),
     (Operation::ListStreams, "ExclusiveStartStreamArn", 37, 1_024),
 ];
+
+/// Members that name a stream.
+const ARNS: [&str; 2] = ["StreamArn", "ExclusiveStartStreamArn"];
 
 /// The name of a table's shard, of 37 characters, as in `shardId-00000000000000000001-1f2e3d4c`.
 fn shown(table: &str) -> String {
@@ -42,30 +45,67 @@ fn table_of(arn: &str) -> Option<&str> {
     arn.split('/').nth(1)
 }
 
-/// `body` as dynoxide is to be asked, or the refusal. A body that is not read here is dynoxide's to refuse.
-pub(super) fn inward(operation: Operation, body: Vec<u8>) -> Result<Vec<u8>, Answer> {
-    if !is_of_streams(operation) {
-        return Ok(body);
+/// A stream that a request names: dynoxide looks at the table in its ARN alone.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// As it was sent.
+    arn: String,
+}
+
+impl Named {
+    /// Lists the streams among which it must be.
+    pub(super) fn siblings(&self) -> Vec<u8> {
+        let table = table_of(&self.arn).unwrap_or_default();
+        json!({ "TableName": table }).to_string().into_bytes()
     }
-    let Ok(Value::Object(mut request)) = serde_json::from_slice(&body) else {
-        return Ok(body);
+
+    /// The refusal, if it is not among those that were `listed`.
+    pub(super) fn absent_from(&self, listed: &Answer) -> Option<Answer> {
+        let arn = arns::stored(&self.arn);
+        let body: Value = serde_json::from_slice(&listed.body).unwrap_or_default();
+        let mut streams = body["Streams"].as_array().into_iter().flatten();
+        let is_absent = listed.status == 200 && !streams.any(|it| it["StreamArn"] == *arn);
+        is_absent.then(|| not_found(&format!("Stream: {} not found", self.arn)))
+    }
+}
+
+/// The stream that `body` names, or the refusal of what is out of bounds.
+pub(super) fn named(operation: Operation, body: &[u8]) -> Result<Option<Named>, Answer> {
+    let Some(request) = request_of_streams(operation, body) else {
+        return Ok(None);
     };
     check(operation, &request)?;
-    if operation == Operation::GetShardIterator
-        && let Some(arn) = request.get("StreamArn").and_then(Value::as_str)
-        && let Some(table) = table_of(arn)
-        && let Some(shard) = request.get("ShardId").and_then(Value::as_str)
-    {
-        if shard != shown(table) {
-            let message = format!("Requested resource not found: Shard: {shard} in stream: {arn}");
-            let kind = "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException";
-            return Err(refusal(kind, &message));
+    let arn = ARNS.iter().find_map(|name| request.get(*name)?.as_str());
+    Ok(arn.map(|arn| Named {
+        arn: arn.to_owned(),
+    }))
+}
+
+/// `body` as dynoxide is to be asked, or the refusal. A body that is not read here is dynoxide's to refuse.
+pub(super) fn inward(operation: Operation, body: Vec<u8>) -> Result<Vec<u8>, Answer> {
+    let Some(mut request) = request_of_streams(operation, &body) else {
+        return Ok(body);
+    };
+    let text = |name: &str| request.get(name).and_then(Value::as_str);
+    let arn = text("StreamArn").unwrap_or_default();
+    let table = table_of(arn).unwrap_or_default().to_owned();
+    let shards = [text("ShardId"), text("ExclusiveStartShardId")];
+    for shard in shards.into_iter().flatten() {
+        // Without a stream there is no shard to be of it: that is dynoxide's to say.
+        if !arn.is_empty() && shard != shown(&table) {
+            let what = format!("Shard: {shard} in Stream: {arn} not found");
+            return Err(not_found(&what));
         }
-        let shard = stored(table);
-        request.insert("ShardId".to_owned(), shard.into());
-        return Ok(Value::Object(request).to_string().into_bytes());
     }
-    Ok(body)
+    if let Some(shard) = request.get_mut("ShardId") {
+        *shard = stored(&table).into();
+    }
+    for name in ARNS {
+        if let Some(Value::String(arn)) = request.get_mut(name) {
+            *arn = arns::stored(arn);
+        }
+    }
+    Ok(Value::Object(request).to_string().into_bytes())
 }
 
 /// The `answer` of dynoxide to `request`, as AWS would give it.
@@ -79,7 +119,7 @@ pub(super) fn outward(operation: Operation, request: &[u8], answer: Answer) -> A
     let stream = &mut described["StreamDescription"];
     let table = stream["TableName"].as_str().unwrap_or_default().to_owned();
     let request: Value = serde_json::from_slice(request).unwrap_or_default();
-    if request["ExclusiveStartShardId"] == shown(&table).as_str() {
+    if request["ExclusiveStartShardId"].is_string() {
         // It is the last.
         stream["Shards"] = json!([]);
     }
@@ -94,6 +134,14 @@ pub(super) fn outward(operation: Operation, request: &[u8], answer: Answer) -> A
         body: described.to_string().into_bytes(),
         ..answer
     }
+}
+
+/// The members of a request of the streams; `None` for another, and for one that cannot be read.
+fn request_of_streams(operation: Operation, body: &[u8]) -> Option<Map<String, Value>> {
+    if !is_of_streams(operation) {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
 }
 
 fn is_of_streams(operation: Operation) -> bool {
@@ -147,6 +195,11 @@ fn invalid(name: &str, value: &str, bound: &str) -> Answer {
         "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: Member must have {bound}"
     );
     refusal("com.amazon.coral.validate#ValidationException", &message)
+}
+
+fn not_found(what: &str) -> Answer {
+    let kind = "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException";
+    refusal(kind, &format!("Requested resource not found: {what}"))
 }
 
 fn refusal(kind: &str, message: &str) -> Answer {

@@ -1,5 +1,6 @@
 //! The embedded store through the SDK.
 
+mod arns;
 mod damage;
 mod reads;
 
@@ -8,7 +9,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use aws_sdk_dynamodbstreams::types::{Record, ShardIteratorType};
 use tempfile::TempDir;
 
-use super::{DynamoDb, Sync, Trim};
+use super::{Answer, DynamoDb, Sync, Trim};
 use crate::clients::{embedded_dynamodb, embedded_sqs, embedded_streams};
 use crate::provision::{Provisioned, provision};
 use crate::sqs::{self, Sqs};
