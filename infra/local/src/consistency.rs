@@ -12,13 +12,15 @@
 //! **Invariant:** each of these is made after what it belongs to, so a start that was killed never looks like a loss. A
 //! start that is refused has changed nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use parlance::domain::Timestamp;
 use rusqlite::Connection;
 
 use crate::data::{DataError, DataFolder};
-use crate::dynamodb::Contents;
+use crate::dynamodb::{Contents, written_at};
 use crate::sqs::holds_queues;
 use crate::storage;
 use crate::streams::Recorded;
@@ -93,25 +95,64 @@ pub(crate) fn check(data: &DataFolder, with_queues: bool) -> Result<(), DataErro
     if with_queues && !holds_queues && (!recorded.is_empty() || queues.is_only_wal()) {
         return Err(DataError::LostQueues(folder()));
     }
+    let (mut losses, mut behind) = (BTreeMap::new(), Vec::new());
     // Of another stream are positions in a table that was made anew.
     for recorded in recorded
         .iter()
         .filter(|it| contents.has_stream(it.stream()))
     {
-        let (stream, last) = (recorded.stream(), contents.last(recorded.stream()));
+        let last = contents.last(recorded.stream());
         if recorded.taken() <= last {
             continue;
         }
         if !database.has_wal {
             return Err(DataError::OldDatabase(folder()));
         }
-        tracing::warn!(
-            stream,
-            "the last moments of dynamodb.db are lost, as after a power cut: records that were taken are not there"
-        );
+        let loss = Loss::between(last, recorded.taken());
+        let known = losses.entry(recorded.stream()).or_insert(loss);
+        known.until = known.until.max(loss.until);
+        behind.push((recorded, last));
+    }
+    for (stream, loss) in losses {
+        loss.tell(stream);
+    }
+    for (recorded, last) in behind {
         recorded.pull_back(last).map_err(failed)?;
     }
     Ok(())
+}
+
+/// What is known to be missing at the end of a stream, and so of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    /// When the last write that is there was made. `None` if none is.
+    after: Option<Timestamp>,
+    /// When the last write was made that a function had taken. Later ones may be missing too.
+    until: Option<Timestamp>,
+}
+
+impl Loss {
+    /// Between the last record that there is and the last one that was taken.
+    fn between(last: Option<&str>, taken: Option<&str>) -> Self {
+        Self {
+            after: last.and_then(written_at),
+            until: taken.and_then(written_at),
+        }
+    }
+
+    fn tell(self, stream: &str) {
+        let table = stream.split('/').nth(1).unwrap_or_default();
+        let time = |at: Option<Timestamp>| at.map(tracing::field::display);
+        tracing::warn!(
+            table,
+            after = time(self.after),
+            until = time(self.until),
+            "acknowledged writes are lost: those of this table between these times at least, and of other tables too. The end \
+             of dynamodb.db-wal is missing, as after a power cut. To have them back, stop the runner and restore the whole \
+             data folder from a backup. Otherwise the runner goes on without them, and clients must drop what they hold \
+             beyond a room's last_seq (docs/upgrade.md)"
+        );
+    }
 }
 
 /// Whether a database holds nothing: no table, or new tables that are not those of the positions.
@@ -126,7 +167,7 @@ fn is_empty(contents: &Contents, recorded: &[Recorded]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::time::SystemTime;
 
     use aws_sdk_dynamodb::types::AttributeValue;
     use serde_json::{Value, json};
@@ -371,6 +412,26 @@ Resources:
         fs::remove_file(file(&data, "dynamodb.db-wal")).unwrap();
         check(&data, true).unwrap();
         assert_eq!(taken(&data), first);
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_known_from_the_last_write_that_is_there_to_the_last_that_was_taken() {
+        let (data, _) = used().await;
+        let first = taken(&data).as_str().unwrap().to_owned();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = i64::try_from(now.unwrap().as_micros()).unwrap();
+        let loss = Loss::between(Some(&first), Some(&first));
+        let (after, until) = (loss.after.unwrap(), loss.until.unwrap());
+        assert_eq!(after, until);
+        // Written by this test.
+        assert!(
+            (0..600).contains(&(now / 1_000_000 - after.seconds())),
+            "{after}"
+        );
+        let later = first.parse::<u128>().unwrap() + 3_000_000;
+        let loss = Loss::between(Some(&first), Some(&later.to_string()));
+        assert_eq!(loss.until, Some(after.plus_seconds(3)));
+        assert_eq!(Loss::between(None, Some(&first)).after, None);
     }
 
     #[tokio::test]

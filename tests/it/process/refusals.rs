@@ -205,6 +205,46 @@ fn a_database_that_is_older_than_what_was_taken_from_it_is_refused_until_streams
 }
 
 #[test]
+fn a_wal_that_was_emptied_is_a_warning_that_tells_what_is_lost_and_what_to_do() {
+    let runner = Start::new().run();
+    let tenant = runner.busy_tenant();
+    let room = runner.user(&tenant, "alice").group(&["alice"]);
+    let data = runner.data();
+    let (_, start) = runner.stop();
+    let file = data.join("streams/HeadsFunction-Messages.json");
+    let before = fs::read(&file).unwrap();
+    let runner = start.run();
+    let alice = runner.user(&tenant, "alice");
+    let sent = json!({ "content": "lost" });
+    let sent = alice.post(&format!("/rooms/{room}/messages"), &sent);
+    sent.assert(200);
+    until("the message to be taken", || {
+        (fs::read(&file).unwrap() != before).then_some(())
+    });
+    let start = runner.kill();
+    fs::write(data.join("dynamodb.db-wal"), "").unwrap();
+
+    let runner = start.run();
+
+    let logged = runner.logged();
+    let told = logged.lines().find(|line| line.contains(" WARN "));
+    let told = told.unwrap_or_else(|| panic!("no warning: {logged}"));
+    for words in [
+        "table=\"Messages\"",
+        "until=20",
+        "restore the whole data folder from a backup",
+        "docs/upgrade.md",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    // Its number is given again, as the documentation says.
+    let alice = runner.user(&tenant, "alice");
+    let shown = alice.get(&format!("/rooms/{room}")).assert(200);
+    assert_eq!(shown["last_seq"], 0);
+    assert_eq!(alice.say(&room, "another"), 1);
+}
+
+#[test]
 fn lost_queues_beside_their_database_are_refused_until_streams_are_removed() {
     let (start, data) = used();
     fs::remove_file(data.join("sqs.db")).unwrap();

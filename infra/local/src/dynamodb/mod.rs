@@ -42,6 +42,7 @@ use operation::Operation;
 use reads::Reads;
 use records::Records;
 pub use records::Trim;
+pub(crate) use records::written_at;
 
 /// The operation by which a stream is looked for.
 const LIST_STREAMS: &str = "DynamoDBStreams_20120810.ListStreams";

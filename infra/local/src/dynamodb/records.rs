@@ -9,6 +9,7 @@
 
 use std::path::Path;
 
+use parlance::domain::Timestamp;
 use rusqlite::Connection;
 
 /// Small enough to hold up other writers for some milliseconds only.
@@ -38,6 +39,13 @@ const SHOWN_OFFSET: u128 = 100_000_000_000_000_000_000;
 /// A stored sequence number as it is shown. All have as many digits, so that text sorts like numbers.
 pub(super) fn shown(stored: i64) -> String {
     (SHOWN_OFFSET + u128::try_from(stored).unwrap_or(0)).to_string()
+}
+
+/// When the record with this number, as it is shown, was written, by the clock of then: dynoxide counts on from the
+/// microseconds since 1970. `None` for a number that this store cannot have given.
+pub(crate) fn written_at(shown: &str) -> Option<Timestamp> {
+    let stored = shown.parse::<u128>().ok()?.checked_sub(SHOWN_OFFSET)?;
+    i64::try_from(stored).ok().map(Timestamp::from_micros)
 }
 
 /// Which records of a table may go.
