@@ -174,7 +174,10 @@ fn jobs_that_fail_again_and_again_are_watched_for_wherever_they_come_from_a_queu
         .unwrap();
     for part in super::each(&alarm["Metrics"]).iter().skip(1) {
         let period = part["MetricStat"]["Period"].as_u64().unwrap();
-        assert!(period >= u64::from(live::LONGEST_WAIT), "a job that waits is missed");
+        assert!(
+            period >= u64::from(live::LONGEST_WAIT),
+            "a job that waits is missed"
+        );
     }
 }
 

@@ -16,12 +16,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use self::{
     clock::Clock,
-    pump::{Come, Pump},
+    pump::{Come, Pump, at_once},
 };
 pub(super) use self::{log::FrameMemory, turns::Turns};
 use super::App;
@@ -222,20 +222,20 @@ impl App {
             .await?
             .into_iter()
             .map(|(room, place)| async move {
-                let thread = Thread { tenant, room };
-                let tail = match stores.messages.tail(thread).await {
-                    Ok(tail) => tail,
-                    Err(error) => return (room, Come::unknown(failed(&error))),
+                let pumped = async move {
+                    let thread = Thread { tenant, room };
+                    let tail = match stores.messages.tail(thread).await {
+                        Ok(tail) => tail,
+                        Err(error) => return Come::unknown(failed(&error)),
+                    };
+                    let pump = Pump::new(self, sockets, thread, &[place], tries, moment);
+                    pump.one(connection, tail, moment.deadline).await
                 };
-                let pump = Pump::new(self, sockets, thread, &[place], tries, moment);
-                (room, pump.one(connection, tail, moment.deadline).await)
+                (room, Box::pin(pumped).await)
             })
             .collect();
         // To the end, whatever fails: who is dropped in the middle of a post leaves a lease behind.
-        let pumped: Vec<_> = stream::iter(pumping)
-            .buffer_unordered(ROOMS_AT_ONCE)
-            .collect()
-            .await;
+        let pumped: Vec<_> = at_once(pumping, ROOMS_AT_ONCE).collect().await;
         let mut behind = Behind::default();
         for (room, come) in pumped {
             behind.came_on |= come.came_on;
@@ -340,27 +340,29 @@ impl App {
         let sockets = self.sockets()?;
         let clock = Clock::of(moment);
         let posting = connections.iter().map(|connection| async move {
-            let mut race = Backoff::until(moment.deadline, moment.seed);
-            let posted = sockets.post(&connection.id, frame).await;
-            let posted = posted.unwrap_or_else(|error| {
-                failed(&error);
-                Posted::Busy
-            });
-            let reach = match posted {
-                Posted::Taken => Reach::Reached,
-                Posted::Busy => {
-                    let now = clock.now();
-                    self.refused(connection, tries, now, &mut race).await
+            let post = async move {
+                let mut race = Backoff::until(moment.deadline, moment.seed);
+                let posted = sockets.post(&connection.id, frame).await;
+                let posted = posted.unwrap_or_else(|error| {
+                    failed(&error);
+                    Posted::Busy
+                });
+                match posted {
+                    Posted::Taken => Reach::Reached,
+                    Posted::Busy => {
+                        let now = clock.now();
+                        self.refused(connection, tries, now, &mut race).await
+                    }
+                    Posted::Gone if connection.is_young(clock.now()) => Reach::Later,
+                    Posted::Gone => match self.forget(connection, clock.now(), &mut race).await {
+                        Ok(()) => Reach::Offline,
+                        Err(error) => failed(&error),
+                    },
                 }
-                Posted::Gone if connection.is_young(clock.now()) => Reach::Later,
-                Posted::Gone => match self.forget(connection, clock.now(), &mut race).await {
-                    Ok(()) => Reach::Offline,
-                    Err(error) => failed(&error),
-                },
             };
-            (connection.user.clone(), reach)
+            (connection.user.clone(), Box::pin(post).await)
         });
-        Ok(pump::some_at_once(posting.collect()).await)
+        Ok(at_once(posting.collect(), AT_ONCE).collect().await)
     }
 
     /// The connections of `users` that may be posted to, and what is known of the others.

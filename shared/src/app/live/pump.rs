@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{AT_ONCE, clock::Clock, failed, log::Log, turns::Turn};
@@ -105,11 +105,17 @@ struct Right<'a> {
     _turn: Turn<'a>,
 }
 
-/// Does all of `work`, some of it at the same time.
-pub(super) async fn some_at_once<T>(
-    work: Vec<impl Future<Output = (UserId, T)>>,
-) -> Vec<(UserId, T)> {
-    stream::iter(work).buffer_unordered(AT_ONCE).collect().await
+/// How large a future of [`at_once`] may be, in bytes.
+const LARGEST_FUTURE: usize = 1_024;
+
+/// Does all of `work`, `most` of it at the same time.
+///
+/// All of its futures are there from the beginning to the end, most of them waiting, and a call of the SDK alone takes
+/// kilobytes: with 500 connections, and hundreds of calls for clients that do not read, that was ten times what waits for
+/// these. So the build fails where they are not small; what is large is boxed when it begins.
+pub(super) fn at_once<F: Future>(work: Vec<F>, most: usize) -> impl Stream<Item = F::Output> {
+    const { assert!(size_of::<F>() <= LARGEST_FUTURE) };
+    stream::iter(work).buffer_unordered(most)
 }
 
 impl<'a> Pump<'a> {
@@ -148,12 +154,15 @@ impl<'a> Pump<'a> {
             .map(|connection| async move {
                 let turns = &self.app.0.turns;
                 match turns.at_once(&connection.id, self.thread.room) {
-                    Some(turn) => (connection, Some(self.ask(connection, turn, seq).await)),
+                    Some(turn) => {
+                        let asked = Box::pin(self.ask(connection, turn, seq)).await;
+                        (connection, Some(asked))
+                    }
                     None => (connection, None),
                 }
             })
             .collect();
-        let mut asked = stream::iter(asking).buffer_unordered(AT_ONCE);
+        let mut asked = at_once(asking, AT_ONCE);
         while let Some((connection, answer)) = asked.next().await {
             match answer {
                 None => taken.push(connection),
@@ -172,7 +181,7 @@ impl<'a> Pump<'a> {
             .into_iter()
             .map(|right| async move {
                 let user = right.connection.user.clone();
-                (user, self.post(right, log, seq, until).await)
+                (user, Box::pin(self.post(right, log, seq, until)).await)
             })
             .collect();
         let waiting: Vec<_> = taken
@@ -182,7 +191,10 @@ impl<'a> Pump<'a> {
                 (user, self.one(connection, seq, until).await)
             })
             .collect();
-        let (posted, waited) = tokio::join!(some_at_once(posting), some_at_once(waiting));
+        let (posted, waited): (Vec<_>, Vec<_>) = tokio::join!(
+            at_once(posting, AT_ONCE).collect(),
+            at_once(waiting, AT_ONCE).collect(),
+        );
         reached.extend(posted);
         reached.extend(waited);
         reached
@@ -194,13 +206,13 @@ impl<'a> Pump<'a> {
         let turns = &self.app.0.turns;
         let turn = turns.wait(&connection.id, self.thread.room, until);
         let asked = match turn.await {
-            Some(turn) => self.ask(connection, turn, seq).await,
-            None => self.leave_it(connection, seq).await.map(Err),
+            Some(turn) => Box::pin(self.ask(connection, turn, seq)).await,
+            None => Box::pin(self.leave_it(connection, seq)).await.map(Err),
         };
         match asked {
             Ok(Ok(right)) => {
                 let log = self.log();
-                self.post(right, &log, seq, until).await
+                Box::pin(self.post(right, &log, seq, until)).await
             }
             Ok(Err(come)) => come,
             Err(error) => Come::unknown(failed(&error)),
