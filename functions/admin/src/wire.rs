@@ -5,7 +5,7 @@ use std::str::FromStr;
 use parlance::{
     app::{Filter, IssuedKey, NewTenant, Selected, Swept},
     domain::{
-        Error, TenantId, Timestamp,
+        Error, Log, TenantId, Timestamp,
         delivery::{Delivery, Reason, Subject},
         subscription::Topic,
         tenant::{
@@ -396,7 +396,13 @@ impl DeadLetters {
         let (attempts, error) = (letter.attempts, letter.error.unwrap_or_default());
         let endpoint_id = letter.error_endpoint;
         let message_id = match (letter.subject, letter.user) {
-            (Subject::MessageCreated { room, id }, Some(user)) => {
+            (
+                Subject::MessageCreated {
+                    log: Log::Room(room),
+                    id,
+                },
+                Some(user),
+            ) => {
                 self.failed_messages.push(FailedMessage {
                     delivery_id,
                     message_id: id.to_string(),

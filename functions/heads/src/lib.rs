@@ -16,7 +16,7 @@ use aws_lambda_events::{
 use futures_util::{StreamExt, future, stream};
 use parlance::{
     app::{App, crashes::Single},
-    domain::{Error, Thread},
+    domain::{Error, LogId},
     http::{
         moment,
         telemetry::batch::{Observed, Outcome},
@@ -102,7 +102,7 @@ async fn advance(
     outcome: &mut Outcome,
 ) -> DynamoDbEventResponse {
     let mut response = DynamoDbEventResponse::default();
-    let mut newest: BTreeMap<String, (String, Thread, Appended)> = BTreeMap::new();
+    let mut newest: BTreeMap<String, (String, LogId, Appended)> = BTreeMap::new();
     for record in event.records {
         let sequence = record.change.sequence_number.clone().unwrap_or_default();
         // Whatever a record makes us do, it holds up nobody else.
@@ -110,15 +110,15 @@ async fn advance(
             .unwrap_or_else(|_| Err(Error::internal("reading the record panicked")));
         match read {
             Ok(None) => {}
-            Ok(Some((thread, seen))) => {
-                let room = format!("{}#{}", thread.tenant, thread.room);
+            Ok(Some((log, seen))) => {
+                let room = log.to_string();
                 newest
                     .entry(room)
                     // The first sequence number of a room: all of its records are read again.
                     .and_modify(|(_, _, known)| {
                         *known = if seen.seq > known.seq { seen } else { *known }
                     })
-                    .or_insert((sequence, thread, seen));
+                    .or_insert((sequence, log, seen));
             }
             Err(error) => {
                 if let Err(error) = put_aside(poison, &record, &error).await {
@@ -138,9 +138,9 @@ async fn advance(
     let deadline = Instant::now() + PATIENCE;
     let advances = newest
         .into_values()
-        .map(|(sequence, thread, seen)| async move {
+        .map(|(sequence, log, seen)| async move {
             let advanced = app
-                .advance_head(thread, seen.seq, seen.created_at, deadline)
+                .advance_head(log, seen.seq, seen.created_at, deadline)
                 .await;
             advanced.err().map(|error| {
                 tracing::warn!(
@@ -179,7 +179,7 @@ fn failure(sequence: String) -> DynamoDbBatchItemFailure {
 }
 
 /// The message that a record appended to a room's log; `None` for an edit, a deletion, or another log.
-fn read(record: &EventRecord) -> Result<Option<(Thread, Appended)>, Error> {
+fn read(record: &EventRecord) -> Result<Option<(LogId, Appended)>, Error> {
     if record.event_name != "INSERT" {
         return Ok(None);
     }

@@ -7,7 +7,7 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMe
 use futures_util::{FutureExt, StreamExt, stream};
 use parlance::{
     app::{App, Keep, Told},
-    domain::{Error, Moment, RoomId, TenantId, Thread, delivery::Subject},
+    domain::{Error, Log, LogId, Moment, TenantId, delivery::Subject},
     http::{
         counts, moment,
         telemetry::batch::{Observed, Outcome, oldest_job},
@@ -131,7 +131,7 @@ async fn work(
 
 /// Puts those together that are done together.
 fn gathered(jobs: Vec<(Received, Fanout)>) -> Vec<Work> {
-    let mut logs: HashMap<(TenantId, RoomId, Audience), usize> = HashMap::new();
+    let mut logs: HashMap<(TenantId, Log, Audience), usize> = HashMap::new();
     let mut works: Vec<Work> = Vec::new();
     for (received, job) in jobs {
         let (tenant, subject, audience) = match job {
@@ -152,9 +152,9 @@ fn gathered(jobs: Vec<(Received, Fanout)>) -> Vec<Work> {
                 continue;
             }
         };
-        if let Subject::MessageCreated { room, .. } = subject {
+        if let Subject::MessageCreated { log, .. } = subject {
             let at = *logs
-                .entry((tenant, room, audience.clone()))
+                .entry((tenant, log, audience.clone()))
                 .or_insert(works.len());
             if let Some(Work {
                 received: known,
@@ -219,10 +219,10 @@ async fn act(app: &App, what: What, moment: &Moment) -> Result<Told, Error> {
         What::Other(Fanout::CatchUp {
             tenant,
             connection,
-            rooms,
+            logs,
             tries,
         }) => {
-            app.bring_up_to_date(tenant, &connection, &rooms, tries, moment)
+            app.bring_up_to_date(tenant, &connection, &logs, tries, moment)
                 .await?;
         }
         What::Other(Fanout::PresenceCame { tenant, user }) => {
@@ -233,13 +233,13 @@ async fn act(app: &App, what: What, moment: &Moment) -> Result<Told, Error> {
         }
         What::Other(Fanout::Acked {
             tenant,
-            room,
+            log,
             user,
             seq,
             said_by,
         }) => {
-            let thread = Thread { tenant, room };
-            app.tell_acked(thread, &user, seq, said_by.as_ref(), moment)
+            let log = LogId { tenant, log };
+            app.tell_acked(log, &user, seq, said_by.as_ref(), moment)
                 .await;
         }
         What::Other(Fanout::TypingEnds { tenant, typing }) => {

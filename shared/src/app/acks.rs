@@ -3,7 +3,7 @@
 use super::{
     App,
     live::in_passing,
-    membership::{NOT_MEMBER, thread},
+    membership::{NOT_MEMBER, log_of},
 };
 use crate::{
     domain::{Actor, ConnectionId, Error, Moment, RoomId, message::Seq},
@@ -28,9 +28,9 @@ impl App {
         moment: &Moment,
     ) -> Result<(), Error> {
         let mut race = Backoff::until(moment.deadline, moment.seed);
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let stores = self.stores();
-        if !stores.messages.reaches(thread, seq).await? {
+        if !stores.messages.reaches(log, seq).await? {
             // A stranger is told that they are one, not how long the log is.
             self.member(actor, room, moment).await?;
             return Err(Error::invalid(
@@ -38,11 +38,11 @@ impl App {
                 "Invalid seq. It is beyond the last message of the room",
             ));
         }
-        let acked = stores.rooms.ack(thread, actor.user(), seq, &mut race);
+        let acked = stores.rooms.ack(log, actor.user(), seq, &mut race);
         let acked = match acked.await? {
             Acked::Nobody => {
-                Box::pin(self.member_for_sure(thread, actor.user(), moment)).await?;
-                let acked = stores.rooms.ack(thread, actor.user(), seq, &mut race);
+                Box::pin(self.member_for_sure(log, actor.user(), moment)).await?;
+                let acked = stores.rooms.ack(log, actor.user(), seq, &mut race);
                 acked.await?
             }
             acked @ (Acked::Moved | Acked::Before) => acked,
@@ -51,7 +51,7 @@ impl App {
             Acked::Moved => {
                 let job = Fanout::Acked {
                     tenant: actor.tenant(),
-                    room,
+                    log: room.into(),
                     user: actor.user().clone(),
                     seq,
                     said_by: said_by.cloned(),

@@ -8,7 +8,7 @@
 use super::{App, live::in_passing};
 use crate::{
     domain::{
-        ConnectionId, Cursor, Error, Moment, Reach, RoomId, TenantId, Thread, UserId,
+        ConnectionId, Cursor, Error, Log, LogId, Moment, Reach, TenantId, UserId,
         delivery::{Job, Subject},
         event::MEMBER_LEFT,
         live::{STUCK_TRIES, wait},
@@ -53,17 +53,16 @@ impl App {
             return Ok(Told::Done);
         };
         match *first {
-            Subject::MessageCreated { room, .. } => {
-                let thread = Thread { tenant, room };
-                self.tell_written(thread, subjects, audience, moment)
-                    .await?;
+            Subject::MessageCreated { log, .. } => {
+                let log = LogId { tenant, log };
+                self.tell_written(log, subjects, audience, moment).await?;
             }
-            Subject::MessageEdited { room, id, .. } | Subject::MessageDeleted { room, id } => {
-                let thread = Thread { tenant, room };
-                let Some(message) = self.stores().messages.get(thread, id).await? else {
+            Subject::MessageEdited { log, id, .. } | Subject::MessageDeleted { log, id } => {
+                let log = LogId { tenant, log };
+                let Some(message) = self.stores().messages.get(log, id).await? else {
                     return Ok(Told::Lost("the message is not in its log"));
                 };
-                self.tell_changed(thread, first, &message, audience, moment)
+                self.tell_changed(log, first, &message, audience, moment)
                     .await?;
             }
             Subject::Notification(id) => {
@@ -85,9 +84,9 @@ impl App {
                 if event.kind == MEMBER_LEFT
                     && let Some(room) = event.room
                 {
-                    let thread = Thread { tenant, room };
+                    let log = LogId::new(tenant, room);
                     for user in &event.users {
-                        in_passing(self.end_typing_of_leaver(thread, user, moment)).await;
+                        in_passing(self.end_typing_of_leaver(log, user, moment)).await;
                     }
                 }
             }
@@ -104,20 +103,20 @@ impl App {
         &self,
         tenant: TenantId,
         connection: &ConnectionId,
-        rooms: &[RoomId],
+        logs: &[Log],
         tries: u32,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let catching_up = self.catch_up(tenant, connection, rooms, tries, moment);
+        let catching_up = self.catch_up(tenant, connection, logs, tries, moment);
         let behind = catching_up.await?;
-        if behind.rooms.is_empty() {
+        if behind.logs.is_empty() {
             return Ok(());
         }
         let tries = if behind.came_on { 1 } else { tries + 1 };
         let again = Fanout::CatchUp {
             tenant,
             connection: connection.clone(),
-            rooms: behind.rooms,
+            logs: behind.logs,
             tries,
         };
         let sent = self.jobs().fan_out(&[again], wait(tries)).await;
@@ -128,13 +127,13 @@ impl App {
     /// message, of those who were not.
     async fn tell_written(
         &self,
-        thread: Thread,
+        log: LogId,
         subjects: &[Subject],
         audience: &Audience,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let tenant = thread.tenant;
-        let page = self.members_of(thread, audience, moment).await?;
+        let tenant = log.tenant;
+        let page = self.audience_of(log, audience, moment).await?;
         let messages: Vec<_> = subjects
             .iter()
             .filter_map(|subject| match subject {
@@ -149,14 +148,12 @@ impl App {
         let tries = audience.tries();
         let reached = match audience {
             // They may have left the room since the last try, or joined it again.
-            Audience::Only { users, .. } => {
-                self.pump_room(thread, &seqs, users, tries, moment).await
-            }
+            Audience::Only { users, .. } => self.pump_room(log, &seqs, users, tries, moment).await,
             Audience::All
             | Audience::Users(_)
             | Audience::Members(_)
             | Audience::Subscribers(_) => {
-                self.pump_members(thread, &seqs, &page.members, tries, moment)
+                self.pump_members(log, &seqs, &page.members, tries, moment)
                     .await
             }
         }?;
@@ -192,7 +189,7 @@ impl App {
         if !missed.is_empty() && self.wants(tenant, EventType::MessageCreated).await? {
             let mut jobs = Vec::new();
             for (subject, id, users) in missed {
-                let Some(message) = self.stores().messages.get(thread, id).await? else {
+                let Some(message) = self.stores().messages.get(log, id).await? else {
                     continue;
                 };
                 let others = users.into_iter().filter(|user| *user != message.author);
@@ -222,25 +219,25 @@ impl App {
     /// A message was changed or taken back: members who have it are told, and webhooks once.
     async fn tell_changed(
         &self,
-        thread: Thread,
+        log: LogId,
         subject: &Subject,
         message: &Message,
         audience: &Audience,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let tenant = thread.tenant;
-        let page = self.members_of(thread, audience, moment).await?;
+        let tenant = log.tenant;
+        let page = self.audience_of(log, audience, moment).await?;
         // What it has become since then is what is told.
         let (frame, kind) = if message.deleted_at.is_some() {
-            let frame = frames::message_deleted(thread.room, message)?;
+            let frame = frames::message_deleted(log.log, message)?;
             (frame, EventType::MessageDeleted)
         } else {
-            let frame = frames::message_edited(thread.room, message)?;
+            let frame = frames::message_edited(log.log, message)?;
             (frame, EventType::MessageEdited)
         };
         let tries = audience.tries();
         let told = self
-            .post_change(thread, message.seq, &page.users, &frame, tries, moment)
+            .post_change(log, message.seq, &page.users, &frame, tries, moment)
             .await?;
         let later = told.into_iter().filter(|(_, reach)| *reach == Reach::Later);
         let later: Vec<_> = later.map(|(user, _)| user).collect();
@@ -301,8 +298,8 @@ impl App {
             Audience::Members(_) => match targets.room {
                 None => (Vec::new(), None),
                 Some(room) => {
-                    let thread = Thread { tenant, room };
-                    let page = self.members_of(thread, audience, moment).await?;
+                    let log = LogId::new(tenant, room);
+                    let page = self.audience_of(log, audience, moment).await?;
                     (page.users, page.next.or(subscribers))
                 }
             },
@@ -373,10 +370,10 @@ impl App {
         Ok(!self.endpoints_for(tenant, kind).await?.is_empty())
     }
 
-    /// A page of a room's members.
-    async fn members_of(
+    /// Whom what happens in a log is told to: a page of them. Of a room its members; of a chat nobody yet.
+    async fn audience_of(
         &self,
-        thread: Thread,
+        log: LogId,
         audience: &Audience,
         moment: &Moment,
     ) -> Result<Found, Error> {
@@ -392,23 +389,25 @@ impl App {
             Audience::All | Audience::Users(_) | Audience::Subscribers(_) => None,
             Audience::Members(after) => after.as_ref(),
         };
+        match log.log {
+            Log::Room(_) => {}
+            Log::Chat(_) => return Ok(Found::default()),
+        }
         let slice = slice_after(after);
         let mut page = if after.is_some() {
-            rooms.members(thread, &slice).await?
+            rooms.members(log, &slice).await?
         } else {
             let (head, page) = tokio::try_join!(
-                rooms.head(thread, Freshness::Strong),
-                rooms.members(thread, &slice),
+                rooms.head(log, Freshness::Strong),
+                rooms.members(log, &slice),
             )?;
             match head {
                 // A large room that is still being made has members who are missing.
                 Some(head) if !head.creating.is_empty() => {
                     let mut race = Backoff::until(moment.deadline, moment.seed);
                     let made = head.room.created_at;
-                    rooms
-                        .complete(thread, &head.creating, made, &mut race)
-                        .await?;
-                    rooms.members(thread, &slice).await?
+                    rooms.complete(log, &head.creating, made, &mut race).await?;
+                    rooms.members(log, &slice).await?
                 }
                 Some(_) | None => page,
             }
@@ -426,6 +425,7 @@ impl App {
 }
 
 /// Some of an audience, and who comes after them.
+#[derive(Default)]
 struct Found {
     users: Vec<UserId>,
     /// Their places, if they were read.

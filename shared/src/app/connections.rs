@@ -8,11 +8,11 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
 use super::{
-    App, auth::Session, listeners::Mark, live::clock::Clock, membership::thread, quota::Refusal,
+    App, auth::Session, listeners::Mark, live::clock::Clock, membership::log_of, quota::Refusal,
 };
 use crate::{
     domain::{
-        Actor, Connection, ConnectionId, Error, Moment, RoomId, Thread, Timestamp, UserId,
+        Actor, Connection, ConnectionId, Error, Log, LogId, Moment, RoomId, Timestamp, UserId,
         live::{GRACE_SECONDS, Socket},
         message::Seq,
         secret::{SecretHash, SocketToken},
@@ -241,19 +241,22 @@ impl App {
             .map(|(room, seq)| {
                 let mut race = race.clone();
                 async move {
-                    let tail = stores.messages.tail(Thread { tenant, room }).await?;
+                    let tail = stores.messages.tail(LogId::new(tenant, room)).await?;
                     // Nobody has what is not there.
                     let at = seq.min(tail);
-                    stores.cursors.set(connection, room, at, &mut race).await?;
-                    Ok::<_, Error>((at < tail).then_some(room))
+                    stores
+                        .cursors
+                        .set(connection, room.into(), at, &mut race)
+                        .await?;
+                    Ok::<_, Error>((at < tail).then_some(Log::Room(room)))
                 }
             })
             .collect();
-        let placed: Vec<Option<RoomId>> = stream::iter(placing)
+        let placed: Vec<Option<Log>> = stream::iter(placing)
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
-        let behind: Vec<RoomId> = placed.into_iter().flatten().collect();
+        let behind: Vec<Log> = placed.into_iter().flatten().collect();
         // Before anything is pumped: a process that dies in between has promised nothing.
         if !behind.is_empty() {
             self.catch_up_soon(tenant, id, &behind).await?;
@@ -276,7 +279,7 @@ impl App {
         moment: &Moment,
     ) -> Result<Option<BTreeSet<UserId>>, Error> {
         self.member(actor, room, moment).await?;
-        let Some(members) = self.few_members(thread(actor, room)).await? else {
+        let Some(members) = self.few_members(log_of(actor, room)).await? else {
             return Ok(None);
         };
         let race = Backoff::until(moment.deadline, moment.seed);

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::App;
 use crate::{
-    domain::{Error, Thread, Timestamp, message::Seq},
+    domain::{Error, LogId, Timestamp, message::Seq},
     store::Backoff,
 };
 
@@ -12,15 +12,12 @@ impl App {
     /// Moves the head of a room forward to a message that was seen in its log, until `deadline`.
     pub async fn advance_head(
         &self,
-        thread: Thread,
+        log: LogId,
         seq: Seq,
         at: Timestamp,
         deadline: Instant,
     ) -> Result<(), Error> {
         let mut race = Backoff::until(deadline, u128::from(seq.get()));
-        self.stores()
-            .rooms
-            .advance(thread, seq, at, &mut race)
-            .await
+        self.stores().rooms.advance(log, seq, at, &mut race).await
     }
 }

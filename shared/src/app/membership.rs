@@ -2,16 +2,13 @@
 
 use super::App;
 use crate::{
-    domain::{Actor, Error, Moment, RoomId, Thread, UserId, room::Member, room::Role},
+    domain::{Actor, Error, LogId, Moment, RoomId, UserId, room::Member, room::Role},
     store::{Backoff, rooms::Freshness},
 };
 
 /// The room's log, within the caller's tenant.
-pub(super) const fn thread(actor: &Actor, room: RoomId) -> Thread {
-    Thread {
-        tenant: actor.tenant(),
-        room,
-    }
+pub(super) fn log_of(actor: &Actor, room: RoomId) -> LogId {
+    LogId::new(actor.tenant(), room)
 }
 
 pub(super) const NO_ROOM: Error = Error::NotFound("Room");
@@ -33,29 +30,26 @@ impl App {
         room: RoomId,
         moment: &Moment,
     ) -> Result<Member, Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let rooms = &self.stores().rooms;
-        match rooms
-            .member(thread, actor.user(), Freshness::Eventual)
-            .await?
-        {
+        match rooms.member(log, actor.user(), Freshness::Eventual).await? {
             Some(member) => Ok(member),
             // Boxed: rare, and large.
-            None => Box::pin(self.member_for_sure(thread, actor.user(), moment)).await,
+            None => Box::pin(self.member_for_sure(log, actor.user(), moment)).await,
         }
     }
 
     /// The same, after a cheap read that found nothing.
     pub(super) async fn member_for_sure(
         &self,
-        thread: Thread,
+        log: LogId,
         user: &UserId,
         moment: &Moment,
     ) -> Result<Member, Error> {
         let rooms = &self.stores().rooms;
         let (head, member) = tokio::try_join!(
-            rooms.head(thread, Freshness::Strong),
-            rooms.member(thread, user, Freshness::Strong),
+            rooms.head(log, Freshness::Strong),
+            rooms.member(log, user, Freshness::Strong),
         )?;
         let head = head.ok_or(NO_ROOM)?;
         if let Some(member) = member {
@@ -66,10 +60,10 @@ impl App {
         }
         let mut race = Backoff::until(moment.deadline, moment.seed);
         rooms
-            .complete(thread, &head.creating, head.room.created_at, &mut race)
+            .complete(log, &head.creating, head.room.created_at, &mut race)
             .await?;
         rooms
-            .member(thread, user, Freshness::Strong)
+            .member(log, user, Freshness::Strong)
             .await?
             .ok_or(NOT_MEMBER)
     }

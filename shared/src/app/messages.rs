@@ -1,6 +1,6 @@
 //! The log of a room.
 
-use super::{App, membership::thread};
+use super::{App, membership::log_of};
 use crate::{
     domain::{
         Actor, Done, Error, MessageId, Moment, Once, RoomId,
@@ -22,13 +22,11 @@ impl App {
         once: Option<&Once>,
         moment: &Moment,
     ) -> Result<Done<Sent>, Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let stores = self.stores();
         let (member, tail) = tokio::try_join!(
-            stores
-                .rooms
-                .member(thread, actor.user(), Freshness::Eventual),
-            stores.messages.tail_hint(thread),
+            stores.rooms.member(log, actor.user(), Freshness::Eventual),
+            stores.messages.tail_hint(log),
         )?;
         let claim = once.map(|once| {
             let tenant = actor.tenant();
@@ -37,7 +35,7 @@ impl App {
                 .claim(tenant, "send_message", actor.user(), once, moment.now)
         });
         if member.is_none()
-            && let Err(denied) = Box::pin(self.member_for_sure(thread, actor.user(), moment)).await
+            && let Err(denied) = Box::pin(self.member_for_sure(log, actor.user(), moment)).await
         {
             // Who has sent it as a member, and left, is told so.
             return match claim {
@@ -48,7 +46,7 @@ impl App {
             .ok_or(denied);
         }
         let draft = Draft {
-            log: thread.into(),
+            log,
             author: actor.user().clone(),
             role: None,
             in_reply_to: None,
@@ -79,7 +77,7 @@ impl App {
         range: Range,
         moment: &Moment,
     ) -> Result<Stretch, Error> {
-        let messages = self.stores().messages.range(thread(actor, room), range);
+        let messages = self.stores().messages.range(log_of(actor, room), range);
         let (_, messages) = tokio::try_join!(self.member(actor, room, moment), messages)?;
         Ok(messages)
     }
@@ -92,7 +90,7 @@ impl App {
         id: MessageId,
         moment: &Moment,
     ) -> Result<Message, Error> {
-        let message = self.stores().messages.get(thread(actor, room), id);
+        let message = self.stores().messages.get(log_of(actor, room), id);
         let (_, message) = tokio::try_join!(self.member(actor, room, moment), message)?;
         message.ok_or(Error::NotFound("Message"))
     }
@@ -137,7 +135,7 @@ impl App {
         self.stores()
             .messages
             .change(
-                thread(actor, room),
+                log_of(actor, room),
                 id,
                 actor.user(),
                 change,

@@ -1,6 +1,6 @@
 //! Telling people something outside a log.
 
-use super::{App, membership::thread};
+use super::{App, membership::log_of};
 use crate::{
     domain::{
         Actor, Done, Error, Moment, NotificationId, Once,
@@ -46,7 +46,7 @@ impl App {
         loop {
             let check = match room {
                 None => None,
-                Some(room) => Some(stores.rooms.membership_check(thread(actor, room), user)?),
+                Some(room) => Some(stores.rooms.membership_check(log_of(actor, room), user)?),
             };
             let outcome = stores
                 .events
@@ -57,7 +57,7 @@ impl App {
                 (Stored::Refused, None) => return Err(Error::Busy),
                 (Stored::Refused, Some(room)) => {
                     // Says why they are no member; or they are one by now.
-                    Box::pin(self.member_for_sure(thread(actor, room), user, moment)).await?;
+                    Box::pin(self.member_for_sure(log_of(actor, room), user, moment)).await?;
                     race.pause().await?;
                 }
             }

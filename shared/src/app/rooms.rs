@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     App,
-    membership::{NO_ROOM, thread},
+    membership::{NO_ROOM, log_of},
 };
 use crate::{
     domain::{
@@ -33,18 +33,18 @@ impl App {
         moment: &Moment,
     ) -> Result<Done<Room>, Error> {
         let stores = self.stores();
-        let thread = thread(actor, RoomId::at(moment));
+        let room = RoomId::at(moment);
         let claim = once.map(|once| {
             let tenant = actor.tenant();
             stores
                 .guards
                 .claim(tenant, "create_room", actor.user(), once, moment.now)
         });
-        let event = event(actor, thread.room, moment, 0, EventKind::RoomCreated);
+        let event = event(actor, room, moment, 0, EventKind::RoomCreated);
         let mut race = Backoff::until(moment.deadline, moment.seed);
         stores
             .rooms
-            .create(thread, actor.user(), new, &event, claim.as_ref(), &mut race)
+            .create(actor, room, new, &event, claim.as_ref(), &mut race)
             .await
     }
 
@@ -55,18 +55,16 @@ impl App {
         room: RoomId,
         moment: &Moment,
     ) -> Result<RoomView, Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let stores = self.stores();
         let (head, member, tail) = tokio::try_join!(
-            stores.rooms.head(thread, Freshness::Eventual),
-            stores
-                .rooms
-                .member(thread, actor.user(), Freshness::Eventual),
-            stores.messages.tail(thread),
+            stores.rooms.head(log, Freshness::Eventual),
+            stores.rooms.member(log, actor.user(), Freshness::Eventual),
+            stores.messages.tail(log),
         )?;
         let member = match member {
             Some(member) => member,
-            None => Box::pin(self.member_for_sure(thread, actor.user(), moment)).await?,
+            None => Box::pin(self.member_for_sure(log, actor.user(), moment)).await?,
         };
         let head = match head {
             Some(head) => head,
@@ -126,7 +124,7 @@ impl App {
         let stores = self.stores();
         stores
             .rooms
-            .rename(thread(actor, room), name, &event, &mut race)
+            .rename(log_of(actor, room), name, &event, &mut race)
             .await?;
         let mut view = Box::pin(self.room(actor, room, moment)).await?;
         view.room.name = name.cloned();
@@ -141,19 +139,19 @@ impl App {
         slice: &Slice,
         moment: &Moment,
     ) -> Result<Page<Member>, Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let rooms = &self.stores().rooms;
         let (_, head, members) = tokio::try_join!(
             self.member(actor, room, moment),
-            rooms.head(thread, Freshness::Strong),
-            rooms.members(thread, slice),
+            rooms.head(log, Freshness::Strong),
+            rooms.members(log, slice),
         )?;
         let head = head.ok_or(NO_ROOM)?;
         if head.creating.is_empty() {
             return Ok(members);
         }
         self.finish(actor, &head, moment).await?;
-        rooms.members(thread, slice).await
+        rooms.members(log, slice).await
     }
 
     /// Adds members to a room the caller administers, as `role` or else as members. Those who are in it already get `role`
@@ -170,11 +168,11 @@ impl App {
         once: Option<&Once>,
         moment: &Moment,
     ) -> Result<Done<Vec<Member>>, Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let (_, head, tail) = tokio::try_join!(
             self.admin(actor, room, moment),
             self.head(actor, room),
-            self.stores().messages.tail(thread),
+            self.stores().messages.tail(log),
         )?;
         if head.room.kind == RoomType::Dm {
             return Err(DM_IS_FIXED);
@@ -195,7 +193,7 @@ impl App {
         }
         // Several transactions: all must fit, or none may be written.
         if head.room.members + users.len() > MAX_MEMBERS {
-            let known = stores.rooms.places(thread, users, &race).await?.len();
+            let known = stores.rooms.places(log, users, &race).await?.len();
             if head.room.members + users.len() - known > MAX_MEMBERS {
                 return Err(room_is_full());
             }
@@ -212,10 +210,10 @@ impl App {
         if let Some(role) = role {
             // First: what no role can be changed for is not half done.
             let named = users.iter().cloned().collect();
-            let known = rooms.places(thread, &named, &race).await?;
+            let known = rooms.places(log, &named, &race).await?;
             for known in known.chunks(AT_ONCE) {
                 let known = known.to_vec();
-                let changed = rooms.change_roles(thread, known, role, event(), &mut race);
+                let changed = rooms.change_roles(log, known, role, event(), &mut race);
                 changed.await?;
             }
         }
@@ -224,14 +222,14 @@ impl App {
             // The parts before took a while: messages of that time were said while these users were out.
             let tail = match part {
                 0 => tail,
-                _ => stores.messages.tail(thread).await?,
+                _ => stores.messages.tail(log).await?,
             };
             let users = users.iter().cloned().collect();
-            let joined = rooms.join(thread, &users, first, tail, event(), &mut race);
+            let joined = rooms.join(log, &users, first, tail, event(), &mut race);
             let mut joined = joined.await?;
             if let Some(role) = role {
                 // Users whom another request added meanwhile may have the other role.
-                let changed = rooms.change_roles(thread, joined, role, event(), &mut race);
+                let changed = rooms.change_roles(log, joined, role, event(), &mut race);
                 joined = changed.await?;
             }
             places.extend(joined);
@@ -253,12 +251,12 @@ impl App {
         role: Role,
         moment: &Moment,
     ) -> Result<Member, Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let rooms = &self.stores().rooms;
         let (_, head, place) = tokio::try_join!(
             self.admin(actor, room, moment),
             self.head(actor, room),
-            rooms.member(thread, user, Freshness::Strong),
+            rooms.member(log, user, Freshness::Strong),
         )?;
         if head.room.kind == RoomType::Dm {
             return Err(DM_IS_FIXED);
@@ -266,14 +264,14 @@ impl App {
         self.finish(actor, &head, moment).await?;
         let place = match place {
             None if head.creating.contains(user) => {
-                rooms.member(thread, user, Freshness::Strong).await?
+                rooms.member(log, user, Freshness::Strong).await?
             }
             place => place,
         };
         let place = place.ok_or(NO_MEMBER)?;
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let event = |kind| event(actor, room, moment, 0, kind);
-        let changed = rooms.change_roles(thread, vec![place], role, event, &mut race);
+        let changed = rooms.change_roles(log, vec![place], role, event, &mut race);
         changed.await?.pop().ok_or(NO_MEMBER)
     }
 
@@ -285,12 +283,12 @@ impl App {
         user: &UserId,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         let rooms = &self.stores().rooms;
         let (caller, head, leaving) = tokio::try_join!(
             self.member(actor, room, moment),
             self.head(actor, room),
-            rooms.member(thread, user, Freshness::Strong),
+            rooms.member(log, user, Freshness::Strong),
         )?;
         if user != actor.user() && caller.role != Role::Admin {
             return Err(Error::Forbidden("Only an admin of the room may do this"));
@@ -302,14 +300,14 @@ impl App {
         let leaving = match leaving {
             Some(leaving) => leaving,
             None if head.creating.contains(user) => rooms
-                .member(thread, user, Freshness::Strong)
+                .member(log, user, Freshness::Strong)
                 .await?
                 .ok_or(NO_MEMBER)?,
             None => return Err(NO_MEMBER),
         };
         let event = event(actor, room, moment, 0, EventKind::MemberLeft(user.clone()));
         let mut race = Backoff::until(moment.deadline, moment.seed);
-        if rooms.leave(thread, &leaving, &event, &mut race).await? {
+        if rooms.leave(log, &leaving, &event, &mut race).await? {
             Ok(())
         } else {
             Err(NO_MEMBER)
@@ -318,7 +316,7 @@ impl App {
 
     async fn head(&self, actor: &Actor, room: RoomId) -> Result<Head, Error> {
         let rooms = &self.stores().rooms;
-        let head = rooms.head(thread(actor, room), Freshness::Strong).await?;
+        let head = rooms.head(log_of(actor, room), Freshness::Strong).await?;
         head.ok_or(NO_ROOM)
     }
 
@@ -328,7 +326,7 @@ impl App {
         self.stores()
             .rooms
             .complete(
-                thread(actor, head.room.id),
+                log_of(actor, head.room.id),
                 &head.creating,
                 head.room.created_at,
                 &mut race,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{RoomId, TenantId, Timestamp, UserId, secret::SecretHash};
+use super::{Log, TenantId, Timestamp, UserId, secret::SecretHash};
 
 /// How long API Gateway keeps a connection, in seconds.
 pub const LIFETIME_SECONDS: i64 = 2 * 3_600;
@@ -101,8 +101,8 @@ pub struct Typing {
     pub user: UserId,
     /// The connection over which it was said.
     pub connection: ConnectionId,
-    /// The room.
-    pub room: RoomId,
+    /// Where.
+    pub log: Log,
     /// When it was said. A later start has another time, which tells the two apart.
     pub at: Timestamp,
 }
@@ -186,7 +186,7 @@ mod tests {
         let typing = Typing {
             user: UserId::stored("alice".to_owned()),
             connection: ConnectionId::stored("c".to_owned()),
-            room: format!("room_{:032x}", 1).parse().unwrap(),
+            log: format!("room_{:032x}", 1).parse().unwrap(),
             at: Timestamp::from_micros(100_000_000),
         };
         let after = |seconds| typing.at.plus_seconds(seconds);

@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod live;
+pub mod log;
 pub mod message;
 pub mod model;
 pub mod model_usage;
@@ -41,55 +42,10 @@ pub use id::{
     ProviderKeyId, RequestId, RoomId, SubscriptionId, TenantId, TenantKeyId,
 };
 pub use live::{Connection, ConnectionId, Reach};
+pub use log::{Log, LogId};
 pub use moment::Moment;
 pub use once::{Done, Once, RequestDigests};
 pub use page::{Cursor, Page};
 pub use pauses::Pauses;
 pub use timestamp::Timestamp;
 pub use user::UserId;
-
-/// Names a room's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Thread {
-    /// The tenant it belongs to.
-    pub tenant: TenantId,
-    /// The room whose log it is.
-    pub room: RoomId,
-}
-
-/// What a log is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Log {
-    /// Of a room of people.
-    Room(RoomId),
-    /// Of a chat with an agent.
-    Chat(ChatId),
-}
-
-/// Names a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LogId {
-    /// The tenant it belongs to.
-    pub tenant: TenantId,
-    /// Whose log it is.
-    pub of: Log,
-}
-
-impl From<Thread> for LogId {
-    fn from(Thread { tenant, room }: Thread) -> Self {
-        Self {
-            tenant,
-            of: Log::Room(room),
-        }
-    }
-}
-
-impl std::fmt::Display for LogId {
-    /// `tenant_…#room_…` or `tenant_…#chat_…`: no two logs have one name.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.of {
-            Log::Room(room) => write!(f, "{}#{room}", self.tenant),
-            Log::Chat(chat) => write!(f, "{}#{chat}", self.tenant),
-        }
-    }
-}

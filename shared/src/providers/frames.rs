@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::sockets::LARGEST_FRAME;
 use crate::domain::{
-    Error, RoomId, UserId,
+    Error, Log, UserId,
     live::Presence,
     message::{Json, Message, Seq},
 };
@@ -42,29 +42,29 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 /// `message`: one that was sent.
-pub fn message(room: RoomId, message: &Message) -> Result<String, Error> {
-    of_message("message", room, message)
+pub fn message(log: Log, message: &Message) -> Result<String, Error> {
+    of_message("message", log, message)
 }
 
 /// `message.edited`: one that says something else now.
-pub fn message_edited(room: RoomId, message: &Message) -> Result<String, Error> {
-    of_message("message.edited", room, message)
+pub fn message_edited(log: Log, message: &Message) -> Result<String, Error> {
+    of_message("message.edited", log, message)
 }
 
 /// `message.deleted`: one that was taken back.
-pub fn message_deleted(room: RoomId, message: &Message) -> Result<String, Error> {
-    of_message("message.deleted", room, message)
+pub fn message_deleted(log: Log, message: &Message) -> Result<String, Error> {
+    of_message("message.deleted", log, message)
 }
 
 /// Never larger than a connection takes.
 ///
 /// Fails only if the store holds what is not JSON.
-fn of_message(kind: &'static str, room: RoomId, message: &Message) -> Result<String, Error> {
+fn of_message(kind: &'static str, log: Log, message: &Message) -> Result<String, Error> {
     let meta = message.meta.as_ref().map_or("{}", Json::as_str);
     let meta: &RawValue = serde_json::from_str(meta).map_err(Error::internal)?;
     let mut frame = MessageFrame {
         kind,
-        room_id: room.to_string(),
+        room_id: log.to_string(),
         message_id: message.id.to_string(),
         seq: message.seq.get(),
         sender_id: message.author.as_str(),
@@ -87,19 +87,19 @@ fn of_message(kind: &'static str, room: RoomId, message: &Message) -> Result<Str
 }
 
 /// `messages.skipped`: what was said in a room up to `after` is not sent, since the user was not in it then.
-pub fn skipped(room: RoomId, after: Seq) -> Result<String, Error> {
+pub fn skipped(log: Log, after: Seq) -> Result<String, Error> {
     json(&serde_json::json!({
         "type": "messages.skipped",
-        "room_id": room.to_string(),
+        "room_id": log.to_string(),
         "after_seq": after.get(),
     }))
 }
 
 /// `ack.received`: how far `user` has received a room.
-pub fn ack_received(room: RoomId, seq: Seq, user: &UserId) -> Result<String, Error> {
+pub fn ack_received(log: Log, seq: Seq, user: &UserId) -> Result<String, Error> {
     json(&serde_json::json!({
         "type": "ack.received",
-        "room_id": room.to_string(),
+        "room_id": log.to_string(),
         "seq": seq.get(),
         "user_id": user.as_str(),
     }))
@@ -115,10 +115,10 @@ pub enum Typing {
 }
 
 /// `typing`: whether `user` is writing in a room.
-pub fn typing(room: RoomId, user: &UserId, typing: Typing) -> Result<String, Error> {
+pub fn typing(log: Log, user: &UserId, typing: Typing) -> Result<String, Error> {
     json(&serde_json::json!({
         "type": "typing",
-        "room_id": room.to_string(),
+        "room_id": log.to_string(),
         "user_id": user.as_str(),
         "action": match typing {
             Typing::Start => "start",
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    fn room() -> RoomId {
+    fn room() -> Log {
         format!("room_{:032x}", 5).parse().unwrap()
     }
 

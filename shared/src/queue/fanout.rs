@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::VERSION;
 use crate::domain::{
-    Error, RoomId, TenantId, Timestamp, UserId,
+    Error, Log, TenantId, Timestamp, UserId,
     delivery::Subject,
     live::{ConnectionId, Typing},
     message::Seq,
@@ -65,8 +65,8 @@ pub enum Fanout {
         tenant: TenantId,
         /// Which connection.
         connection: ConnectionId,
-        /// Which rooms, at most 100.
-        rooms: Vec<RoomId>,
+        /// Which logs, at most 100.
+        logs: Vec<Log>,
         /// How often that was tried since the connection last took something.
         tries: u32,
     },
@@ -86,12 +86,12 @@ pub enum Fanout {
         /// When it ended.
         at: Timestamp,
     },
-    /// A member has received a room up to a seq, and had not before.
+    /// A member has received a log up to a seq, and had not before.
     Acked {
         /// The tenant.
         tenant: TenantId,
-        /// The room.
-        room: RoomId,
+        /// The log.
+        log: Log,
         /// The member.
         user: UserId,
         /// The last seq that the member has received.
@@ -184,7 +184,7 @@ impl Passing {
                 said_by,
             } => Fanout::Acked {
                 tenant,
-                room: read(&room)?,
+                log: read(&room)?,
                 user: UserId::stored(user),
                 seq: Seq::new(seq),
                 said_by: said_by.as_deref().map(connection).transpose()?,
@@ -199,7 +199,7 @@ impl Passing {
                 typing: Typing {
                     user: UserId::stored(user),
                     connection: connection(&id)?,
-                    room: read(&room)?,
+                    log: read(&room)?,
                     at: Timestamp::from_micros(at),
                 },
             },
@@ -248,12 +248,12 @@ impl Fanout {
             },
             Self::CatchUp {
                 connection,
-                rooms,
+                logs,
                 tries,
                 ..
             } => Body::CatchUp {
                 connection: text(connection),
-                rooms: rooms.iter().map(text).collect(),
+                rooms: logs.iter().map(text).collect(),
                 tries: *tries,
                 passing: None,
             },
@@ -263,20 +263,20 @@ impl Fanout {
                 at: text(at),
             },
             Self::Acked {
-                room,
+                log,
                 user,
                 seq,
                 said_by,
                 ..
             } => Passing::Acked {
-                room: text(room),
+                room: text(log),
                 user: text(user),
                 seq: seq.get(),
                 said_by: said_by.as_ref().map(text),
             }
             .into_body(),
             Self::TypingEnds { typing, .. } => Passing::TypingEnds {
-                room: text(&typing.room),
+                room: text(&typing.log),
                 user: text(&typing.user),
                 connection: text(&typing.connection),
                 at: typing.at.micros(),
@@ -331,9 +331,9 @@ impl Fanout {
             } => Self::CatchUp {
                 tenant,
                 connection: connection(&id)?,
-                rooms: rooms
+                logs: rooms
                     .iter()
-                    .map(|room| read(room))
+                    .map(|log| read(log))
                     .collect::<Result<_, _>>()?,
                 tries,
             },
@@ -377,7 +377,7 @@ mod tests {
     fn acked(said_by: Option<ConnectionId>) -> Fanout {
         Fanout::Acked {
             tenant: tenant(),
-            room: read(&format!("room_{:032x}", 8)).unwrap(),
+            log: read(&format!("room_{:032x}", 8)).unwrap(),
             user: user("a"),
             seq: Seq::new(7),
             said_by,
@@ -390,7 +390,7 @@ mod tests {
             typing: Typing {
                 user: user("a"),
                 connection: ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap(),
-                room: read(&format!("room_{:032x}", 8)).unwrap(),
+                log: read(&format!("room_{:032x}", 8)).unwrap(),
                 at: Timestamp::from_micros(1_765_627_200_123_456),
             },
         }
@@ -406,7 +406,7 @@ mod tests {
             let nothing = Fanout::CatchUp {
                 tenant: tenant(),
                 connection: ConnectionId::parse(NO_CONNECTION).unwrap(),
-                rooms: Vec::new(),
+                logs: Vec::new(),
                 tries: 0,
             };
             assert_eq!(Fanout::parse(&sent.to_string()), Ok(nothing));
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_job_is_read_back_as_it_was_sent() {
-        let (tenant, room): (_, RoomId) = (tenant(), read(&format!("room_{:032x}", 8)).unwrap());
+        let (tenant, log): (_, Log) = (tenant(), read(&format!("room_{:032x}", 8)).unwrap());
         let tell = |audience| Fanout::Tell {
             tenant,
             subject: read(&format!("notif_{:032x}", 9)).unwrap(),
@@ -434,7 +434,7 @@ mod tests {
             Fanout::CatchUp {
                 tenant,
                 connection: ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap(),
-                rooms: vec![room],
+                logs: vec![log],
                 tries: 2,
             },
             Fanout::PresenceCame {

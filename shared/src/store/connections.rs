@@ -455,17 +455,17 @@ fn typing_name(typing: &Typing) -> String {
 }
 
 fn typing_value(typing: &Typing) -> String {
-    format!("{} {}", typing.room, typing.at.micros())
+    format!("{} {}", typing.log, typing.at.micros())
 }
 
 /// Where a presence says that its user types.
 fn typing(item: &Item, user: &UserId) -> Result<Vec<Typing>, Error> {
     let read = |id: &str, value: &AttributeValue| {
-        let (room, at) = value.as_s().ok()?.split_once(' ')?;
+        let (log, at) = value.as_s().ok()?.split_once(' ')?;
         Some(Typing {
             user: user.clone(),
             connection: ConnectionId::stored(id.to_owned()),
-            room: room.parse().ok()?,
+            log: log.parse().ok()?,
             at: Timestamp::from_micros(at.parse().ok()?),
         })
     };

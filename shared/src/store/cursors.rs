@@ -1,8 +1,8 @@
-//! Cursors: how far each connection has each room's log, and who is pumping it there.
+//! Cursors: how far each connection has each log, and who is pumping it there.
 //!
 //! | partition key            | attributes                                                                   |
 //! |--------------------------|------------------------------------------------------------------------------|
-//! | `cursor#connection#room` | `seq`, `began?`, `lease?`, `lease_until?` (µs since 1970), `wanted?`, `ttl`  |
+//! | `cursor#connection#log ` | `seq`, `began?`, `lease?`, `lease_until?` (µs since 1970), `wanted?`, `ttl`  |
 //!
 //! All of it is in the table `deliveries`. `began` is the seq that a cursor began after which no client put anywhere:
 //! the connection is not sent what is up to there, and it does not have it.
@@ -25,9 +25,7 @@ use super::{
     connections::kept_until,
     item::{Item, NewItem, Read, n, s},
 };
-use crate::domain::{
-    Connection, ConnectionId, Error, RoomId, Timestamp, message::Seq, text::escape,
-};
+use crate::domain::{Connection, ConnectionId, Error, Log, Timestamp, message::Seq, text::escape};
 
 /// How long a lease holds, in seconds, from when it was taken or kept.
 pub const LEASE_SECONDS: i64 = 15;
@@ -101,7 +99,7 @@ impl CursorStore {
     pub async fn acquire(
         &self,
         connection: &Connection,
-        room: RoomId,
+        log: Log,
         seq: Seq,
         lease: &Lease,
         now: Timestamp,
@@ -111,7 +109,7 @@ impl CursorStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(key(&connection.id, room)))
+            .key("pk", s(key(&connection.id, log)))
             .update_expression("SET lease = :lease, lease_until = :until")
             .condition_expression(
                 "attribute_exists(pk) AND seq < :seq AND (attribute_not_exists(lease_until) OR lease_until <= :now OR lease_until > :farthest)",
@@ -150,7 +148,7 @@ impl CursorStore {
     pub async fn begin(
         &self,
         connection: &Connection,
-        room: RoomId,
+        log: Log,
         seq: Seq,
         race: &mut Backoff,
     ) -> Result<(), Error> {
@@ -159,7 +157,7 @@ impl CursorStore {
             .put_item()
             .table_name(&self.table)
             .set_item(Some(
-                fresh(connection, room, seq).n("began", seq.get()).build(),
+                fresh(connection, log, seq).n("began", seq.get()).build(),
             ))
             .condition_expression("attribute_not_exists(pk)");
         settle(race, &self.table, || put.clone().send())
@@ -171,7 +169,7 @@ impl CursorStore {
     pub async fn set(
         &self,
         connection: &Connection,
-        room: RoomId,
+        log: Log,
         seq: Seq,
         race: &mut Backoff,
     ) -> Result<(), Error> {
@@ -179,7 +177,7 @@ impl CursorStore {
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(fresh(connection, room, seq).build()));
+            .set_item(Some(fresh(connection, log, seq).build()));
         settle(race, &self.table, || put.clone().send())
             .await
             .map(drop)
@@ -190,7 +188,7 @@ impl CursorStore {
     pub async fn want(
         &self,
         connection: &Connection,
-        room: RoomId,
+        log: Log,
         seq: Seq,
         now: Timestamp,
         race: &mut Backoff,
@@ -199,7 +197,7 @@ impl CursorStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(key(&connection.id, room)))
+            .key("pk", s(key(&connection.id, log)))
             .update_expression("SET wanted = :seq")
             .condition_expression(
                 "lease_until > :now AND lease_until <= :farthest AND (attribute_not_exists(wanted) OR wanted < :seq)",
@@ -223,7 +221,7 @@ impl CursorStore {
     pub async fn keep(
         &self,
         connection: &Connection,
-        room: RoomId,
+        log: Log,
         seq: Seq,
         lease: &Lease,
         race: &mut Backoff,
@@ -232,7 +230,7 @@ impl CursorStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(key(&connection.id, room)))
+            .key("pk", s(key(&connection.id, log)))
             .update_expression("SET seq = :seq, lease_until = :until")
             .condition_expression("lease = :lease")
             .expression_attribute_values(":seq", n(seq.get()))
@@ -247,7 +245,7 @@ impl CursorStore {
     pub async fn let_go(
         &self,
         connection: &Connection,
-        room: RoomId,
+        log: Log,
         seq: Seq,
         lease: &Lease,
         heeds: bool,
@@ -262,7 +260,7 @@ impl CursorStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(key(&connection.id, room)))
+            .key("pk", s(key(&connection.id, log)))
             .update_expression("SET seq = :seq REMOVE lease, lease_until, wanted")
             .condition_expression(condition)
             .expression_attribute_values(":seq", n(seq.get()))
@@ -286,17 +284,17 @@ impl CursorStore {
         }
     }
 
-    /// The cursors of a room that `connections` have, as they are at `now`.
+    /// The cursors of a log that `connections` have, as they are at `now`.
     pub async fn standing(
         &self,
         connections: &[Connection],
-        room: RoomId,
+        log: Log,
         now: Timestamp,
         race: &Backoff,
     ) -> Result<HashMap<ConnectionId, Standing>, Error> {
         let keys: HashMap<_, _> = connections
             .iter()
-            .map(|connection| (key(&connection.id, room), &connection.id))
+            .map(|connection| (key(&connection.id, log), &connection.id))
             .collect();
         let wanted: Vec<_> = keys.keys().cloned().collect();
         let mut standing = HashMap::new();
@@ -313,13 +311,13 @@ impl CursorStore {
     }
 }
 
-fn key(connection: &ConnectionId, room: RoomId) -> String {
-    format!("cursor#{}#{room}", escape(connection.as_str()))
+fn key(connection: &ConnectionId, log: Log) -> String {
+    format!("cursor#{}#{log}", escape(connection.as_str()))
 }
 
-fn fresh(connection: &Connection, room: RoomId, seq: Seq) -> NewItem {
+fn fresh(connection: &Connection, log: Log, seq: Seq) -> NewItem {
     NewItem::new()
-        .s("pk", key(&connection.id, room))
+        .s("pk", key(&connection.id, log))
         .n("seq", seq.get())
         .n("ttl", kept_until(connection.connected_at))
 }

@@ -116,7 +116,7 @@ async fn what_nobody_wants_is_done_at_the_first_attempt() {
     let job = Job {
         tenant: tenant.id.parse().unwrap(),
         subject: Subject::MessageCreated {
-            room,
+            log: room.into(),
             id: sent.text("message_id").parse().unwrap(),
         },
         user: Some(UserId::parse("user_id", "bob").unwrap()),

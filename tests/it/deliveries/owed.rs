@@ -53,7 +53,7 @@ async fn a_delivery_whose_endpoint_was_deleted_stays_owed_and_ends_as_a_dead_let
     }
 
     assert!(receiver.take().is_empty());
-    let Subject::MessageCreated { room, id } = job.subject else {
+    let Subject::MessageCreated { log: room, id } = job.subject else {
         panic!("it is a message");
     };
     assert_eq!(

@@ -1,7 +1,5 @@
 //! What endpoints are told, and which of them once more.
 
-use parlance::domain::RoomId;
-
 use super::*;
 use crate::support::{receiver::Receiver, tenant};
 
@@ -32,8 +30,8 @@ pub(super) fn job_of(tenant: &Tenant, subject: Subject, user: Option<&str>) -> J
 }
 
 pub(super) fn created(tenant: &Tenant, room: &str, message: &str) -> Job {
-    let (room, id): (RoomId, _) = (room.parse().unwrap(), message.parse().unwrap());
-    job_of(tenant, Subject::MessageCreated { room, id }, Some("bob"))
+    let (log, id) = (room.parse().unwrap(), message.parse().unwrap());
+    job_of(tenant, Subject::MessageCreated { log, id }, Some("bob"))
 }
 
 #[tokio::test]
@@ -176,7 +174,7 @@ async fn each_edit_is_told_with_the_message_as_it_is_by_then() {
     }
     for at in &edits {
         let subject = Subject::MessageEdited {
-            room: room.parse().unwrap(),
+            log: room.parse().unwrap(),
             id: message.parse().unwrap(),
             at: at.parse().unwrap(),
         };

@@ -54,7 +54,7 @@ async fn told_to(members: usize, has_endpoint: bool) -> Cost {
     let job = parlance::queue::Fanout::Tell {
         tenant: line.tenant.id.parse().unwrap(),
         subject: parlance::domain::delivery::Subject::MessageCreated {
-            room: room.parse().unwrap(),
+            log: room.parse().unwrap(),
             id,
         },
         audience: parlance::queue::Audience::All,

@@ -72,7 +72,7 @@ pub(super) fn poison(world: &World) -> PoisonQueue {
 fn log_of(team: &Team, chat: &str) -> LogId {
     LogId {
         tenant: team.id.parse().unwrap(),
-        of: Log::Chat(chat.parse().unwrap()),
+        log: Log::Chat(chat.parse().unwrap()),
     }
 }
 

@@ -25,7 +25,7 @@ pub async fn long_chat(team: &Team, count: u64, bytes: usize) -> String {
     let stores = Stores::new(&team.tenant.world.dynamodb, &settings().tables, false);
     let log = LogId {
         tenant: team.id.parse().unwrap(),
-        of: Log::Chat(chat.parse().unwrap()),
+        log: Log::Chat(chat.parse().unwrap()),
     };
     for n in 1..=count {
         let draft = Draft {

@@ -343,7 +343,7 @@ async fn chat(desk: &Desk, said: &[&str]) -> LogId {
     let stores = Stores::new(&desk.tenant.world.dynamodb, &settings().tables, false);
     let log = LogId {
         tenant: desk.id(),
-        of: Log::Chat(ChatId::at(&now())),
+        log: Log::Chat(ChatId::at(&now())),
     };
     for (before, content) in said.iter().enumerate() {
         let moment = now();

@@ -2,13 +2,13 @@
 
 use parlance::{
     app::App,
-    domain::{MessageId, RoomId, Thread, delivery::Subject, live::STUCK_TRIES, message::Seq},
+    domain::{LogId, MessageId, delivery::Subject, live::STUCK_TRIES, message::Seq},
     queue::{Audience, parse_job},
 };
 use serde_json::json;
 
 use super::{
-    now, process, ready, thread, try_connect, user, waiting,
+    log, now, process, ready, try_connect, user, waiting,
     wire::{Fate, Wire},
 };
 use crate::support::{Tenant, faults::calm, tenant_of, world_over};
@@ -28,13 +28,13 @@ async fn said(tenant: &Tenant, room: &str) -> Subject {
     let body = json!({ "content": "hi" });
     let sent = tenant.user("alice").post(&path, &body).await;
     let id: MessageId = sent.text("message_id").parse().unwrap();
-    let room: RoomId = room.parse().unwrap();
-    Subject::MessageCreated { room, id }
+    let log = room.parse().unwrap();
+    Subject::MessageCreated { log, id }
 }
 
-async fn tell(app: &App, thread: Thread, subjects: &[Subject], audience: &Audience) {
+async fn tell(app: &App, log: LogId, subjects: &[Subject], audience: &Audience) {
     let at = now();
-    let told = app.tell(thread.tenant, subjects, audience, &at);
+    let told = app.tell(log.tenant, subjects, audience, &at);
     told.await.unwrap();
 }
 
@@ -60,14 +60,14 @@ async fn who_connects_before_a_message_is_told_that_was_sent_before_is_told_by_w
     let (tenant, wire) = (tenant_with_webhook().await, Wire::calm());
     let app = process(&tenant.world, &wire, calm());
     let room = tenant.group(&["alice", "bob"]).await;
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     let before = said(&tenant, &room).await;
     let bob = try_connect(&app, &tenant, "bob", &now()).await.unwrap();
     ready(&app, &bob).await;
 
     for _ in 0..2 {
         // Whether the cursor is there or not.
-        tell(&app, thread, &[before], &Audience::All).await;
+        tell(&app, log, &[before], &Audience::All).await;
         let expected = [(Seq::FIRST, "bob".to_owned())];
         assert_eq!(missed(&tenant).await, expected);
     }
@@ -85,7 +85,7 @@ async fn of_messages_told_together_each_reaches_who_was_there_then() {
     let after = said(&tenant, &room).await;
 
     let together = [before, after];
-    tell(&app, thread(&tenant, &room), &together, &Audience::All).await;
+    tell(&app, log(&tenant, &room), &together, &Audience::All).await;
 
     assert_eq!(missed(&tenant).await, [(Seq::FIRST, "bob".to_owned())]);
     assert_eq!(wire.seqs(&bob), [2]);
@@ -101,7 +101,7 @@ async fn who_has_another_connection_that_took_it_is_not_told_by_webhooks() {
     let second = try_connect(&app, &tenant, "bob", &now()).await.unwrap();
     ready(&app, &second).await;
 
-    tell(&app, thread(&tenant, &room), &[subject], &Audience::All).await;
+    tell(&app, log(&tenant, &room), &[subject], &Audience::All).await;
 
     assert_eq!(missed(&tenant).await, []);
     assert_eq!((wire.seqs(&first), wire.seqs(&second)), (vec![1], vec![]));
@@ -120,7 +120,7 @@ async fn who_is_not_reached_for_half_a_minute_is_told_by_webhooks_once() {
     for tries in [0, STUCK_TRIES - 1, STUCK_TRIES, STUCK_TRIES + 1] {
         let users = vec![user("bob")];
         let audience = Audience::Only { users, tries };
-        tell(&app, thread(&tenant, &room), &[subject], &audience).await;
+        tell(&app, log(&tenant, &room), &[subject], &audience).await;
         let told = usize::from(tries == STUCK_TRIES);
         assert_eq!(missed(&tenant).await.len(), told, "{tries}");
     }

@@ -78,7 +78,7 @@ impl Metered {
         let path = format!("/rooms/{}/messages", self.room);
         let sent = self.tenant.user("alice").post(&path, &body).await;
         Subject::MessageCreated {
-            room: self.room.parse().unwrap(),
+            log: self.room.parse().unwrap(),
             id: sent.text("message_id").parse().unwrap(),
         }
     }
@@ -162,10 +162,10 @@ async fn a_message_to_one_who_is_connected_costs_what_the_budget_says() {
 impl Metered {
     /// The cost of telling that alice has received the first message.
     async fn told_acked(&self) -> Cost {
-        let thread = super::thread(&self.tenant, &self.room);
+        let log = super::log(&self.tenant, &self.room);
         self.meter.take();
         self.app
-            .tell_acked(thread, &user("alice"), Seq::FIRST, None, &now())
+            .tell_acked(log, &user("alice"), Seq::FIRST, None, &now())
             .await;
         self.meter.take()
     }

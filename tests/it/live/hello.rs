@@ -3,11 +3,11 @@
 use futures_util::future::join3;
 use parlance::{
     app::App,
-    domain::{ConnectionId, Moment, Reach, Thread, UserId, live::Socket, message::Seq},
+    domain::{ConnectionId, Log, LogId, Moment, Reach, UserId, live::Socket, message::Seq},
     store::{Backoff, Stores},
 };
 
-use super::{ago, now, process, say, thread, try_connect, user, wire::Wire};
+use super::{ago, log, now, process, room_of, say, try_connect, user, wire::Wire};
 use crate::support::{Tenant, faults::calm, settings, tenant};
 
 /// Has bob connect, and gives the connection as a frame of his finds it.
@@ -17,11 +17,8 @@ async fn connected(app: &App, tenant: &Tenant, at: &Moment) -> Socket {
     app.socket(&id, &now()).await.unwrap()
 }
 
-async fn reached(app: &App, thread: Thread, seq: Seq, users: &[UserId]) -> bool {
-    let reached = app
-        .pump_room(thread, &[seq], users, 0, &now())
-        .await
-        .unwrap();
+async fn reached(app: &App, log: LogId, seq: Seq, users: &[UserId]) -> bool {
+    let reached = app.pump_room(log, &[seq], users, 0, &now()).await.unwrap();
     reached[0].iter().all(|(_, reach)| *reach == Reach::Reached)
 }
 
@@ -46,7 +43,7 @@ async fn a_frame_that_is_heard_beside_a_hello_does_not_end_its_time() {
 
     app.make_ready(&as_the_ping_read_it, &now()).await.unwrap();
 
-    assert!(!reached(&app, thread(&tenant, &room), seq, &[user("bob")]).await);
+    assert!(!reached(&app, log(&tenant, &room), seq, &[user("bob")]).await);
     assert_eq!(wire.posts(), 0);
 }
 
@@ -62,7 +59,7 @@ async fn a_hello_while_others_pump_misses_nothing_for_who_takes_the_next_seq_alo
     const ROUNDS: u64 = 12;
     let tenant = tenant().await;
     let room = tenant.group(&["alice", "bob"]).await;
-    let (thread, bob) = (thread(&tenant, &room), [user("bob")]);
+    let (log, bob) = (log(&tenant, &room), [user("bob")]);
     for number in 1..=MISSED {
         say(&tenant, "alice", &room, &number.to_string()).await;
     }
@@ -76,23 +73,23 @@ async fn a_hello_while_others_pump_misses_nothing_for_who_takes_the_next_seq_alo
         let socket = connected(&app, &tenant, &ago(30)).await;
         let id = &socket.connection.id;
         let after = (MISSED + round).saturating_sub(round % 5 + 1);
-        let said = [(thread.room, Seq::new(after))];
+        let said = [(room_of(log), Seq::new(after))];
         let last = say(&tenant, "alice", &room, "new").await;
         let news = [last];
         let (first, second) = (now(), now());
         let greeting = app.hello(&socket, said.into(), &first);
-        let pumping = other.pump_room(thread, &news, &bob, 0, &second);
+        let pumping = other.pump_room(log, &news, &bob, 0, &second);
         let third = now();
-        let rooms = [thread.room];
-        let early = app.catch_up(thread.tenant, id, &rooms, 0, &third);
+        let rooms = [log.log];
+        let early = app.catch_up(log.tenant, id, &rooms, 0, &third);
         let (greeted, pumped, caught_up) = Box::pin(join3(greeting, pumping, early)).await;
         greeted.unwrap();
         pumped.unwrap();
         caught_up.unwrap();
         // The job that the hello has sent.
         let at = now();
-        let job = app.catch_up(thread.tenant, id, &rooms, 0, &at);
-        assert_eq!(job.await.unwrap().rooms, []);
+        let job = app.catch_up(log.tenant, id, &rooms, 0, &at);
+        assert_eq!(job.await.unwrap().logs, []);
 
         let seqs = wire.seqs(id.as_str());
         assert_eq!(taken(&seqs, after), last.get(), "{seqs:?} after {after}");
@@ -114,15 +111,15 @@ async fn who_was_removed_after_their_hello_is_sent_nothing() {
         say(&tenant, "alice", room, "hi").await;
         said.insert(room.parse().unwrap(), Seq::ZERO);
     }
-    let ids: Vec<_> = said.keys().copied().collect();
+    let logs: Vec<_> = said.keys().copied().map(Log::Room).collect();
     app.hello(&socket, said, &now()).await.unwrap();
     let place = format!("/rooms/{}/members/bob", rooms[0]);
     let removed = tenant.user("alice").delete(&place).await;
     assert!(removed.status < 300, "{}", removed.raw);
 
     let (connection, at) = (&socket.connection, now());
-    let caught_up = app.catch_up(connection.tenant, &connection.id, &ids, 0, &at);
-    assert_eq!(caught_up.await.unwrap().rooms, []);
+    let caught_up = app.catch_up(connection.tenant, &connection.id, &logs, 0, &at);
+    assert_eq!(caught_up.await.unwrap().logs, []);
 
     let frames = wire.frames(connection.id.as_str());
     let of: Vec<_> = frames.iter().map(|frame| &frame["room_id"]).collect();

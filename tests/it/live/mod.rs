@@ -21,7 +21,7 @@ use std::{
 use parlance::{
     app::{App, Means},
     domain::{
-        Actor, ConnectionId, Error, Moment, RoomId, TenantId, Thread, UserId, message::Seq,
+        Actor, ConnectionId, Error, LogId, Moment, RoomId, TenantId, UserId, message::Seq,
         secret::SecretHash,
     },
     http::moment,
@@ -72,11 +72,12 @@ fn user(id: &str) -> UserId {
     UserId::parse("user_id", id).unwrap()
 }
 
-fn thread(tenant: &Tenant, room: &str) -> Thread {
-    Thread {
-        tenant: tenant_id(tenant),
-        room: room.parse::<RoomId>().unwrap(),
-    }
+fn log(tenant: &Tenant, room: &str) -> LogId {
+    LogId::new(tenant_id(tenant), room.parse::<RoomId>().unwrap())
+}
+
+fn room_of(log: LogId) -> RoomId {
+    log.log.room().unwrap()
 }
 
 fn tenant_id(tenant: &Tenant) -> TenantId {

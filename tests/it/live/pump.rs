@@ -8,12 +8,13 @@ use std::{
 use aws_sdk_dynamodb::types::AttributeValue;
 use parlance::{
     app::App,
-    domain::{ConnectionId, Reach, Thread, UserId, message::Seq, text::escape},
+    domain::{ConnectionId, Log, LogId, Reach, UserId, message::Seq, text::escape},
 };
 use serde_json::{Value, json};
 
 use super::{
-    ago, assert_gapless, connect, now, process, ready, say, tenant_id, thread, try_connect, user,
+    ago, assert_gapless, connect, log, now, process, ready, room_of, say, tenant_id, try_connect,
+    user,
     wire::{Fate, Wire},
 };
 use crate::support::{
@@ -25,17 +26,17 @@ use crate::support::{
 /// So often a pump that is told `Later` is tried again.
 const PATIENCE: usize = 3_000;
 
-async fn pump(app: &App, thread: Thread, seq: Seq, users: &[UserId]) -> Vec<(UserId, Reach)> {
-    let reached = app.pump_room(thread, &[seq], users, 0, &now()).await;
+async fn pump(app: &App, log: LogId, seq: Seq, users: &[UserId]) -> Vec<(UserId, Reach)> {
+    let reached = app.pump_room(log, &[seq], users, 0, &now()).await;
     reached.unwrap().remove(0)
 }
 
 /// Pumps as a job does: again and again, until nobody is left who is to be reached later.
-async fn insist(app: &App, thread: Thread, seq: Seq, users: &[UserId]) {
+async fn insist(app: &App, log: LogId, seq: Seq, users: &[UserId]) {
     let mut users = users.to_vec();
     for _ in 0..PATIENCE {
         // A store that is out of reach fails the whole job, which comes back too.
-        if let Ok(reached) = app.pump_room(thread, &[seq], &users, 0, &now()).await {
+        if let Ok(reached) = app.pump_room(log, &[seq], &users, 0, &now()).await {
             users = reached
                 .into_iter()
                 .flatten()
@@ -61,7 +62,7 @@ async fn a_message_reaches_a_connection_that_was_made_before_the_clock_was_set_b
         .unwrap();
     let seq = say(&tenant, "alice", &room, "hi").await;
 
-    insist(&app, thread(&tenant, &room), seq, &[user("bob")]).await;
+    insist(&app, log(&tenant, &room), seq, &[user("bob")]).await;
 
     assert_eq!(wire.seqs(&bob), [1]);
 }
@@ -79,7 +80,7 @@ async fn a_message_reaches_every_connection_of_each_user_who_is_online() {
     let seq = say(&tenant, "alice", &room, "hi").await;
 
     let users = [user("alice"), user("bob"), user("carol")];
-    let reached = pump(&app, thread(&tenant, &room), seq, &users).await;
+    let reached = pump(&app, log(&tenant, &room), seq, &users).await;
 
     let [alice, bob, carol] = users;
     let expected = [
@@ -103,7 +104,7 @@ async fn a_message_is_shown_as_rest_shows_it() {
     let path = format!("/rooms/{room}/messages");
     tenant.user("alice").post(&path, &body).await;
 
-    pump(&app, thread(&tenant, &room), Seq::FIRST, &[user("bob")]).await;
+    pump(&app, log(&tenant, &room), Seq::FIRST, &[user("bob")]).await;
 
     let mut expected = tenant.user("bob").get(&path).await.body[0].clone();
     expected["type"] = json!("message");
@@ -124,7 +125,7 @@ async fn a_connection_is_not_sent_what_was_said_before_it() {
     ready(&app, &id).await;
     let seq = say(&tenant, "alice", &room, "three").await;
 
-    pump(&app, thread(&tenant, &room), seq, &[user("bob")]).await;
+    pump(&app, log(&tenant, &room), seq, &[user("bob")]).await;
 
     assert_eq!(wire.seqs(&id), [3]);
 }
@@ -138,12 +139,12 @@ async fn a_pending_connection_is_sent_nothing_until_its_client_speaks() {
     let seq = say(&tenant, "alice", &room, "hi").await;
     let bob = [user("bob")];
 
-    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    let reached = pump(&app, log(&tenant, &room), seq, &bob).await;
     assert_eq!(reached, [(user("bob"), Reach::Later)]);
     assert_eq!(wire.posts(), 0);
 
     ready(&app, &id).await;
-    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    let reached = pump(&app, log(&tenant, &room), seq, &bob).await;
     assert_eq!(reached, [(user("bob"), Reach::Reached)]);
     assert_eq!(wire.seqs(&id), [1]);
 }
@@ -157,7 +158,7 @@ async fn a_pending_connection_is_ready_by_itself_after_a_second() {
     let id = try_connect(&app, &tenant, "bob", &at).await.unwrap();
     let seq = say(&tenant, "alice", &room, "hi").await;
 
-    pump(&app, thread(&tenant, &room), seq, &[user("bob")]).await;
+    pump(&app, log(&tenant, &room), seq, &[user("bob")]).await;
 
     assert_eq!(wire.seqs(&id), [1]);
 }
@@ -172,7 +173,7 @@ async fn a_connection_that_is_gone_is_removed() {
     let bob = [user("bob")];
 
     for _ in 0..2 {
-        let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+        let reached = pump(&app, log(&tenant, &room), seq, &bob).await;
         assert_eq!(reached, [(user("bob"), Reach::Offline)]);
     }
     assert_eq!(wire.posts(), 1);
@@ -189,9 +190,9 @@ async fn a_connection_that_is_not_found_in_its_first_seconds_is_tried_again() {
     let seq = say(&tenant, "alice", &room, "hi").await;
     let bob = [user("bob")];
 
-    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    let reached = pump(&app, log(&tenant, &room), seq, &bob).await;
     assert_eq!(reached, [(user("bob"), Reach::Later)]);
-    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    let reached = pump(&app, log(&tenant, &room), seq, &bob).await;
     assert_eq!(reached, [(user("bob"), Reach::Reached)]);
     assert_eq!(wire.seqs(&id), [1]);
 }
@@ -206,9 +207,9 @@ async fn a_connection_that_takes_no_more_is_come_back_to() {
     let seq = say(&tenant, "alice", &room, "hi").await;
     let bob = [user("bob")];
 
-    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    let reached = pump(&app, log(&tenant, &room), seq, &bob).await;
     assert_eq!(reached, [(user("bob"), Reach::Later)]);
-    let reached = pump(&app, thread(&tenant, &room), seq, &bob).await;
+    let reached = pump(&app, log(&tenant, &room), seq, &bob).await;
     assert_eq!(reached, [(user("bob"), Reach::Reached)]);
     assert_eq!(wire.seqs(&id), [1]);
 }
@@ -225,7 +226,7 @@ async fn a_connection_that_has_it_already_is_sent_nothing() {
     let bob = [user("bob")];
 
     for seq in [3, 1, 2, 3] {
-        let reached = pump(&app, thread(&tenant, &room), Seq::new(seq), &bob).await;
+        let reached = pump(&app, log(&tenant, &room), Seq::new(seq), &bob).await;
         assert_eq!(reached, [(user("bob"), Reach::Reached)]);
     }
     assert_eq!(wire.seqs(&id), [1, 2, 3]);
@@ -250,7 +251,7 @@ async fn who_comes_into_a_room_is_not_sent_what_was_said_before() {
         last = say(&tenant, "alice", &room, &number.to_string()).await;
     }
 
-    pump(&app, thread(&tenant, &room), last, &[user("bob")]).await;
+    pump(&app, log(&tenant, &room), last, &[user("bob")]).await;
 
     assert_eq!(wire.seqs(&id), (26..=40).collect::<Vec<_>>());
 }
@@ -290,7 +291,7 @@ async fn attack(wire: Wire, store_faults: Option<u64>, messages: u64) {
     }
     let (sent, seen) = tokio::sync::watch::channel(Seq::ZERO);
     let mut workers = tokio::task::JoinSet::new();
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     for worker in 0..WORKERS {
         let plan = store_faults.map_or_else(calm, |seed| storm(seed + worker, 9));
         let app = process(&tenant.world, &wire, plan);
@@ -299,7 +300,7 @@ async fn attack(wire: Wire, store_faults: Option<u64>, messages: u64) {
             let mut done = Seq::ZERO;
             while done.get() < messages {
                 let next = *seen.wait_for(|seq| *seq > done).await.unwrap();
-                insist(&app, thread, next, &users).await;
+                insist(&app, log, next, &users).await;
                 done = next;
             }
         });
@@ -334,9 +335,9 @@ async fn pumps_of_one_process_wait_for_each_other_and_need_not_come_back() {
     for number in 1..=MESSAGES {
         say(&tenant, "alice", &room, &format!("{number}")).await;
     }
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     let bob = [user("bob")];
-    let pumping = (1..=MESSAGES).map(|seq| pump(&app, thread, Seq::new(seq), &bob));
+    let pumping = (1..=MESSAGES).map(|seq| pump(&app, log, Seq::new(seq), &bob));
     for reached in futures_util::future::join_all(pumping).await {
         assert_eq!(reached, [(user("bob"), Reach::Reached)]);
     }
@@ -389,7 +390,7 @@ async fn a_follower_that_reconnects_misses_nothing_and_is_told_in_order() {
     });
     let app = process(&tenant.world, &wire, calm());
     let room = tenant.group(&["alice", "bob"]).await;
-    let (thread, bob) = (thread(&tenant, &room), [user("bob")]);
+    let (log, bob) = (log(&tenant, &room), [user("bob")]);
     let (sent, seen) = tokio::sync::watch::channel(Seq::ZERO);
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..WORKERS {
@@ -399,7 +400,7 @@ async fn a_follower_that_reconnects_misses_nothing_and_is_told_in_order() {
             let mut done = Seq::ZERO;
             while done.get() < MESSAGES {
                 let next = *seen.wait_for(|seq| *seq > done).await.unwrap();
-                insist(&app, thread, next, &bob).await;
+                insist(&app, log, next, &bob).await;
                 done = next;
             }
         });
@@ -417,7 +418,7 @@ async fn a_follower_that_reconnects_misses_nothing_and_is_told_in_order() {
             followed.0.push((id.clone(), after));
             let connection = ConnectionId::parse(&id).unwrap();
             let socket = app.socket(&connection, &now()).await.unwrap();
-            let said = [(thread.room, Seq::new(after))];
+            let said = [(room_of(log), Seq::new(after))];
             app.hello(&socket, said.into(), &now()).await.unwrap();
             let is_open = || {
                 posts
@@ -427,11 +428,11 @@ async fn a_follower_that_reconnects_misses_nothing_and_is_told_in_order() {
                     .is_none_or(|posts| *posts <= HELD)
             };
             // The job that the hello has sent.
-            let rooms = [thread.room];
+            let rooms = [log.log];
             for _ in 0..PATIENCE {
                 let at = now();
-                let job = app.catch_up(thread.tenant, &connection, &rooms, 0, &at);
-                if job.await.unwrap().rooms.is_empty() || !is_open() {
+                let job = app.catch_up(log.tenant, &connection, &rooms, 0, &at);
+                if job.await.unwrap().logs.is_empty() || !is_open() {
                     break;
                 }
                 tokio::task::yield_now().await;
@@ -490,12 +491,13 @@ async fn a_catch_up_brings_a_connection_to_the_end_of_each_room() {
     let greeted = app.hello(&socket, after.into(), &now()).await.unwrap();
     assert_eq!((greeted.rooms, greeted.refused.len()), (2, 0));
 
+    let logs = rooms.map(Log::Room);
     let caught_up = app
-        .catch_up(tenant_id(&tenant), &connection, &rooms, 0, &now())
+        .catch_up(tenant_id(&tenant), &connection, &logs, 0, &now())
         .await
         .unwrap();
 
-    assert_eq!(caught_up.rooms, []);
+    assert_eq!(caught_up.logs, []);
     let of = |room: &str| -> Vec<u64> {
         let frames = wire.frames(&id);
         let of = |frame: &&Value| frame["room_id"] == room;
@@ -518,8 +520,8 @@ async fn a_change_is_told_to_those_who_have_the_message_and_shown_to_the_others_
     let path = format!("/rooms/{room}/messages");
     let body = json!({ "content": "hi" });
     let sent = tenant.user("alice").post(&path, &body).await;
-    let thread = thread(&tenant, &room);
-    pump(&app, thread, Seq::FIRST, &[user("bob")]).await;
+    let log = log(&tenant, &room);
+    pump(&app, log, Seq::FIRST, &[user("bob")]).await;
     let edited = json!({ "content": "ho" });
     let one = format!("{path}/{}", sent.text("message_id"));
     tenant.user("alice").put(&one, &edited).await;
@@ -527,9 +529,9 @@ async fn a_change_is_told_to_those_who_have_the_message_and_shown_to_the_others_
     let frame = r#"{"type":"message.edited","seq":1}"#;
     let both = [user("bob"), user("carol")];
     let at = now();
-    let told = app.post_change(thread, Seq::FIRST, &both, frame, 0, &at);
+    let told = app.post_change(log, Seq::FIRST, &both, frame, 0, &at);
     let told = told.await.unwrap();
-    pump(&app, thread, Seq::FIRST, &both).await;
+    pump(&app, log, Seq::FIRST, &both).await;
 
     assert_eq!(told, both.map(|user| (user, Reach::Reached)));
     let kinds = |id| -> Vec<String> {
@@ -584,15 +586,15 @@ async fn a_lease_from_before_a_step_back_holds_nobody_up() {
     let (tenant, wire) = (tenant().await, Wire::calm());
     let app = process(&tenant.world, &wire, calm());
     let room = tenant.group(&["alice"]).await;
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     let alice = [user("alice")];
     let connection = connect(&app, &tenant, "alice").await;
     ready(&app, &connection).await;
     let seq = say(&tenant, "alice", &room, "Hello!").await;
 
     lease(&tenant, &connection, &room, 10).await;
-    assert_eq!(pump(&app, thread, seq, &alice).await[0].1, Reach::Later);
+    assert_eq!(pump(&app, log, seq, &alice).await[0].1, Reach::Later);
     // A day away: no lease is that long.
     lease(&tenant, &connection, &room, 24 * 3_600).await;
-    assert_eq!(pump(&app, thread, seq, &alice).await[0].1, Reach::Reached);
+    assert_eq!(pump(&app, log, seq, &alice).await[0].1, Reach::Reached);
 }

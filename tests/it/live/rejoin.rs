@@ -2,13 +2,13 @@
 
 use parlance::{
     app::App,
-    domain::{MessageId, RoomId, Thread, delivery::Subject, message::Seq},
+    domain::{LogId, MessageId, delivery::Subject, message::Seq},
     queue::{Audience, parse_job},
 };
 use serde_json::{Value, json};
 
 use super::{
-    connect, greet, now, process, thread, user, waiting,
+    connect, greet, log, now, process, user, waiting,
     wire::{Fate, Wire},
 };
 use crate::support::{Tenant, faults::calm, tenant, tenant_of, world_over};
@@ -18,8 +18,8 @@ async fn said(tenant: &Tenant, room: &str, content: &str) -> Subject {
     let body = json!({ "content": content });
     let sent = tenant.user("alice").post(&path, &body).await;
     let id: MessageId = sent.text("message_id").parse().unwrap();
-    let room: RoomId = room.parse().unwrap();
-    Subject::MessageCreated { room, id }
+    let log = room.parse().unwrap();
+    Subject::MessageCreated { log, id }
 }
 
 async fn remove(tenant: &Tenant, room: &str) {
@@ -35,9 +35,9 @@ async fn add(tenant: &Tenant, room: &str) {
     assert_eq!(added.status, 201, "{}", added.raw);
 }
 
-async fn tell(app: &App, thread: Thread, subject: Subject, audience: &Audience) {
+async fn tell(app: &App, log: LogId, subject: Subject, audience: &Audience) {
     let (at, subjects) = (now(), [subject]);
-    let told = app.tell(thread.tenant, &subjects, audience, &at);
+    let told = app.tell(log.tenant, &subjects, audience, &at);
     told.await.unwrap();
 }
 
@@ -61,20 +61,20 @@ async fn a_member_added_again_is_not_pushed_what_was_said_while_they_were_out() 
     let (tenant, wire) = (tenant().await, Wire::calm());
     let app = process(&tenant.world, &wire, calm());
     let room = tenant.group(&["alice", "bob"]).await;
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     let bob = connect(&app, &tenant, "bob").await;
     let first = said(&tenant, &room, "one").await;
-    tell(&app, thread, first, &Audience::All).await;
+    tell(&app, log, first, &Audience::All).await;
 
     remove(&tenant, &room).await;
     let out = said(&tenant, &room, "while he was out").await;
     add(&tenant, &room).await;
     // It is told late.
-    tell(&app, thread, out, &Audience::All).await;
+    tell(&app, log, out, &Audience::All).await;
     assert_eq!(heard(&wire, &bob), [json!(1)]);
 
     let third = said(&tenant, &room, "three").await;
-    tell(&app, thread, third, &Audience::All).await;
+    tell(&app, log, third, &Audience::All).await;
     assert_eq!(heard(&wire, &bob), [json!(1), skipped(&room, 2), json!(3)]);
 }
 
@@ -87,15 +87,15 @@ async fn a_hello_of_a_member_added_again_does_not_bring_what_was_said_while_they
     remove(&tenant, &room).await;
     said(&tenant, &room, "while he was out").await;
     add(&tenant, &room).await;
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     for last in [2, 3] {
         if last == 3 {
             said(&tenant, &room, "three").await;
         }
         let bob = greet(&app, &tenant, "bob", &room, Seq::FIRST).await;
-        let (rooms, at) = ([thread.room], now());
-        let job = app.catch_up(thread.tenant, &bob, &rooms, 0, &at);
-        assert_eq!(job.await.unwrap().rooms, []);
+        let (rooms, at) = ([log.log], now());
+        let job = app.catch_up(log.tenant, &bob, &rooms, 0, &at);
+        assert_eq!(job.await.unwrap().logs, []);
         let expected: Vec<_> = [skipped(&room, 2), json!(3)]
             .into_iter()
             .take(last - 1)
@@ -110,23 +110,23 @@ async fn a_connection_that_does_not_take_the_skip_is_sent_nothing_beyond_it_unti
     let wire = Wire::new(|_, number| if number == 1 { Fate::Busy } else { Fate::Take });
     let app = process(&tenant.world, &wire, calm());
     let room = tenant.group(&["alice", "bob"]).await;
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     let bob = connect(&app, &tenant, "bob").await;
     let first = said(&tenant, &room, "one").await;
-    tell(&app, thread, first, &Audience::All).await;
+    tell(&app, log, first, &Audience::All).await;
     remove(&tenant, &room).await;
     said(&tenant, &room, "while he was out").await;
     add(&tenant, &room).await;
     let third = said(&tenant, &room, "three").await;
 
-    tell(&app, thread, third, &Audience::All).await;
+    tell(&app, log, third, &Audience::All).await;
     assert_eq!(heard(&wire, &bob), [json!(1)]);
 
     let again = Audience::Only {
         users: vec![user("bob")],
         tries: 1,
     };
-    tell(&app, thread, third, &again).await;
+    tell(&app, log, third, &again).await;
     assert_eq!(heard(&wire, &bob), [json!(1), skipped(&room, 2), json!(3)]);
 }
 
@@ -136,7 +136,7 @@ async fn a_message_that_is_tried_again_is_not_pushed_to_who_was_removed_or_added
     let (tenant, wire) = (tenant().await, Wire::calm());
     let app = process(&tenant.world, &wire, calm());
     let room = tenant.group(&["alice", "bob"]).await;
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     let bob = connect(&app, &tenant, "bob").await;
     let first = said(&tenant, &room, "one").await;
     let again = Audience::Only {
@@ -144,9 +144,9 @@ async fn a_message_that_is_tried_again_is_not_pushed_to_who_was_removed_or_added
         tries: 1,
     };
     remove(&tenant, &room).await;
-    tell(&app, thread, first, &again).await;
+    tell(&app, log, first, &again).await;
     add(&tenant, &room).await;
-    tell(&app, thread, first, &again).await;
+    tell(&app, log, first, &again).await;
 
     assert_eq!(heard(&wire, &bob), Vec::<Value>::new());
 }
@@ -163,7 +163,7 @@ async fn a_member_added_again_whose_connection_is_new_is_sent_what_is_said_from_
     add(&tenant, &room).await;
     let third = said(&tenant, &room, "three").await;
 
-    tell(&app, thread(&tenant, &room), third, &Audience::All).await;
+    tell(&app, log(&tenant, &room), third, &Audience::All).await;
 
     assert_eq!(heard(&wire, &bob), [json!(3)]);
 }
@@ -179,9 +179,9 @@ async fn webhooks_do_not_hear_for_a_member_what_was_said_before_they_joined() {
     let before = said(&tenant, &room, "one").await;
     add(&tenant, &room).await;
     let after = said(&tenant, &room, "two").await;
-    let thread = thread(&tenant, &room);
+    let log = log(&tenant, &room);
     for subject in [before, after] {
-        tell(&app, thread, subject, &Audience::All).await;
+        tell(&app, log, subject, &Audience::All).await;
     }
 
     let jobs = waiting(&tenant, "DeliveryQueue").await;
@@ -209,7 +209,7 @@ async fn a_member_who_was_never_out_is_told_of_no_skip() {
     let bob = greet(&app, &tenant, "bob", &room, Seq::ZERO).await;
     for text in ["one", "two"] {
         let subject = said(&tenant, &room, text).await;
-        tell(&app, thread(&tenant, &room), subject, &Audience::All).await;
+        tell(&app, log(&tenant, &room), subject, &Audience::All).await;
     }
     assert_eq!(heard(&wire, bob.as_str()), [json!(1), json!(2)]);
 }

@@ -1,9 +1,9 @@
 //! Connections that are slow, or take nothing: they hold up nobody else.
 
-use parlance::domain::{ConnectionId, Reach, live::STUCK_TRIES, message::Seq};
+use parlance::domain::{ConnectionId, Log, Reach, live::STUCK_TRIES, message::Seq};
 
 use super::{
-    connect, greet, now, process, say, thread, user,
+    connect, greet, log, now, process, say, user,
     wire::{Fate, Wire},
 };
 use crate::support::{faults::calm, tenant};
@@ -20,16 +20,16 @@ async fn who_is_told_of_a_message_does_not_wait_for_a_slow_client_that_catches_u
         say(&tenant, "alice", &room, &number.to_string()).await;
     }
     let bob = greet(&app, &tenant, "bob", &room, Seq::ZERO).await;
-    let thread = thread(&tenant, &room);
-    let (rooms, users, at) = ([thread.room], [user("alice"), user("bob")], now());
+    let log = log(&tenant, &room);
+    let (rooms, users, at) = ([log.log], [user("alice"), user("bob")], now());
 
-    let catching_up = app.catch_up(thread.tenant, &bob, &rooms, 0, &at);
+    let catching_up = app.catch_up(log.tenant, &bob, &rooms, 0, &at);
     let telling = async {
         while wire.posts() == 0 {
             tokio::task::yield_now().await;
         }
         let last = [Seq::new(MANY)];
-        app.pump_room(thread, &last, &users, 0, &at).await.unwrap()
+        app.pump_room(log, &last, &users, 0, &at).await.unwrap()
     };
 
     let reached = tokio::select! {
@@ -52,7 +52,7 @@ async fn who_is_told_of_a_message_does_not_wait_for_a_slow_client_that_is_far_be
 
     let last = [Seq::new(MANY)];
     let (users, at) = ([user("bob")], now());
-    let pumped = app.pump_room(thread(&tenant, &room), &last, &users, 0, &at);
+    let pumped = app.pump_room(log(&tenant, &room), &last, &users, 0, &at);
 
     assert_eq!(pumped.await.unwrap(), [[(user("bob"), Reach::Later)]]);
     assert!((1..MANY).contains(&wire.posts()), "{}", wire.posts());
@@ -65,7 +65,7 @@ async fn a_connection_that_takes_nothing_is_ended_after_many_tries() {
     let room = tenant.group(&["alice", "bob"]).await;
     let bob = ConnectionId::parse(&connect(&app, &tenant, "bob").await).unwrap();
     let seq = say(&tenant, "alice", &room, "hi").await;
-    let (thread, users) = (thread(&tenant, &room), [user("bob")]);
+    let (log, users) = (log(&tenant, &room), [user("bob")]);
 
     for (tries, reach) in [
         (0, Reach::Later),
@@ -73,7 +73,7 @@ async fn a_connection_that_takes_nothing_is_ended_after_many_tries() {
         (STUCK_TRIES, Reach::Offline),
     ] {
         let (at, seqs) = (now(), [seq]);
-        let pumped = app.pump_room(thread, &seqs, &users, tries, &at);
+        let pumped = app.pump_room(log, &seqs, &users, tries, &at);
         assert_eq!(pumped.await.unwrap(), [[(user("bob"), reach)]], "{tries}");
     }
     assert!(app.socket(&bob, &now()).await.is_err());
@@ -88,7 +88,7 @@ async fn a_new_connection_that_takes_nothing_is_not_ended() {
     let seq = say(&tenant, "alice", &room, "hi").await;
     let (seqs, users, at) = ([seq], [user("bob")], now());
 
-    let pumped = app.pump_room(thread(&tenant, &room), &seqs, &users, STUCK_TRIES, &at);
+    let pumped = app.pump_room(log(&tenant, &room), &seqs, &users, STUCK_TRIES, &at);
 
     assert_eq!(pumped.await.unwrap(), [[(user("bob"), Reach::Later)]]);
     app.socket(&bob, &now()).await.unwrap();
@@ -105,19 +105,16 @@ async fn a_catch_up_goes_on_with_the_rooms_that_are_behind_alone() {
         say(&tenant, "alice", &room, "hi").await;
         said.insert(room.parse().unwrap(), Seq::ZERO);
     }
-    let rooms: Vec<_> = said.keys().copied().collect();
+    let logs: Vec<_> = said.keys().copied().map(Log::Room).collect();
     let bob = ConnectionId::parse(&connect(&app, &tenant, "bob").await).unwrap();
     let socket = app.socket(&bob, &now()).await.unwrap();
     app.hello(&socket, said, &now()).await.unwrap();
 
     let (whose, at) = (socket.connection.tenant, now());
-    let behind = app.catch_up(whose, &bob, &rooms, 0, &at).await.unwrap();
+    let behind = app.catch_up(whose, &bob, &logs, 0, &at).await.unwrap();
 
     let taken = wire.frames(&bob.to_string())[0]["room_id"].clone();
-    let left: Vec<_> = rooms
-        .iter()
-        .filter(|room| taken != room.to_string())
-        .collect();
-    assert_eq!(behind.rooms.iter().collect::<Vec<_>>(), left);
+    let left: Vec<_> = logs.iter().filter(|log| taken != log.to_string()).collect();
+    assert_eq!(behind.logs.iter().collect::<Vec<_>>(), left);
     assert!(behind.came_on);
 }

@@ -76,7 +76,7 @@ impl Typist {
         Typing {
             user: user("alice"),
             connection: connection.id.clone(),
-            room,
+            log: room.into(),
             at: at.now,
         }
     }
@@ -119,7 +119,7 @@ impl Typist {
             ..now()
         };
         let subject = Subject::MessageCreated {
-            room: self.room.parse().unwrap(),
+            log: self.room.parse().unwrap(),
             id: sent.text("message_id").parse().unwrap(),
         };
         (stored, subject)
@@ -218,7 +218,7 @@ async fn a_message_of_another_ends_nobodys_typing() {
     let sent = root.post(&path, &json!({ "content": "hi" })).await;
 
     let message = Subject::MessageCreated {
-        room: typist.room.parse().unwrap(),
+        log: typist.room.parse().unwrap(),
         id: sent.text("message_id").parse().unwrap(),
     };
     typist.tell(message).await;

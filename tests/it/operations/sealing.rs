@@ -311,7 +311,7 @@ async fn message_for_bob(plain: &Tenant) -> Job {
     Job {
         tenant: plain.id.parse().unwrap(),
         subject: Subject::MessageCreated {
-            room: room.parse().unwrap(),
+            log: room.parse().unwrap(),
             id: sent.text("message_id").parse().unwrap(),
         },
         user: Some(UserId::parse("user_id", "bob").unwrap()),

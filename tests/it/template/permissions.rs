@@ -189,7 +189,7 @@ async fn messages_may_do_what_it_does() {
     assert_done(&alice.get(&message).await);
     assert_done(&alice.put(&message, &json!({ "content": "Bye!" })).await);
     let subject = Subject::MessageCreated {
-        room: room.parse().unwrap(),
+        log: room.parse().unwrap(),
         id: sent.text("message_id").parse().unwrap(),
     };
     attempted(&plain, subject, 0).await;

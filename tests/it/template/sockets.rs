@@ -138,7 +138,7 @@ async fn live_may_do_what_it_does() {
         .user("user0")
         .post(&path, &json!({ "content": "hi" }))
         .await;
-    let (room, id) = (
+    let (log, id) = (
         half.parse().unwrap(),
         said.text("message_id").parse().unwrap(),
     );
@@ -170,9 +170,9 @@ async fn live_may_do_what_it_does() {
     let (user, connection) = (connections[0].user.clone(), connections[1].id.clone());
     let jobs = [
         Fanout::PresenceCame { tenant, user },
-        tell(Subject::MessageCreated { room, id }),
+        tell(Subject::MessageCreated { log, id }),
         tell(Subject::MessageEdited {
-            room,
+            log,
             id,
             at: now.now,
         }),
@@ -180,12 +180,12 @@ async fn live_may_do_what_it_does() {
         Fanout::CatchUp {
             tenant,
             connection,
-            rooms: vec![room],
+            logs: vec![log],
             tries: 0,
         },
         Fanout::Acked {
             tenant,
-            room,
+            log,
             user: connections[0].user.clone(),
             seq: Seq::FIRST,
             said_by: None,
@@ -195,7 +195,7 @@ async fn live_may_do_what_it_does() {
             typing: Typing {
                 user: connections[0].user.clone(),
                 connection: connections[0].id.clone(),
-                room,
+                log,
                 at: now.now,
             },
         },

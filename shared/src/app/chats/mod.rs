@@ -5,8 +5,8 @@ pub mod send;
 use super::App;
 use crate::{
     domain::{
-        AgentId, ChatId, Cursor, Done, Error, EventId, KeyHolder, Log, LogId, Moment, Once, Page,
-        Sees, TenantId, UserId,
+        AgentId, ChatId, Cursor, Done, Error, EventId, KeyHolder, LogId, Moment, Once, Page, Sees,
+        TenantId, UserId,
         api_key::Kind,
         chat::{Chat, Filter, Listed, NO_CHAT},
         event::{Event, EventKind},
@@ -269,11 +269,8 @@ const UNGUESSABLE: usize = 16;
 const GUESSABLE: &str = "Invalid Idempotency-Key. With a key that visitors share, and without userId, it is at least 16 \
      characters that nobody can guess";
 
-const fn log(tenant: TenantId, chat: ChatId) -> LogId {
-    LogId {
-        tenant,
-        of: Log::Chat(chat),
-    }
+fn log(tenant: TenantId, chat: ChatId) -> LogId {
+    LogId::new(tenant, chat)
 }
 
 /// `chat`, if it is there for who sees `sees` and says that it is of `user`.

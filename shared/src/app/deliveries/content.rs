@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::{
     app::App,
     domain::{
-        Error, RoomId, TenantId, Thread, Timestamp, UserId,
+        Error, LogId, RoomId, TenantId, Timestamp, UserId,
         delivery::{About, Job, Subject},
         message::{Json, Message},
         notification::Notification,
@@ -215,9 +215,9 @@ impl Content {
 /// The name of what happened, as far as the subject itself tells, and where.
 fn named(subject: &Subject) -> (&'static str, Option<RoomId>) {
     match subject {
-        Subject::MessageCreated { room, .. } => ("message.created", Some(*room)),
-        Subject::MessageEdited { room, .. } => ("message.edited", Some(*room)),
-        Subject::MessageDeleted { room, .. } => ("message.deleted", Some(*room)),
+        Subject::MessageCreated { log, .. } => ("message.created", log.room()),
+        Subject::MessageEdited { log, .. } => ("message.edited", log.room()),
+        Subject::MessageDeleted { log, .. } => ("message.deleted", log.room()),
         Subject::Notification(_) => ("notification", None),
         Subject::Event(_) => ("event", None),
     }
@@ -234,11 +234,11 @@ impl App {
         let stores = self.stores();
         let tenant = job.tenant;
         match job.subject {
-            Subject::MessageCreated { room, id }
-            | Subject::MessageEdited { room, id, .. }
-            | Subject::MessageDeleted { room, id } => {
-                let thread = Thread { tenant, room };
-                let message = stores.messages.get(thread, id).await?;
+            Subject::MessageCreated { log, id }
+            | Subject::MessageEdited { log, id, .. }
+            | Subject::MessageDeleted { log, id } => {
+                let log = LogId { tenant, log };
+                let message = stores.messages.get(log, id).await?;
                 let content = message.map(|message| Content::of_message(job, &message));
                 content.transpose()
             }

@@ -3,28 +3,28 @@
 use crate::{
     app::App,
     domain::{
-        Connection, ConnectionId, Error, RoomId, TenantId, Timestamp, UserId, live::GRACE_SECONDS,
+        Connection, ConnectionId, Error, Log, TenantId, Timestamp, UserId, live::GRACE_SECONDS,
     },
     queue::Fanout,
 };
 
-/// How many rooms one job catches up with.
-const ROOMS_PER_JOB: usize = 100;
+/// How many logs one job catches up with.
+const LOGS_PER_JOB: usize = 100;
 
 impl App {
-    /// Has a connection caught up with `rooms`.
+    /// Has a connection caught up with `logs`.
     pub(in crate::app) async fn catch_up_soon(
         &self,
         tenant: TenantId,
         connection: &ConnectionId,
-        rooms: &[RoomId],
+        logs: &[Log],
     ) -> Result<(), Error> {
-        let jobs: Vec<_> = rooms
-            .chunks(ROOMS_PER_JOB)
-            .map(|rooms| Fanout::CatchUp {
+        let jobs: Vec<_> = logs
+            .chunks(LOGS_PER_JOB)
+            .map(|logs| Fanout::CatchUp {
                 tenant,
                 connection: connection.clone(),
-                rooms: rooms.to_vec(),
+                logs: logs.to_vec(),
                 tries: 0,
             })
             .collect();

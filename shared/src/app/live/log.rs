@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     domain::{
-        Error, Thread,
+        Error, LogId,
         message::{Range, Seq},
     },
     providers::{frames, sockets::LARGEST_FRAME},
@@ -84,20 +84,20 @@ type Reading = Arc<OnceCell<Arc<Page>>>;
 /// What is read stays as it was read: use one only for leases that were taken before it was made, or a message
 /// that was edited in between would be shown as it was.
 #[derive(Debug)]
-pub(super) struct Log<'a> {
+pub(super) struct FramedLog<'a> {
     messages: &'a MessageStore,
     memory: &'a FrameMemory,
-    thread: Thread,
+    log_id: LogId,
     /// What lies between two places, as far as it was read.
     pages: Mutex<HashMap<(Seq, Seq), Reading>>,
 }
 
-impl<'a> Log<'a> {
-    pub(super) fn new(messages: &'a MessageStore, memory: &'a FrameMemory, thread: Thread) -> Self {
+impl<'a> FramedLog<'a> {
+    pub(super) fn new(messages: &'a MessageStore, memory: &'a FrameMemory, log_id: LogId) -> Self {
         Self {
             messages,
             memory,
-            thread,
+            log_id,
             pages: Mutex::default(),
         }
     }
@@ -153,11 +153,11 @@ impl<'a> Log<'a> {
             before: None,
             limit,
         };
-        let stretch = self.messages.range(self.thread, range).await?;
+        let stretch = self.messages.range(self.log_id, range).await?;
         let frames = stretch.messages.iter().map(|message| {
             Ok(Frame {
                 seq: message.seq,
-                text: frames::message(self.thread.room, message)?,
+                text: frames::message(self.log_id.log, message)?,
             })
         });
         let frames: Vec<_> = frames.collect::<Result<_, Error>>()?;

@@ -27,8 +27,7 @@ pub(super) use self::{log::FrameMemory, turns::Turns};
 use super::App;
 use crate::{
     domain::{
-        Connection, ConnectionId, Error, Moment, Reach, RoomId, TenantId, Thread, Timestamp,
-        UserId,
+        Connection, ConnectionId, Error, Log, LogId, Moment, Reach, TenantId, Timestamp, UserId,
         live::{LIFETIME_SECONDS, STUCK_SECONDS, STUCK_TRIES},
         message::Seq,
         page::Slice,
@@ -73,7 +72,7 @@ impl App {
     /// [`STUCK_TRIES`] `tries` are ended. Who is no member, or has joined after it, is not told of it and not named.
     pub async fn pump_room(
         &self,
-        thread: Thread,
+        log: LogId,
         seqs: &[Seq],
         users: &[UserId],
         tries: u32,
@@ -81,16 +80,15 @@ impl App {
     ) -> Result<Vec<Vec<(UserId, Reach)>>, Error> {
         let race = Backoff::until(moment.deadline, moment.seed);
         let users = users.iter().cloned().collect();
-        let members = self.stores().rooms.places(thread, &users, &race).await?;
-        self.pump_members(thread, seqs, &members, tries, moment)
-            .await
+        let members = self.stores().rooms.places(log, &users, &race).await?;
+        self.pump_members(log, seqs, &members, tries, moment).await
     }
 
     /// The same for `members`, as they were read after the messages were written. Of their authors, who typed does so no
     /// longer.
     pub(super) async fn pump_members(
         &self,
-        thread: Thread,
+        log: LogId,
         seqs: &[Seq],
         members: &[Member],
         tries: u32,
@@ -100,11 +98,11 @@ impl App {
         let last = seqs.iter().copied().max().unwrap_or(Seq::ZERO);
         let there = members.iter().filter(|member| member.was_there_at(last));
         let users: BTreeSet<UserId> = there.map(|member| member.user.clone()).collect();
-        let online = self.online(thread.tenant, &users, moment).await?;
-        let typing = self.end_typing_of_authors(thread, seqs, online.typing, moment);
+        let online = self.online(log.tenant, &users, moment).await?;
+        let typing = self.end_typing_of_authors(log, seqs, online.typing, moment);
         let ready = self.ready_of(users, online.connections, moment);
         let (connections, pending) = ready.await?;
-        let pump = Pump::new(self, sockets, thread, members, tries, moment);
+        let pump = Pump::new(self, sockets, log, members, tries, moment);
         // At the same time: the messages wait for no connection that is slow to take the other.
         let (come, ()) = tokio::join!(pump.all(&connections, last), in_passing(typing));
         let reached = seqs.iter().map(|seq| {
@@ -149,29 +147,28 @@ impl App {
     /// `Later` as [`App::pump_room`] means it: one is being sent the message just now.
     pub async fn post_change(
         &self,
-        thread: Thread,
+        log: LogId,
         seq: Seq,
         users: &[UserId],
         frame: &str,
         tries: u32,
         moment: &Moment,
     ) -> Result<Vec<(UserId, Reach)>, Error> {
-        let (connections, mut reached) =
-            self.ready_connections(thread.tenant, users, moment).await?;
+        let (connections, mut reached) = self.ready_connections(log.tenant, users, moment).await?;
         let stores = self.stores();
         let mut race = Backoff::until(moment.deadline, moment.seed);
         let now = Clock::of(moment).now();
         let cursors = &stores.cursors;
-        let standing = cursors.standing(&connections, thread.room, now, &race);
+        let standing = cursors.standing(&connections, log.log, now, &race);
         let standing = standing.await?;
         let mut having = Vec::new();
         for connection in connections {
             let (at, is_leased) = if let Some(cursor) = standing.get(&connection.id) {
                 (cursor.seq, cursor.is_leased)
             } else {
-                let start = self.start_of(&connection, thread, now).await?;
+                let start = self.start_of(&connection, log, now).await?;
                 cursors
-                    .begin(&connection, thread.room, start, &mut race)
+                    .begin(&connection, log.log, start, &mut race)
                     .await?;
                 (start, false)
             };
@@ -193,16 +190,16 @@ impl App {
         Ok(reached.of_all())
     }
 
-    /// Brings a connection up to the ends of the logs of `rooms`, from where its client said it was. It may be pending
+    /// Brings a connection up to the ends of `logs`, from where its client said it was. It may be pending
     /// for what is new until all that is put where it was said.
     ///
-    /// For those rooms in which it did not come so far the same call must be made again after
+    /// For those in which it did not come so far the same call must be made again after
     /// [`crate::domain::live::wait`].
     pub async fn catch_up(
         &self,
         tenant: TenantId,
         id: &ConnectionId,
-        rooms: &[RoomId],
+        logs: &[Log],
         tries: u32,
         moment: &Moment,
     ) -> Result<Behind, Error> {
@@ -217,18 +214,19 @@ impl App {
         let connection = &socket.connection;
         // Who was removed since they said hello has no business in the room any more.
         let race = Backoff::until(moment.deadline, moment.seed);
-        let among = stores.rooms.among(tenant, &connection.user, rooms, &race);
+        let rooms: Vec<_> = logs.iter().filter_map(|log| log.room()).collect();
+        let among = stores.rooms.among(tenant, &connection.user, &rooms, &race);
         let pumping: Vec<_> = among
             .await?
             .into_iter()
             .map(|(room, place)| async move {
                 let pumped = async move {
-                    let thread = Thread { tenant, room };
-                    let tail = match stores.messages.tail(thread).await {
+                    let log = LogId::new(tenant, room);
+                    let tail = match stores.messages.tail(log).await {
                         Ok(tail) => tail,
                         Err(error) => return Come::unknown(failed(&error)),
                     };
-                    let pump = Pump::new(self, sockets, thread, &[place], tries, moment);
+                    let pump = Pump::new(self, sockets, log, &[place], tries, moment);
                     pump.one(connection, tail, moment.deadline).await
                 };
                 (room, Box::pin(pumped).await)
@@ -242,7 +240,7 @@ impl App {
             match come.reach {
                 // It is over: there is nothing to come back to.
                 Reach::Offline => return Ok(Behind::default()),
-                Reach::Later => behind.rooms.push(room),
+                Reach::Later => behind.logs.push(room.into()),
                 Reach::Reached => {}
             }
         }
@@ -253,32 +251,32 @@ impl App {
     /// connections but `said_by`. In passing: nobody misses it.
     pub async fn tell_acked(
         &self,
-        thread: Thread,
+        log: LogId,
         user: &UserId,
         seq: Seq,
         said_by: Option<&ConnectionId>,
         moment: &Moment,
     ) {
-        in_passing(self.try_tell_acked(thread, user, seq, said_by, moment)).await;
+        in_passing(self.try_tell_acked(log, user, seq, said_by, moment)).await;
     }
 
     async fn try_tell_acked(
         &self,
-        thread: Thread,
+        log: LogId,
         user: &UserId,
         seq: Seq,
         said_by: Option<&ConnectionId>,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let tenants = BTreeSet::from([thread.tenant]);
+        let tenants = BTreeSet::from([log.tenant]);
         if self.listened(&tenants, moment).await?.is_empty() {
             return Ok(());
         }
-        let mut users = self.few_members(thread).await?.unwrap_or_default();
+        let mut users = self.few_members(log).await?.unwrap_or_default();
         users.insert(user.clone());
-        let mut online = self.online(thread.tenant, &users, moment).await?;
+        let mut online = self.online(log.tenant, &users, moment).await?;
         online.connections.retain(|it| Some(&it.id) != said_by);
-        let frame = frames::ack_received(thread.room, seq, user)?;
+        let frame = frames::ack_received(log.log, seq, user)?;
         self.post_each(&online.connections, &frame, 0, moment)
             .await
             .map(drop)
@@ -312,15 +310,12 @@ impl App {
     }
 
     /// The members of a room; `None` if the room is not small.
-    pub(super) async fn few_members(
-        &self,
-        thread: Thread,
-    ) -> Result<Option<BTreeSet<UserId>>, Error> {
+    pub(super) async fn few_members(&self, log: LogId) -> Result<Option<BTreeSet<UserId>>, Error> {
         let rooms = &self.stores().rooms;
         let slice = Slice::first(SMALL_ROOM);
         let (head, members) = tokio::try_join!(
-            rooms.head(thread, Freshness::Eventual),
-            rooms.members(thread, &slice),
+            rooms.head(log, Freshness::Eventual),
+            rooms.members(log, &slice),
         )?;
         if head.is_none_or(|head| head.room.members > SMALL_ROOM) {
             return Ok(None);
@@ -417,14 +412,14 @@ impl App {
     async fn start_of(
         &self,
         connection: &Connection,
-        thread: Thread,
+        log: LogId,
         now: Timestamp,
     ) -> Result<Seq, Error> {
         let stores = self.stores();
         let connected_at = passed(connection.connected_at, now);
         let place = stores
             .rooms
-            .member(thread, &connection.user, Freshness::Strong);
+            .member(log, &connection.user, Freshness::Strong);
         match place.await? {
             Some(place) => {
                 let since = match place.joined_seq {
@@ -434,11 +429,11 @@ impl App {
                     Some(_) => connected_at,
                     None => passed(place.joined_at, now).max(connected_at),
                 };
-                let before = stores.messages.last_before(thread, since).await?;
+                let before = stores.messages.last_before(log, since).await?;
                 Ok(before.max(place.joined_seq.unwrap_or(Seq::ZERO)))
             }
             // They have left meanwhile.
-            None => stores.messages.tail(thread).await,
+            None => stores.messages.tail(log).await,
         }
     }
 
@@ -521,8 +516,8 @@ fn passed(at: Timestamp, now: Timestamp) -> Timestamp {
 /// What a connection that is being caught up is behind in.
 #[derive(Debug, Default)]
 pub struct Behind {
-    /// The rooms that it was not brought to the end of.
-    pub rooms: Vec<RoomId>,
+    /// The logs that it was not brought to the end of.
+    pub logs: Vec<Log>,
     /// Whether it took anything.
     pub came_on: bool,
 }

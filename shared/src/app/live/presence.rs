@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{ROOMS_AT_ONCE, SMALL_ROOM, clock::Clock};
 use crate::{
     app::App,
-    domain::{Error, Moment, TenantId, Thread, Timestamp, UserId, live::Presence},
+    domain::{Error, LogId, Moment, TenantId, Timestamp, UserId, live::Presence},
     providers::frames,
     store::Backoff,
 };
@@ -70,7 +70,7 @@ impl App {
             .await?;
         let reading = small
             .into_iter()
-            .map(|room| self.few_members(Thread { tenant, room }));
+            .map(|room| self.few_members(LogId::new(tenant, room)));
         let members: Vec<_> = stream::iter(reading.collect::<Vec<_>>())
             .buffer_unordered(ROOMS_AT_ONCE)
             .try_collect()

@@ -17,11 +17,11 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::Instant;
 
-use super::{AT_ONCE, clock::Clock, failed, log::Log, turns::Turn};
+use super::{AT_ONCE, clock::Clock, failed, log::FramedLog, turns::Turn};
 use crate::{
     app::App,
     domain::{
-        Connection, Error, Moment, Reach, Thread, Timestamp, UserId, message::Seq, room::Member,
+        Connection, Error, LogId, Moment, Reach, Timestamp, UserId, message::Seq, room::Member,
     },
     providers::{
         frames,
@@ -46,7 +46,7 @@ const TRIES: usize = 5;
 pub(super) struct Pump<'a> {
     pub(super) app: &'a App,
     pub(super) sockets: &'a Sockets,
-    pub(super) thread: Thread,
+    pub(super) log_id: LogId,
     /// For each user, the last seq that was said before they joined.
     pub(super) joined: BTreeMap<UserId, Seq>,
     /// How often that was tried before.
@@ -122,7 +122,7 @@ impl<'a> Pump<'a> {
     pub(super) fn new(
         app: &'a App,
         sockets: &'a Sockets,
-        thread: Thread,
+        log_id: LogId,
         members: &[Member],
         tries: u32,
         moment: &Moment,
@@ -133,7 +133,7 @@ impl<'a> Pump<'a> {
         Self {
             app,
             sockets,
-            thread,
+            log_id,
             joined: joined.collect(),
             tries,
             clock: Clock::of(moment),
@@ -153,7 +153,7 @@ impl<'a> Pump<'a> {
             .iter()
             .map(|connection| async move {
                 let turns = &self.app.0.turns;
-                match turns.at_once(&connection.id, self.thread.room) {
+                match turns.at_once(&connection.id, self.log_id.log) {
                     Some(turn) => {
                         let asked = Box::pin(self.ask(connection, turn, seq)).await;
                         (connection, Some(asked))
@@ -204,7 +204,7 @@ impl<'a> Pump<'a> {
     /// `until`.
     pub(super) async fn one(&self, connection: &Connection, seq: Seq, until: Instant) -> Come {
         let turns = &self.app.0.turns;
-        let turn = turns.wait(&connection.id, self.thread.room, until);
+        let turn = turns.wait(&connection.id, self.log_id.log, until);
         let asked = match turn.await {
             Some(turn) => Box::pin(self.ask(connection, turn, seq)).await,
             None => Box::pin(self.leave_it(connection, seq)).await.map(Err),
@@ -222,16 +222,16 @@ impl<'a> Pump<'a> {
     /// Leaves a connection to whoever is pumping there, and tells them how far it is to come.
     async fn leave_it(&self, connection: &Connection, seq: Seq) -> Result<Come, Error> {
         let cursors = &self.app.stores().cursors;
-        let (room, now) = (self.thread.room, self.clock.now());
+        let (log, now) = (self.log_id.log, self.clock.now());
         let mut race = self.race();
         // Who has let go meanwhile hears nothing: the job comes back in any case.
-        cursors.want(connection, room, seq, now, &mut race).await?;
+        cursors.want(connection, log, seq, now, &mut race).await?;
         Ok(Come::unknown(Reach::Later))
     }
 
-    fn log(&self) -> Log<'_> {
+    fn log(&self) -> FramedLog<'_> {
         let memory = &self.app.0.frame_memory;
-        Log::new(&self.app.stores().messages, memory, self.thread)
+        FramedLog::new(&self.app.stores().messages, memory, self.log_id)
     }
 
     fn race(&self) -> Backoff {
@@ -252,7 +252,7 @@ impl<'a> Pump<'a> {
         /// Makes an owner unlike any other of this process; the seed does that between processes.
         static OWNERS: AtomicU64 = AtomicU64::new(0);
         let cursors = &self.app.stores().cursors;
-        let room = self.thread.room;
+        let log = self.log_id.log;
         let lease = Lease {
             owner: format!("{:032x}{:x}", self.seed, OWNERS.fetch_add(1, Relaxed)),
             until: self.lease_until(),
@@ -260,7 +260,7 @@ impl<'a> Pump<'a> {
         let mut race = self.race();
         for _ in 0..TRIES {
             let now = self.clock.now();
-            let asked = cursors.acquire(connection, room, seq, &lease, now, &mut race);
+            let asked = cursors.acquire(connection, log, seq, &lease, now, &mut race);
             match asked.await? {
                 Asked::Leased { at, began } => {
                     let joined = self.joined.get(&connection.user);
@@ -279,13 +279,13 @@ impl<'a> Pump<'a> {
                 Asked::Absent => {
                     let start = self
                         .app
-                        .start_of(connection, self.thread, self.clock.now())
+                        .start_of(connection, self.log_id, self.clock.now())
                         .await?;
-                    cursors.begin(connection, room, start, &mut race).await?;
+                    cursors.begin(connection, log, start, &mut race).await?;
                 }
                 Asked::Held { began } => {
                     let now = self.clock.now();
-                    if cursors.want(connection, room, seq, now, &mut race).await? {
+                    if cursors.want(connection, log, seq, now, &mut race).await? {
                         return Ok(Err(Come::since(began, Reach::Later)));
                     }
                 }
@@ -294,7 +294,13 @@ impl<'a> Pump<'a> {
         Ok(Err(Come::unknown(Reach::Later)))
     }
 
-    async fn post(&self, mut right: Right<'_>, log: &Log<'_>, seq: Seq, until: Instant) -> Come {
+    async fn post(
+        &self,
+        mut right: Right<'_>,
+        log: &FramedLog<'_>,
+        seq: Seq,
+        until: Instant,
+    ) -> Come {
         let first = right.at;
         let reach = match self.post_up_to(&mut right, log, seq, until).await {
             Ok(reach) => reach,
@@ -316,16 +322,16 @@ impl<'a> Pump<'a> {
     async fn post_up_to(
         &self,
         right: &mut Right<'_>,
-        log: &Log<'_>,
+        log: &FramedLog<'_>,
         mut last: Seq,
         until: Instant,
     ) -> Result<Reach, Error> {
         let cursors = &self.app.stores().cursors;
         let first = right.at;
-        let (connection, room) = (right.connection, self.thread.room);
+        let (connection, id) = (right.connection, self.log_id.log);
         loop {
             if right.at < right.joined {
-                let skipped = frames::skipped(room, right.joined)?;
+                let skipped = frames::skipped(id, right.joined)?;
                 let seq = right.joined;
                 if let Some(reach) = self.post_one(right, &skipped, seq, first, until).await? {
                     return Ok(reach);
@@ -351,12 +357,12 @@ impl<'a> Pump<'a> {
                 heeds = !is_empty;
             }
             let mut race = self.race();
-            let let_go = cursors.let_go(connection, room, right.at, &right.lease, heeds, &mut race);
+            let let_go = cursors.let_go(connection, id, right.at, &right.lease, heeds, &mut race);
             match let_go.await? {
                 LetGo::Wanted(more) => {
                     // The user may have been removed and added again since the lease was taken.
                     let rooms = &self.app.stores().rooms;
-                    let place = rooms.member(self.thread, &connection.user, Freshness::Strong);
+                    let place = rooms.member(self.log_id, &connection.user, Freshness::Strong);
                     let Some(place) = place.await? else {
                         self.give_up(right).await;
                         return Ok(Reach::Reached);
@@ -429,11 +435,11 @@ impl<'a> Pump<'a> {
         }
         right.lease.until = self.lease_until();
         let cursors = &self.app.stores().cursors;
-        let room = self.thread.room;
+        let log = self.log_id.log;
         cursors
             .keep(
                 right.connection,
-                room,
+                log,
                 right.at,
                 &right.lease,
                 &mut self.race(),
@@ -445,11 +451,11 @@ impl<'a> Pump<'a> {
     /// posted is posted again.
     async fn give_up(&self, right: &Right<'_>) {
         let cursors = &self.app.stores().cursors;
-        let room = self.thread.room;
+        let log = self.log_id.log;
         let mut race = self.race();
         let let_go = cursors.let_go(
             right.connection,
-            room,
+            log,
             right.at,
             &right.lease,
             false,

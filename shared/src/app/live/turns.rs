@@ -13,9 +13,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::domain::{ConnectionId, RoomId};
+use crate::domain::{ConnectionId, Log};
 
-type Key = (ConnectionId, RoomId);
+type Key = (ConnectionId, Log);
 type Lock = Arc<AsyncMutex<()>>;
 
 /// Who is pumping. Nothing is kept of what nobody pumps.
@@ -33,8 +33,8 @@ pub(super) struct Turn<'a> {
 
 impl Turns {
     /// The turn, if nobody has it.
-    pub(super) fn at_once(&self, connection: &ConnectionId, room: RoomId) -> Option<Turn<'_>> {
-        let mut turn = self.unheld(connection, room);
+    pub(super) fn at_once(&self, connection: &ConnectionId, log: Log) -> Option<Turn<'_>> {
+        let mut turn = self.unheld(connection, log);
         turn.guard = Arc::clone(&turn.lock).try_lock_owned().ok();
         turn.guard.is_some().then_some(turn)
     }
@@ -43,17 +43,17 @@ impl Turns {
     pub(super) async fn wait(
         &self,
         connection: &ConnectionId,
-        room: RoomId,
+        log: Log,
         deadline: Instant,
     ) -> Option<Turn<'_>> {
-        let mut turn = self.unheld(connection, room);
+        let mut turn = self.unheld(connection, log);
         let lock = Arc::clone(&turn.lock).lock_owned();
         turn.guard = timeout_at(deadline, lock).await.ok();
         turn.guard.is_some().then_some(turn)
     }
 
-    fn unheld(&self, connection: &ConnectionId, room: RoomId) -> Turn<'_> {
-        let key = (connection.clone(), room);
+    fn unheld(&self, connection: &ConnectionId, log: Log) -> Turn<'_> {
+        let key = (connection.clone(), log);
         let lock = Arc::clone(self.locks().entry(key.clone()).or_default());
         Turn {
             turns: self,
@@ -90,13 +90,13 @@ mod tests {
     async fn one_has_the_turn_at_a_time_and_nothing_is_kept_after() {
         let turns = Turns::default();
         let id = ConnectionId::parse("id").unwrap();
-        let room = format!("room_{:032x}", 1).parse().unwrap();
-        let first = turns.at_once(&id, room).unwrap();
-        assert!(turns.at_once(&id, room).is_none());
+        let log = format!("room_{:032x}", 1).parse().unwrap();
+        let first = turns.at_once(&id, log).unwrap();
+        assert!(turns.at_once(&id, log).is_none());
         let soon = Instant::now() + Duration::from_secs(1);
-        assert!(turns.wait(&id, room, soon).await.is_none());
+        assert!(turns.wait(&id, log, soon).await.is_none());
         drop(first);
-        assert!(turns.wait(&id, room, soon).await.is_some());
+        assert!(turns.wait(&id, log, soon).await.is_some());
         assert!(turns.locks().is_empty());
     }
 }

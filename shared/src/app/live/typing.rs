@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 
 use super::{clock::Clock, in_passing};
 use crate::{
-    app::{App, membership::thread},
+    app::{App, membership::log_of},
     domain::{
-        Actor, Connection, Error, Moment, RoomId, TenantId, Thread, UserId,
+        Actor, Connection, Error, LogId, Moment, RoomId, TenantId, UserId,
         live::{TYPING_SECONDS, Typing},
         message::{Range, Seq},
     },
@@ -42,7 +42,7 @@ impl App {
         let typing = Typing {
             user: actor.user().clone(),
             connection: connection.id.clone(),
-            room,
+            log: room.into(),
             at: moment.now,
         };
         in_passing(self.note_typing(connection, typing, moment)).await;
@@ -61,15 +61,15 @@ impl App {
         room: RoomId,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let thread = thread(actor, room);
+        let log = log_of(actor, room);
         self.member(actor, room, moment).await?;
         in_passing(async {
             let store = &self.stores().connections;
-            let found = store.presence(thread.tenant, actor.user(), moment.now);
+            let found = store.presence(log.tenant, actor.user(), moment.now);
             let mut typing = found.await?.typing;
-            typing.retain(|it| it.room == room && it.connection == connection.id);
+            typing.retain(|it| it.log == log.log && it.connection == connection.id);
             for typing in &typing {
-                self.end_typing(thread.tenant, typing, moment).await?;
+                self.end_typing(log.tenant, typing, moment).await?;
             }
             Ok(())
         })
@@ -84,11 +84,8 @@ impl App {
         moment: &Moment,
     ) -> Result<(), Error> {
         let tenant = connection.tenant;
-        let thread = Thread {
-            tenant,
-            room: typing.room,
-        };
-        let Some(mut users) = self.few_members(thread).await? else {
+        let log = LogId::new(tenant, typing.log);
+        let Some(mut users) = self.few_members(log).await? else {
             return Ok(());
         };
         users.insert(typing.user.clone());
@@ -97,7 +94,7 @@ impl App {
             .typing
             .into_iter()
             .find(|it| it.connection == connection.id);
-        let is_told = |it: &Typing| it.room == typing.room && it.is_fresh(typing.at);
+        let is_told = |it: &Typing| it.log == typing.log && it.is_fresh(typing.at);
         if before.as_ref().is_some_and(is_told) {
             return Ok(());
         }
@@ -110,11 +107,11 @@ impl App {
         self.end_typing_after(tenant, &typing, TYPING_SECONDS)
             .await?;
         online.connections.retain(|it| it.user != typing.user);
-        let frame = frames::typing(typing.room, &typing.user, frames::Typing::Start)?;
+        let frame = frames::typing(typing.log, &typing.user, frames::Typing::Start)?;
         self.post_each(&online.connections, &frame, 0, moment)
             .await?;
         // A note of another room was replaced: its job no longer finds it, so its end is told here.
-        match before.filter(|it| it.room != typing.room && it.lasts(typing.at)) {
+        match before.filter(|it| it.log != typing.log && it.lasts(typing.at)) {
             Some(elsewhere) => self.tell_typing_over(tenant, &elsewhere, moment).await,
             None => Ok(()),
         }
@@ -157,21 +154,21 @@ impl App {
         typing: &Typing,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let room = typing.room;
-        let members = self.few_members(Thread { tenant, room }).await?;
+        let log = LogId::new(tenant, typing.log);
+        let members = self.few_members(log).await?;
         let mut users = members.unwrap_or_default();
         users.insert(typing.user.clone());
         let mut online = self.online(tenant, &users, moment).await?;
         let now = Clock::of(moment).now();
         let goes_on = online.typing.iter().any(|it| {
             let is_other = it.connection != typing.connection;
-            is_other && it.user == typing.user && it.room == room && it.lasts(now)
+            is_other && it.user == typing.user && it.log == typing.log && it.lasts(now)
         });
         if goes_on {
             return Ok(());
         }
         online.connections.retain(|it| it.user != typing.user);
-        let frame = frames::typing(room, &typing.user, frames::Typing::Stop)?;
+        let frame = frames::typing(typing.log, &typing.user, frames::Typing::Stop)?;
         self.post_each(&online.connections, &frame, 0, moment)
             .await
             .map(drop)
@@ -181,13 +178,13 @@ impl App {
     /// begun again since.
     pub(super) async fn end_typing_of_authors(
         &self,
-        thread: Thread,
+        log: LogId,
         seqs: &[Seq],
         mut typing: Vec<Typing>,
         moment: &Moment,
     ) -> Result<(), Error> {
         let now = Clock::of(moment).now();
-        typing.retain(|it| it.room == thread.room && it.lasts(now));
+        typing.retain(|it| it.log == log.log && it.lasts(now));
         let (Some(first), Some(last)) = (seqs.iter().min(), seqs.iter().max()) else {
             return Ok(());
         };
@@ -201,13 +198,13 @@ impl App {
                 .unwrap_or(usize::MAX)
                 .min(MOST_WRITTEN),
         };
-        let written = self.stores().messages.range(thread, range).await?.messages;
+        let written = self.stores().messages.range(log, range).await?.messages;
         for typing in typing {
             let said_since = |it: &crate::domain::message::Message| {
                 it.author == typing.user && typing.at <= it.created_at
             };
             if written.iter().any(said_since) {
-                self.end_typing(thread.tenant, &typing, moment).await?;
+                self.end_typing(log.tenant, &typing, moment).await?;
             }
         }
         Ok(())
@@ -216,14 +213,14 @@ impl App {
     /// A user is no member of a room any more: if they typed there, it is over.
     pub(in crate::app) async fn end_typing_of_leaver(
         &self,
-        thread: Thread,
+        log: LogId,
         user: &UserId,
         moment: &Moment,
     ) -> Result<(), Error> {
         let users = BTreeSet::from([user.clone()]);
-        let online = self.online(thread.tenant, &users, moment).await?;
-        for typing in online.typing.iter().filter(|it| it.room == thread.room) {
-            self.end_typing(thread.tenant, typing, moment).await?;
+        let online = self.online(log.tenant, &users, moment).await?;
+        for typing in online.typing.iter().filter(|it| it.log == log.log) {
+            self.end_typing(log.tenant, typing, moment).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::domain::{
-    DeliveryId, EventId, MessageId, NotificationId, RoomId, TenantId, Timestamp, UserId,
+    DeliveryId, EventId, Log, MessageId, NotificationId, TenantId, Timestamp, UserId,
 };
 
 /// What happened.
@@ -14,15 +14,15 @@ use crate::domain::{
 pub enum Subject {
     /// A message was written.
     MessageCreated {
-        /// To which room.
-        room: RoomId,
+        /// To which log.
+        log: Log,
         /// Which.
         id: MessageId,
     },
     /// A message was changed.
     MessageEdited {
-        /// In which room.
-        room: RoomId,
+        /// In which log.
+        log: Log,
         /// Which.
         id: MessageId,
         /// When: each edit is told on its own, though what is told is the message as it is by then.
@@ -30,8 +30,8 @@ pub enum Subject {
     },
     /// A message was taken back.
     MessageDeleted {
-        /// From which room.
-        room: RoomId,
+        /// From which log.
+        log: Log,
         /// Which.
         id: MessageId,
     },
@@ -57,11 +57,11 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MessageCreated { room, id } => write!(f, "{room}/{id}:created"),
-            Self::MessageEdited { room, id, at } => {
-                write!(f, "{room}/{id}:edited@{}", at.micros())
+            Self::MessageCreated { log, id } => write!(f, "{log}/{id}:created"),
+            Self::MessageEdited { log, id, at } => {
+                write!(f, "{log}/{id}:edited@{}", at.micros())
             }
-            Self::MessageDeleted { room, id } => write!(f, "{room}/{id}:deleted"),
+            Self::MessageDeleted { log, id } => write!(f, "{log}/{id}:deleted"),
             Self::Notification(id) => id.fmt(f),
             Self::Event(id) => id.fmt(f),
         }
@@ -86,7 +86,7 @@ impl FromStr for Subject {
     /// Accepts only the form that `Display` writes.
     fn from_str(text: &str) -> Result<Self, InvalidSubject> {
         let subject = match text.split_once('/') {
-            Some((room, message)) => of_message(room, message),
+            Some((log, message)) => of_message(log, message),
             None => text
                 .parse()
                 .map(Self::Notification)
@@ -99,14 +99,14 @@ impl FromStr for Subject {
     }
 }
 
-fn of_message(room: &str, message: &str) -> Option<Subject> {
+fn of_message(log: &str, message: &str) -> Option<Subject> {
     let (id, what) = message.split_once(':')?;
-    let (room, id) = (room.parse().ok()?, id.parse().ok()?);
+    let (log, id) = (log.parse().ok()?, id.parse().ok()?);
     match (what, what.strip_prefix("edited@")) {
-        ("created", _) => Some(Subject::MessageCreated { room, id }),
-        ("deleted", _) => Some(Subject::MessageDeleted { room, id }),
+        ("created", _) => Some(Subject::MessageCreated { log, id }),
+        ("deleted", _) => Some(Subject::MessageDeleted { log, id }),
         (_, Some(micros)) => Some(Subject::MessageEdited {
-            room,
+            log,
             id,
             at: Timestamp::from_micros(micros.parse().ok()?),
         }),
@@ -136,7 +136,7 @@ impl Job {
 mod tests {
     use super::*;
 
-    fn ids() -> (TenantId, RoomId, MessageId) {
+    fn ids() -> (TenantId, Log, MessageId) {
         let hex = format!("{:032x}", 7);
         (
             format!("tenant_{hex}").parse().unwrap(),
@@ -145,13 +145,15 @@ mod tests {
         )
     }
 
-    fn subjects() -> [Subject; 5] {
-        let (_, room, id) = ids();
+    fn subjects() -> [Subject; 6] {
+        let (_, log, id) = ids();
+        let chat: Log = format!("chat_{:032x}", 7).parse().unwrap();
         let at = Timestamp::from_micros(1_765_627_200_123_456);
         [
-            Subject::MessageCreated { room, id },
-            Subject::MessageEdited { room, id, at },
-            Subject::MessageDeleted { room, id },
+            Subject::MessageCreated { log, id },
+            Subject::MessageCreated { log: chat, id },
+            Subject::MessageEdited { log, id, at },
+            Subject::MessageDeleted { log, id },
             Subject::Notification(format!("notif_{:032x}", 7).parse().unwrap()),
             Subject::Event(format!("evt_{:032x}", 7).parse().unwrap()),
         ]

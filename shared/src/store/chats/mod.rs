@@ -33,7 +33,7 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    ChatId, Cursor, Done, Error, Log, LogId, Page, TenantId, UserId,
+    ChatId, Cursor, Done, Error, LogId, Page, TenantId, UserId,
     chat::{Chat, Filter, Listed},
     event::Event,
     message::Json,
@@ -292,11 +292,8 @@ impl ChatStore {
     }
 }
 
-const fn log(tenant: TenantId, chat: ChatId) -> LogId {
-    LogId {
-        tenant,
-        of: Log::Chat(chat),
-    }
+fn log(tenant: TenantId, chat: ChatId) -> LogId {
+    LogId::new(tenant, chat)
 }
 
 /// A head lies under the name of its log, in another table.

@@ -29,7 +29,7 @@ use super::{
     turns::Turns,
 };
 use crate::domain::{
-    Done, Error, Log, LogId, MessageId, TenantId, Thread, Timestamp, UserId,
+    Done, Error, Log, LogId, MessageId, TenantId, Timestamp, UserId,
     delivery::Subject,
     message::{Content, Draft, Json, Message, Range, Role, Sent, Seq, Stretch, Tail},
 };
@@ -270,8 +270,7 @@ impl MessageStore {
     ///
     /// One strongly consistent read, unless this process is the only writer and knows how all of its
     /// writes ended.
-    pub async fn tail(&self, log: impl Into<LogId>) -> Result<Seq, Error> {
-        let log = log.into();
+    pub async fn tail(&self, log: LogId) -> Result<Seq, Error> {
         let known = self.turns.log(log);
         if self.single_writer
             && known.is_sure()
@@ -283,8 +282,7 @@ impl MessageStore {
     }
 
     /// A message of a log that is likely its last, to begin an append with: a wrong guess costs a try.
-    pub async fn tail_hint(&self, log: impl Into<LogId>) -> Result<Tail, Error> {
-        let log = log.into();
+    pub async fn tail_hint(&self, log: LogId) -> Result<Tail, Error> {
         match self.turns.log(log).seen() {
             Some(seen) if self.single_writer => Ok(seen),
             Some(_) | None => self.look(log).await,
@@ -299,8 +297,7 @@ impl MessageStore {
     }
 
     /// Whether `seq` exists in a log. A log never shrinks, so what was once seen need not be read again.
-    pub async fn reaches(&self, log: impl Into<LogId>, seq: Seq) -> Result<bool, Error> {
-        let log = log.into();
+    pub async fn reaches(&self, log: LogId, seq: Seq) -> Result<bool, Error> {
         let known = self.turns.log(log);
         if known.seen().is_some_and(|seen| seen.seq >= seq) {
             return Ok(true);
@@ -335,10 +332,9 @@ impl MessageStore {
 
     /// The last seq of a log that was sent before `at`: times never decrease in a log. One of millions is asked about twenty
     /// times.
-    pub async fn last_before(&self, log: impl Into<LogId>, at: Timestamp) -> Result<Seq, Error> {
+    pub async fn last_before(&self, log: LogId, at: Timestamp) -> Result<Seq, Error> {
         /// The first page is likely enough: few messages come before somebody looks.
         const PAGE: i32 = 10;
-        let log = log.into();
         let page = self
             .client
             .query()
@@ -390,12 +386,7 @@ impl MessageStore {
     }
 
     /// The message named `id`, if that log has it.
-    pub async fn get(
-        &self,
-        log: impl Into<LogId>,
-        id: MessageId,
-    ) -> Result<Option<Message>, Error> {
-        let log = log.into();
+    pub async fn get(&self, log: LogId, id: MessageId) -> Result<Option<Message>, Error> {
         let found = self
             .client
             .get_item()
@@ -415,8 +406,8 @@ impl MessageStore {
     }
 
     /// The messages of a log within `range`, ascending: fewer than it asks for if they are heavy.
-    pub async fn range(&self, log: impl Into<LogId>, range: Range) -> Result<Stretch, Error> {
-        self.stretch(log.into(), range, true, Pages::All).await
+    pub async fn range(&self, log: LogId, range: Range) -> Result<Stretch, Error> {
+        self.stretch(log, range, true, Pages::All).await
     }
 
     /// The last messages of a log before `before`, ascending: at most `limit`, and as many as one page of DynamoDB holds,
@@ -518,14 +509,13 @@ impl MessageStore {
     /// somebody else's.
     pub async fn change(
         &self,
-        log: impl Into<LogId>,
+        log: LogId,
         id: MessageId,
         author: &UserId,
         change: &Change,
         now: Timestamp,
         race: &mut Backoff,
     ) -> Result<Message, Error> {
-        let log = log.into();
         let mut at = now;
         loop {
             let standing = match self.try_change(log, id, author, change, at, race).await? {
@@ -673,21 +663,21 @@ fn from_item(mut item: Item) -> Result<Message, Error> {
 pub fn told_of<'a>(
     text: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<Option<(TenantId, Subject)>, Error> {
-    let LogId { tenant, of } = log_of(&text)?;
-    let room = match of {
-        Log::Room(room) => room,
+    let LogId { tenant, log } = log_of(&text)?;
+    match log {
+        Log::Room(_) => {}
         Log::Chat(_) => return Ok(None),
-    };
+    }
     let id = text("id").ok_or_else(|| malformed("id"))?;
     let id = id.parse().map_err(|_| malformed("id"))?;
     let subject = match (text("deleted_at"), text("edited_at")) {
-        (Some(_), _) => Subject::MessageDeleted { room, id },
+        (Some(_), _) => Subject::MessageDeleted { log, id },
         (None, Some(at)) => Subject::MessageEdited {
-            room,
+            log,
             id,
             at: at.parse().map_err(|_| malformed("edited_at"))?,
         },
-        (None, None) => Subject::MessageCreated { room, id },
+        (None, None) => Subject::MessageCreated { log, id },
     };
     Ok(Some((tenant, subject)))
 }
@@ -703,15 +693,13 @@ pub struct Appended {
 
 /// The log that an item is of.
 fn log_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<LogId, Error> {
-    let (tenant, of) = text("pk")
+    let (tenant, log) = text("pk")
         .and_then(|pk| pk.split_once('#'))
         .ok_or_else(|| malformed("pk"))?;
-    let of = match of.parse() {
-        Ok(room) => Log::Room(room),
-        Err(_) => Log::Chat(of.parse().map_err(|_| malformed("pk"))?),
-    };
-    let tenant = tenant.parse().map_err(|_| malformed("pk"))?;
-    Ok(LogId { tenant, of })
+    Ok(LogId {
+        tenant: tenant.parse().map_err(|_| malformed("pk"))?,
+        log: log.parse().map_err(|_| malformed("pk"))?,
+    })
 }
 
 /// Reads the new image of an inserted item, whose string attributes `text` gives. `None` for a message of a chat:
@@ -722,12 +710,12 @@ fn log_of<'a>(text: impl Fn(&str) -> Option<&'a str>) -> Result<LogId, Error> {
 /// [`Error::Internal`] if it is not a message's.
 pub fn appended<'a>(
     text: impl Fn(&str) -> Option<&'a str>,
-) -> Result<Option<(Thread, Appended)>, Error> {
-    let LogId { tenant, of } = log_of(&text)?;
-    let thread = match of {
-        Log::Room(room) => Thread { tenant, room },
+) -> Result<Option<(LogId, Appended)>, Error> {
+    let log = log_of(&text)?;
+    match log.log {
+        Log::Room(_) => {}
         Log::Chat(_) => return Ok(None),
-    };
+    }
     let parse = |name| text(name).ok_or_else(|| malformed(name));
     let appended = Appended {
         seq: Seq::new(parse("sk")?.parse().map_err(|_| malformed("sk"))?),
@@ -735,5 +723,5 @@ pub fn appended<'a>(
             .parse()
             .map_err(|_| malformed("created_at"))?,
     };
-    Ok(Some((thread, appended)))
+    Ok(Some((log, appended)))
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Done, Error, RoomId, Thread, Timestamp, UserId,
+        Actor, Done, Error, LogId, RoomId, Timestamp, UserId,
         event::Event,
         message::Seq,
         room::{NewRoom, Pair, Role, Room, RoomType},
@@ -31,7 +31,7 @@ const COMPLETED_AT_ONCE: usize = 99;
 const BEING_MADE: &str = "attribute_exists(creating)";
 
 impl RoomStore {
-    /// Makes the room `thread.room`, with `creator` as its admin.
+    /// Makes the room `id`, with its creator as its admin.
     ///
     /// A room of up to 90 members is one transaction. A larger one is readable to its creator at once;
     /// its other members are listed on the head, and written before this returns, or by whoever next
@@ -43,20 +43,21 @@ impl RoomStore {
     /// another request.
     pub async fn create(
         &self,
-        thread: Thread,
-        creator: &UserId,
+        creator: &Actor,
+        id: RoomId,
         new: &NewRoom,
         event: &Event,
         claim: Option<&Claim>,
         race: &mut Backoff,
     ) -> Result<Done<Room>, Error> {
         let now = event.at;
+        let (log, creator) = (LogId::new(creator.tenant(), id), creator.user());
         let pair = match (new.kind, new.others.first()) {
             (RoomType::Dm, Some(other)) => Some(Pair::of(creator.clone(), other.clone())),
             (RoomType::Dm, None) | (RoomType::Group | RoomType::Channel, _) => None,
         };
         let room = Room {
-            id: thread.room,
+            id,
             kind: new.kind,
             name: new.name.clone(),
             unique_key: pair.as_ref().map(ToString::to_string),
@@ -75,29 +76,29 @@ impl RoomStore {
         };
 
         let mut writes = vec![
-            self.put_new(head_item(thread, &room, listed))?,
-            self.put_new(member_item(thread, creator, Role::Admin, now, Seq::ZERO))?,
-            self.events.write(thread.tenant, event)?,
+            self.put_new(head_item(log, &room, listed))?,
+            self.put_new(member_item(log, creator, Role::Admin, now, Seq::ZERO))?,
+            self.events.write(log.tenant, event)?,
         ];
         let claim_at = claim
             .map(|claim| {
-                writes.push(claim.write(head_item(thread, &room, &[]))?);
+                writes.push(claim.write(head_item(log, &room, &[]))?);
                 Ok::<_, Error>(writes.len() - 1)
             })
             .transpose()?;
         let pair_at = pair
             .map(|pair| {
                 let item = NewItem::new()
-                    .s("pk", format!("{}#{pair}", thread.tenant))
+                    .s("pk", format!("{}#{pair}", log.tenant))
                     .s("sk", PAIR)
-                    .s("room", thread.room)
+                    .s("room", id)
                     .build();
                 writes.push(self.put_new(item)?);
                 Ok::<_, Error>(writes.len() - 1)
             })
             .transpose()?;
         for user in written {
-            writes.push(self.put_new(member_item(thread, user, Role::Member, now, Seq::ZERO))?);
+            writes.push(self.put_new(member_item(log, user, Role::Member, now, Seq::ZERO))?);
         }
 
         match transaction::commit(&self.client, &writes, race).await? {
@@ -107,12 +108,12 @@ impl RoomStore {
                     (claim, claim_at.and_then(|at| has(&refused, at)))
                 {
                     return self
-                        .replay(thread, claim.recognise(item_of(marker))?, race)
+                        .replay(log, claim.recognise(item_of(marker))?, race)
                         .await;
                 }
                 if let Some(taken) = pair_at.and_then(|at| has(&refused, at)) {
                     let existing: RoomId = item_of(taken).ok_or(Error::Busy)?.parse("room")?;
-                    if existing != thread.room {
+                    if existing != id {
                         return Err(Error::RoomExists(existing));
                     }
                 }
@@ -120,7 +121,7 @@ impl RoomStore {
             }
         }
         if large {
-            self.complete(thread, &others, now, race).await?;
+            self.complete(log, &others, now, race).await?;
         }
         Ok(Done::now(room))
     }
@@ -128,22 +129,19 @@ impl RoomStore {
     /// The room that an earlier request made, complete.
     async fn replay(
         &self,
-        thread: Thread,
+        log: LogId,
         claimed: Claimed,
         race: &mut Backoff,
     ) -> Result<Done<Room>, Error> {
         let first = head(&claimed.outcome)?.room;
-        let made = Thread {
-            room: first.id,
-            ..thread
-        };
+        let made = LogId::new(log.tenant, first.id);
         if let Some(Head { room, creating }) = self.head(made, Freshness::Strong).await? {
             self.complete(made, &creating, room.created_at, race)
                 .await?;
         }
         Ok(Done {
             // The marker may be our own, its answer lost: then this is not a repetition.
-            replayed: first.id != thread.room,
+            replayed: made != log,
             value: first,
         })
     }
@@ -157,7 +155,7 @@ impl RoomStore {
     /// [`Error::Busy`] or [`Error::Unavailable`] at the deadline of `race`.
     pub async fn complete(
         &self,
-        thread: Thread,
+        log: LogId,
         creating: &[UserId],
         joined_at: Timestamp,
         race: &mut Backoff,
@@ -166,14 +164,11 @@ impl RoomStore {
         let mut chunks = creating.chunks(COMPLETED_AT_ONCE).peekable();
         while let Some(users) = chunks.next() {
             let head = if chunks.peek().is_some() {
-                self.unfinished(thread)?
+                self.unfinished(log)?
             } else {
-                self.ready(thread)?
+                self.ready(log)?
             };
-            if !self
-                .put_members(thread, users, joined_at, head, race)
-                .await?
-            {
+            if !self.put_members(log, users, joined_at, head, race).await? {
                 return Ok(());
             }
         }
@@ -186,7 +181,7 @@ impl RoomStore {
     /// was slow.
     async fn put_members(
         &self,
-        thread: Thread,
+        log: LogId,
         users: &[UserId],
         joined_at: Timestamp,
         head: TransactWriteItem,
@@ -197,7 +192,7 @@ impl RoomStore {
             let mut writes = vec![head.clone()];
             for user in &missing {
                 // They are members since the room is there, whenever this is written.
-                let item = member_item(thread, user, Role::Member, joined_at, Seq::ZERO);
+                let item = member_item(log, user, Role::Member, joined_at, Seq::ZERO);
                 writes.push(self.put_new(item)?);
             }
             let refused = match transaction::commit(&self.client, &writes, race).await? {
@@ -216,10 +211,10 @@ impl RoomStore {
     }
 
     /// That the room is still being made.
-    fn unfinished(&self, thread: Thread) -> Result<TransactWriteItem, Error> {
+    fn unfinished(&self, log: LogId) -> Result<TransactWriteItem, Error> {
         ConditionCheck::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(HEAD))
             .condition_expression(BEING_MADE)
             .build()
@@ -228,10 +223,10 @@ impl RoomStore {
     }
 
     /// That the room, which was still being made, is ready.
-    fn ready(&self, thread: Thread) -> Result<TransactWriteItem, Error> {
+    fn ready(&self, log: LogId) -> Result<TransactWriteItem, Error> {
         Update::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(HEAD))
             .update_expression("REMOVE creating")
             .condition_expression(BEING_MADE)

@@ -3,7 +3,7 @@
 use super::Head;
 use crate::{
     domain::{
-        Error, RoomId, TenantId, Thread, Timestamp, UserId,
+        Error, LogId, RoomId, TenantId, Timestamp, UserId,
         message::Seq,
         room::{Member, Role, Room},
         text::{Name, escape},
@@ -18,8 +18,8 @@ pub(super) const MEMBER: &str = "MEMBER#";
 /// The sort key of a pair.
 pub(super) const PAIR: &str = "DM";
 
-pub(super) fn partition(thread: Thread) -> String {
-    format!("{}#{}", thread.tenant, thread.room)
+pub(super) fn partition(log: LogId) -> String {
+    log.to_string()
 }
 
 pub(super) fn member_sort(user: &UserId) -> String {
@@ -30,9 +30,9 @@ pub(super) fn user_key(tenant: TenantId, user: &UserId) -> String {
     format!("{tenant}#{}", escape(user.as_str()))
 }
 
-pub(super) fn head_item(thread: Thread, room: &Room, creating: &[UserId]) -> Item {
+pub(super) fn head_item(log: LogId, room: &Room, creating: &[UserId]) -> Item {
     NewItem::new()
-        .s("pk", partition(thread))
+        .s("pk", partition(log))
         .s("sk", HEAD)
         .s("kind", room.kind.as_str())
         .s_opt("name", room.name.as_ref().map(Name::as_str))
@@ -69,22 +69,22 @@ pub(super) fn head(item: &Item) -> Result<Head, Error> {
 }
 
 pub(super) fn member_item(
-    thread: Thread,
+    log: LogId,
     user: &UserId,
     role: Role,
     joined_at: Timestamp,
     joined_seq: Seq,
 ) -> Item {
     NewItem::new()
-        .s("pk", partition(thread))
+        .s("pk", partition(log))
         .s("sk", member_sort(user))
         .s("user", user)
         .s("role", role.as_str())
         .s("joined_at", joined_at)
         .n("acked_seq", 0)
         .n("joined_seq", joined_seq.get())
-        .s("user_key", user_key(thread.tenant, user))
-        .s("joined_key", format!("{joined_at}#{}", thread.room))
+        .s("user_key", user_key(log.tenant, user))
+        .s("joined_key", format!("{joined_at}#{}", log.log))
         .build()
 }
 

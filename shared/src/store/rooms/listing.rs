@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Error, RoomId, TenantId, Thread, UserId,
+        Error, LogId, RoomId, TenantId, UserId,
         room::{Member, RoomView},
     },
     store::{
@@ -37,7 +37,7 @@ impl RoomStore {
         user: &UserId,
         race: &Backoff,
     ) -> Result<Vec<RoomView>, Error> {
-        let any = |room| Thread { tenant, room };
+        let any = |room| LogId::new(tenant, room);
         let rooms = self.rooms_of(tenant, user, MAX_JOINED).await?;
         let batches = rooms.chunks(ROOMS_AT_ONCE).map(|rooms| {
             let keys = rooms
@@ -86,10 +86,7 @@ impl RoomStore {
     ) -> Result<HashMap<RoomId, Member>, Error> {
         let batches = rooms.chunks(2 * ROOMS_AT_ONCE).map(|rooms| {
             let keys = rooms.iter().map(|room| {
-                let pk = partition(Thread {
-                    tenant,
-                    room: *room,
-                });
+                let pk = partition(LogId::new(tenant, *room));
                 HashMap::from([
                     ("pk".to_owned(), s(pk)),
                     ("sk".to_owned(), s(member_sort(user))),
@@ -116,10 +113,7 @@ impl RoomStore {
             return Ok(Vec::new());
         }
         let keys = rooms.iter().map(|room| {
-            let pk = partition(Thread {
-                tenant,
-                room: *room,
-            });
+            let pk = partition(LogId::new(tenant, *room));
             HashMap::from([("pk".to_owned(), s(pk)), ("sk".to_owned(), s(HEAD))])
         });
         let heads = self
@@ -138,7 +132,7 @@ impl RoomStore {
     /// The places of those of `users` who are in a room, in the order of their ids.
     pub async fn places(
         &self,
-        thread: Thread,
+        log: LogId,
         users: &BTreeSet<UserId>,
         race: &Backoff,
     ) -> Result<Vec<Member>, Error> {
@@ -146,7 +140,7 @@ impl RoomStore {
             .iter()
             .map(|user| {
                 HashMap::from([
-                    ("pk".to_owned(), s(partition(thread))),
+                    ("pk".to_owned(), s(partition(log))),
                     ("sk".to_owned(), s(member_sort(user))),
                 ])
             })

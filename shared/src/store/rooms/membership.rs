@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Cursor, Error, Page, Thread, Timestamp, UserId,
+        Cursor, Error, LogId, Page, Timestamp, UserId,
         event::{Event, EventKind},
         message::Seq,
         page::Slice,
@@ -39,7 +39,7 @@ impl RoomStore {
     /// is still being made.
     pub async fn join(
         &self,
-        thread: Thread,
+        log: LogId,
         users: &BTreeSet<UserId>,
         role: Role,
         tail: Seq,
@@ -52,11 +52,11 @@ impl RoomStore {
             let event = event(EventKind::MemberJoined(joining.iter().cloned().collect()));
             let now = event.at;
             let mut writes = vec![
-                self.count(thread, joining.len(), role)?,
-                self.events.write(thread.tenant, &event)?,
+                self.count(log, joining.len(), role)?,
+                self.events.write(log.tenant, &event)?,
             ];
             for user in &joining {
-                writes.push(self.put_new(member_item(thread, user, role, now, tail))?);
+                writes.push(self.put_new(member_item(log, user, role, now, tail))?);
             }
             let refused = match transaction::commit(&self.client, &writes, race).await? {
                 Outcome::Committed => None,
@@ -102,7 +102,7 @@ impl RoomStore {
     /// [`Error::Conflict`] if they are the last admin and others remain.
     pub async fn leave(
         &self,
-        thread: Thread,
+        log: LogId,
         leaving: &Member,
         event: &Event,
         race: &mut Backoff,
@@ -110,9 +110,9 @@ impl RoomStore {
         let mut role = leaving.role;
         loop {
             let writes = [
-                self.remove(thread, &leaving.user, role)?,
-                self.discount(thread, role)?,
-                self.events.write(thread.tenant, event)?,
+                self.remove(log, &leaving.user, role)?,
+                self.discount(log, role)?,
+                self.events.write(log.tenant, event)?,
             ];
             let refused = match transaction::commit(&self.client, &writes, race).await? {
                 Outcome::Committed => return Ok(true),
@@ -144,7 +144,7 @@ impl RoomStore {
     /// [`Error::Conflict`] if no admin would be left.
     pub async fn change_roles(
         &self,
-        thread: Thread,
+        log: LogId,
         members: Vec<Member>,
         role: Role,
         event: impl Fn(EventKind) -> Event,
@@ -162,11 +162,11 @@ impl RoomStore {
             }
             let event = event(EventKind::MemberUpdated(changing.clone(), role));
             let mut writes = vec![
-                self.recount_admins(thread, changing.len(), role)?,
-                self.events.write(thread.tenant, &event)?,
+                self.recount_admins(log, changing.len(), role)?,
+                self.events.write(log.tenant, &event)?,
             ];
             for user in &changing {
-                writes.push(self.give_role(thread, user, role)?);
+                writes.push(self.give_role(log, user, role)?);
             }
             let refused = match transaction::commit(&self.client, &writes, race).await? {
                 Outcome::Committed => None,
@@ -201,15 +201,10 @@ impl RoomStore {
     }
 
     /// That `user`, who has the other role, has `role`.
-    fn give_role(
-        &self,
-        thread: Thread,
-        user: &UserId,
-        role: Role,
-    ) -> Result<TransactWriteItem, Error> {
+    fn give_role(&self, log: LogId, user: &UserId, role: Role) -> Result<TransactWriteItem, Error> {
         Update::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(member_sort(user)))
             .update_expression("SET #role = :role")
             .condition_expression("attribute_exists(pk) AND #role <> :role")
@@ -224,14 +219,14 @@ impl RoomStore {
     /// `changed` members on the head have become `role`, if an admin stays.
     fn recount_admins(
         &self,
-        thread: Thread,
+        log: LogId,
         changed: usize,
         role: Role,
     ) -> Result<TransactWriteItem, Error> {
         let changed = i64::try_from(changed).map_err(Error::internal)?;
         let update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(HEAD))
             .update_expression("ADD admins :change");
         let update = match role {
@@ -250,15 +245,10 @@ impl RoomStore {
     }
 
     /// The end of `user`'s place, if it is one of `role`: that decides what the head counts.
-    fn remove(
-        &self,
-        thread: Thread,
-        user: &UserId,
-        role: Role,
-    ) -> Result<TransactWriteItem, Error> {
+    fn remove(&self, log: LogId, user: &UserId, role: Role) -> Result<TransactWriteItem, Error> {
         let delete = Delete::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(member_sort(user)))
             .condition_expression("#role = :role")
             .expression_attribute_names("#role", "role")
@@ -270,10 +260,10 @@ impl RoomStore {
     }
 
     /// One member of `role` less on the head, if an admin stays with those who stay.
-    fn discount(&self, thread: Thread, role: Role) -> Result<TransactWriteItem, Error> {
+    fn discount(&self, log: LogId, role: Role) -> Result<TransactWriteItem, Error> {
         let update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(HEAD))
             .expression_attribute_values(":less", n(-1));
         let update = match role {
@@ -292,7 +282,7 @@ impl RoomStore {
     }
 
     /// A room's members, in the order of their ids.
-    pub async fn members(&self, thread: Thread, slice: &Slice) -> Result<Page<Member>, Error> {
+    pub async fn members(&self, log: LogId, slice: &Slice) -> Result<Page<Member>, Error> {
         let after = match &slice.after {
             None => None,
             Some(Cursor(after)) => Some(member_sort(&UserId::parse("cursor", after)?)),
@@ -300,7 +290,7 @@ impl RoomStore {
         let partition = Partition {
             client: &self.client,
             table: &self.table,
-            pk: partition(thread),
+            pk: partition(log),
             begins_with: Some(MEMBER),
         };
         let (items, more) = partition.slice(after, slice).await?;
@@ -309,14 +299,14 @@ impl RoomStore {
     }
 
     /// `more` members of `role` on the head, if they fit and the room is ready.
-    fn count(&self, thread: Thread, more: usize, role: Role) -> Result<TransactWriteItem, Error> {
+    fn count(&self, log: LogId, more: usize, role: Role) -> Result<TransactWriteItem, Error> {
         let change = match role {
             Role::Member => "ADD members :more",
             Role::Admin => "ADD members :more, admins :more",
         };
         Update::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(HEAD))
             .update_expression(change)
             .condition_expression(

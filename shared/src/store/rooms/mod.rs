@@ -32,7 +32,7 @@ use super::{
     transaction::{self, Check, Outcome},
 };
 use crate::domain::{
-    Error, Thread, Timestamp, UserId,
+    Error, LogId, Timestamp, UserId,
     event::Event,
     message::Seq,
     room::{Member, Room},
@@ -86,33 +86,28 @@ impl RoomStore {
     }
 
     /// A room's head.
-    pub async fn head(&self, thread: Thread, fresh: Freshness) -> Result<Option<Head>, Error> {
-        let item = self.get(thread, HEAD.to_owned(), fresh).await?;
+    pub async fn head(&self, log: LogId, fresh: Freshness) -> Result<Option<Head>, Error> {
+        let item = self.get(log, HEAD.to_owned(), fresh).await?;
         item.map(|item| head(&item)).transpose()
     }
 
     /// Someone's place in a room.
     pub async fn member(
         &self,
-        thread: Thread,
+        log: LogId,
         user: &UserId,
         fresh: Freshness,
     ) -> Result<Option<Member>, Error> {
-        let item = self.get(thread, member_sort(user), fresh).await?;
+        let item = self.get(log, member_sort(user), fresh).await?;
         item.map(|item| member(&item)).transpose()
     }
 
-    async fn get(
-        &self,
-        thread: Thread,
-        sort: String,
-        fresh: Freshness,
-    ) -> Result<Option<Item>, Error> {
+    async fn get(&self, log: LogId, sort: String, fresh: Freshness) -> Result<Option<Item>, Error> {
         let found = self
             .client
             .get_item()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(sort))
             .consistent_read(fresh == Freshness::Strong)
             .send()
@@ -122,10 +117,10 @@ impl RoomStore {
     }
 
     /// That `user` is a member, to be checked in a transaction.
-    pub fn membership_check(&self, thread: Thread, user: &UserId) -> Result<Check, Error> {
+    pub fn membership_check(&self, log: LogId, user: &UserId) -> Result<Check, Error> {
         ConditionCheck::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(member_sort(user)))
             .condition_expression("attribute_exists(pk)")
             .build()
@@ -136,7 +131,7 @@ impl RoomStore {
     /// Notes that `user` has received everything up to `seq`. An older seq changes nothing.
     pub async fn ack(
         &self,
-        thread: Thread,
+        log: LogId,
         user: &UserId,
         seq: Seq,
         race: &mut Backoff,
@@ -145,7 +140,7 @@ impl RoomStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(member_sort(user)))
             .update_expression("SET acked_seq = :seq")
             .condition_expression("attribute_exists(pk) AND acked_seq < :seq")
@@ -161,14 +156,14 @@ impl RoomStore {
     /// Names a room anew, and tells of it.
     pub async fn rename(
         &self,
-        thread: Thread,
+        log: LogId,
         name: Option<&Name>,
         event: &Event,
         race: &mut Backoff,
     ) -> Result<(), Error> {
         let update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(HEAD))
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_names("#name", "name");
@@ -180,7 +175,7 @@ impl RoomStore {
         };
         let writes = [
             transaction::update(update.build().map_err(Error::internal)?),
-            self.events.write(thread.tenant, event)?,
+            self.events.write(log.tenant, event)?,
         ];
         match transaction::commit(&self.client, &writes, race).await? {
             Outcome::Committed => Ok(()),
@@ -193,7 +188,7 @@ impl RoomStore {
     /// Moves a head's `last_seq` and `last_message_at` forward, never back.
     pub async fn advance(
         &self,
-        thread: Thread,
+        log: LogId,
         seq: Seq,
         at: Timestamp,
         race: &mut Backoff,
@@ -202,7 +197,7 @@ impl RoomStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(partition(thread)))
+            .key("pk", s(partition(log)))
             .key("sk", s(HEAD))
             .update_expression("SET last_seq = :seq, last_message_at = :at")
             .condition_expression("attribute_exists(pk) AND last_seq < :seq")
