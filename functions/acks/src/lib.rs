@@ -5,7 +5,7 @@ mod wire;
 use axum::{Router, extract::State, routing::post};
 use parlance::{
     app::App,
-    http::{Body, Caller, Now, Reply, Show, surface::ChatApi, wire::ErrorOut},
+    http::{Body, Caller, Now, Reply, Show, credentials::TenantUser, wire::ErrorOut},
 };
 
 use self::wire::{AckIn, Acked};
@@ -38,7 +38,7 @@ pub struct Doc;
 )]
 async fn ack(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Now(moment): Now,
     Body(body, _): Body<AckIn>,
 ) -> Reply<Acked> {

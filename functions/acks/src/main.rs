@@ -1,6 +1,6 @@
 //! The `acks` function on AWS Lambda.
 
-use parlance::http::{serve::serve_sending, surface::ChatApi};
+use parlance::http::{dialects::ChatApi, serve::serve_sending};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {

@@ -17,8 +17,9 @@ use parlance::{
     domain::{Error, TenantId, TenantKeyId, page::Slice, secret::ApiKey},
     http::{
         Body, Caller, Failure, KeyRotationIn, NoBody, NoParams, Now, OptionalBody, OverlapQuery,
-        Params, Path, Reply, Show, entropy,
-        surface::{ChatApiAuditor, ChatApiObserver, ChatApiOperator},
+        Params, Path, Reply, Show,
+        credentials::{MasterKey, MasterKeyOrServer, MasterKeyOrUser},
+        entropy,
         wire::ErrorOut,
     },
 };
@@ -93,7 +94,7 @@ pub struct Doc;
 )]
 async fn dead_letters(
     State(app): State<App>,
-    Caller(auditor): Caller<ChatApiAuditor>,
+    Caller(auditor): Caller<MasterKeyOrUser>,
     params: Params,
 ) -> Reply<DeadLetters> {
     let listed = Listed::read(&params)?;
@@ -126,7 +127,7 @@ async fn dead_letters(
 )]
 async fn redrive(
     State(app): State<App>,
-    Caller(auditor): Caller<ChatApiAuditor>,
+    Caller(auditor): Caller<MasterKeyOrUser>,
     _: NoParams,
     Now(moment): Now,
     Body(body, _): Body<RedriveIn>,
@@ -163,7 +164,7 @@ async fn redrive(
 )]
 async fn discard(
     State(app): State<App>,
-    Caller(auditor): Caller<ChatApiAuditor>,
+    Caller(auditor): Caller<MasterKeyOrUser>,
     _: NoParams,
     Now(moment): Now,
     Body(body, _): Body<DiscardIn>,
@@ -203,7 +204,7 @@ async fn discard(
 )]
 async fn create(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<TenantIn>,
@@ -236,7 +237,7 @@ async fn create(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     params: Params,
 ) -> Reply<Vec<TenantOut>> {
     params.only(Params::SLICE)?;
@@ -263,7 +264,7 @@ async fn list(
 )]
 async fn one(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     _: NoParams,
     Path(id): Path<TenantId>,
 ) -> Reply<TenantOut> {
@@ -289,7 +290,7 @@ async fn one(
 )]
 async fn change(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     _: NoParams,
     Path(id): Path<TenantId>,
     Now(moment): Now,
@@ -325,7 +326,7 @@ async fn change(
 )]
 async fn rotate(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     Path(id): Path<TenantId>,
     Now(moment): Now,
     query: OverlapQuery,
@@ -358,7 +359,7 @@ async fn rotate(
 )]
 async fn keys(
     State(app): State<App>,
-    Caller(observer): Caller<ChatApiObserver>,
+    Caller(observer): Caller<MasterKeyOrServer>,
     _: NoParams,
     Path(id): Path<TenantId>,
     Now(moment): Now,
@@ -385,7 +386,7 @@ async fn keys(
 )]
 async fn revoke(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     _: NoParams,
     Path((tenant, key)): Path<(TenantId, TenantKeyId)>,
     Now(moment): Now,
@@ -418,7 +419,7 @@ async fn revoke(
 )]
 async fn usage(
     State(app): State<App>,
-    Caller(observer): Caller<ChatApiObserver>,
+    Caller(observer): Caller<MasterKeyOrServer>,
     Path(tenant): Path<TenantId>,
     Now(moment): Now,
     params: Params,
@@ -469,7 +470,7 @@ async fn usage(
 )]
 async fn stand(
     State(app): State<App>,
-    Caller(observer): Caller<ChatApiObserver>,
+    Caller(observer): Caller<MasterKeyOrServer>,
     Now(moment): Now,
     params: Params,
     headers: HeaderMap,

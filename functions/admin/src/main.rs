@@ -1,8 +1,8 @@
 //! The `admin` function on AWS Lambda.
 
-use parlance::http::{serve::serve_operator, surface::ChatApiOperator};
+use parlance::http::{dialects::ChatApi, serve::serve_operator};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    serve_operator::<ChatApiOperator>(admin::routes()).await
+    serve_operator::<ChatApi>(admin::routes()).await
 }

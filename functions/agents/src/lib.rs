@@ -15,8 +15,8 @@ use parlance::{
         page::Slice,
     },
     http::{
-        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show,
-        surface::{KodeyErrorOut, KodeySecret},
+        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show, credentials::SecretKey,
+        dialects::KodeyErrorOut,
     },
 };
 
@@ -58,7 +58,7 @@ pub struct Doc;
 )]
 async fn create(
     State(app): State<App>,
-    Caller(holder): Caller<KodeySecret>,
+    Caller(holder): Caller<SecretKey>,
     _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<AgentIn>,
@@ -91,7 +91,7 @@ async fn create(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(holder): Caller<KodeySecret>,
+    Caller(holder): Caller<SecretKey>,
     Now(moment): Now,
     params: Params,
 ) -> Reply<AgentsOut> {
@@ -124,7 +124,7 @@ async fn list(
 )]
 async fn one(
     State(app): State<App>,
-    Caller(holder): Caller<KodeySecret>,
+    Caller(holder): Caller<SecretKey>,
     Path(id): Path<AgentId>,
     params: Params,
 ) -> Reply<AgentInFull> {
@@ -159,7 +159,7 @@ async fn one(
 )]
 async fn change(
     State(app): State<App>,
-    Caller(holder): Caller<KodeySecret>,
+    Caller(holder): Caller<SecretKey>,
     _: NoParams,
     Path(id): Path<AgentId>,
     Now(moment): Now,
@@ -191,7 +191,7 @@ async fn change(
 )]
 async fn roll_back(
     State(app): State<App>,
-    Caller(holder): Caller<KodeySecret>,
+    Caller(holder): Caller<SecretKey>,
     _: NoParams,
     Path(id): Path<AgentId>,
     Now(moment): Now,
@@ -224,7 +224,7 @@ async fn roll_back(
 )]
 async fn versions(
     State(app): State<App>,
-    Caller(holder): Caller<KodeySecret>,
+    Caller(holder): Caller<SecretKey>,
     Path(id): Path<AgentId>,
     params: Params,
 ) -> Reply<VersionsOut> {
@@ -268,7 +268,7 @@ fn slice(params: &Params) -> Result<Slice, Error> {
 )]
 async fn remove(
     State(app): State<App>,
-    Caller(holder): Caller<KodeySecret>,
+    Caller(holder): Caller<SecretKey>,
     _: NoParams,
     Path(id): Path<AgentId>,
     Now(moment): Now,

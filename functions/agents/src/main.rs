@@ -1,6 +1,6 @@
 //! The `agents` function on AWS Lambda.
 
-use parlance::http::{serve::serve, surface::Kodey};
+use parlance::http::{dialects::Kodey, serve::serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {

@@ -16,8 +16,8 @@ use parlance::{
     app::{App, chats::send::Say},
     domain::{ChatId, Cursor, Error, Moment, UserId, chat::Filter, message::Stretch, page::Slice},
     http::{
-        Body, Caller, Failure, Now, Params, Path, Reply, Show,
-        surface::{Kodey, KodeyErrorOut},
+        Body, Caller, Failure, Now, Params, Path, Reply, Show, credentials::TeamKey,
+        dialects::KodeyErrorOut,
     },
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -74,7 +74,7 @@ pub struct Doc;
 )]
 async fn create(
     State(app): State<App>,
-    Caller(holder): Caller<Kodey>,
+    Caller(holder): Caller<TeamKey>,
     Now(moment): Now,
     Body(body, once): Body<ChatIn>,
 ) -> Reply<ChatMade> {
@@ -111,7 +111,7 @@ async fn create(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(holder): Caller<Kodey>,
+    Caller(holder): Caller<TeamKey>,
     params: Params,
 ) -> Reply<Chats> {
     let limit = limit(&params)?;
@@ -151,7 +151,7 @@ async fn list(
 )]
 async fn one(
     State(app): State<App>,
-    Caller(holder): Caller<Kodey>,
+    Caller(holder): Caller<TeamKey>,
     Path(chat): Path<ChatId>,
     params: Params,
 ) -> Reply<ChatLog> {
@@ -194,7 +194,7 @@ async fn one(
 )]
 async fn remove(
     State(app): State<App>,
-    Caller(holder): Caller<Kodey>,
+    Caller(holder): Caller<TeamKey>,
     Path(chat): Path<ChatId>,
     Now(moment): Now,
     params: Params,
@@ -246,7 +246,7 @@ async fn remove(
 )]
 async fn say(
     State(app): State<App>,
-    Caller(holder): Caller<Kodey>,
+    Caller(holder): Caller<TeamKey>,
     Path(chat): Path<ChatId>,
     Now(moment): Now,
     params: Params,
@@ -303,7 +303,7 @@ async fn say(
 )]
 async fn messages(
     State(app): State<App>,
-    Caller(holder): Caller<Kodey>,
+    Caller(holder): Caller<TeamKey>,
     Path(chat): Path<ChatId>,
     params: Params,
 ) -> Reply<Messages> {

@@ -1,6 +1,6 @@
 //! The `chats` function on AWS Lambda.
 
-use parlance::http::{serve::serve_models, surface::Kodey};
+use parlance::http::{dialects::Kodey, serve::serve_models};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {

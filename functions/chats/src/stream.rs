@@ -25,7 +25,7 @@ use parlance::{
     domain::{ChatId, Done, Error, KeyHolder, Moment, message::Message},
     http::{
         Failure,
-        surface::{Kodey, Surface},
+        dialects::{Dialect, Kodey},
         telemetry::late::Late,
     },
 };

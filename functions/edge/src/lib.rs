@@ -1,4 +1,4 @@
-//! The documentation, and paths that API Gateway leads to no other function, each in the words of the surface whose path
+//! The documentation, and paths that API Gateway leads to no other function, each in the words of the dialect whose path
 //! it would be.
 
 mod pages;
@@ -17,8 +17,8 @@ use parlance::{
     domain::Error,
     http::{
         Failure,
+        dialects::{self, ChatApi, Kodey, Named},
         edge::edge,
-        surface::{ChatApi, Kodey},
         unrouted::not_found,
     },
 };
@@ -50,16 +50,16 @@ async fn docs(headers: HeaderMap) -> Response {
     DOCS.show(&headers)
 }
 
-/// Every path that no route takes, each in the words of the surface that its first segment names.
+/// Every path that no route takes, each in the words of the dialect that its first segment names.
 pub fn elsewhere(app: &App) -> Router {
     let chatapi = edge::<ChatApi>(Router::new().fallback(unrouted), app);
     let kodey = edge::<Kodey>(Router::new().fallback(unrouted), app);
     Router::new().fallback(async move |request: Request| {
-        let surface = match request.uri().path().split('/').nth(1) {
-            Some("chat" | "agent") => kodey,
-            Some(_) | None => chatapi,
+        let spoken = match dialects::of_path(request.uri().path()) {
+            Named::ChatApi => chatapi,
+            Named::Kodey => kodey,
         };
-        let answer: Result<Response, Infallible> = surface.oneshot(request).await;
+        let answer: Result<Response, Infallible> = spoken.oneshot(request).await;
         answer
     })
 }

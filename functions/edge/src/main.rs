@@ -1,7 +1,7 @@
 //! The `edge` function on AWS Lambda.
 
 use parlance::http::{
-    edge::edge, serve::serve_router, surface::ChatApi, unrouted::refusing_methods,
+    dialects::ChatApi, edge::edge, serve::serve_router, unrouted::refusing_methods,
 };
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,6 +1,6 @@
 //! The `health` function on AWS Lambda.
 
-use parlance::http::{serve::serve, surface::ChatApi};
+use parlance::http::{dialects::ChatApi, serve::serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {

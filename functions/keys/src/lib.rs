@@ -17,7 +17,7 @@ use parlance::{
     },
     http::{
         Body, Caller, KeyRotationIn, NoBody, NoParams, Now, OptionalBody, OverlapQuery, Params,
-        Path, Reply, Show, entropy, surface::ChatApiObserver, wire::ErrorOut,
+        Path, Reply, Show, credentials::MasterKeyOrServer, entropy, wire::ErrorOut,
     },
 };
 
@@ -83,7 +83,7 @@ pub struct Doc;
 )]
 async fn create(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     _: NoParams,
     Path(tenant): Path<TenantId>,
     Now(moment): Now,
@@ -119,7 +119,7 @@ async fn create(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     Path(tenant): Path<TenantId>,
     Now(moment): Now,
     params: Params,
@@ -150,7 +150,7 @@ async fn list(
 )]
 async fn revoke(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     _: NoParams,
     Path((tenant, key)): Path<(TenantId, ApiKeyId)>,
     Now(moment): Now,
@@ -186,7 +186,7 @@ async fn revoke(
 )]
 async fn rotate(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     Path((tenant, id)): Path<(TenantId, ApiKeyId)>,
     Now(moment): Now,
     query: OverlapQuery,

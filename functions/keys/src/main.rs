@@ -1,6 +1,6 @@
 //! The `keys` function on AWS Lambda.
 
-use parlance::http::{serve::serve_keeper, surface::ChatApi};
+use parlance::http::{dialects::ChatApi, serve::serve_keeper};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {

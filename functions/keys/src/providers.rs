@@ -12,7 +12,7 @@ use parlance::{
     domain::{Observer, ProviderKeyId, TenantId, page::Slice, provider_key::Owner},
     http::{
         Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show,
-        surface::{ChatApiObserver, ChatApiOperator},
+        credentials::{MasterKey, MasterKeyOrServer},
         wire::ErrorOut,
     },
 };
@@ -63,7 +63,7 @@ pub(super) fn routes() -> Router<App> {
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     _: NoParams,
     Path(tenant): Path<TenantId>,
     Now(moment): Now,
@@ -99,7 +99,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     Path(tenant): Path<TenantId>,
     Now(moment): Now,
     params: Params,
@@ -139,7 +139,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn change(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     _: NoParams,
     Path((tenant, id)): Path<(TenantId, ProviderKeyId)>,
     Now(moment): Now,
@@ -170,7 +170,7 @@ pub(super) async fn change(
 )]
 pub(super) async fn remove(
     State(app): State<App>,
-    Caller(keeper): Caller<ChatApiObserver>,
+    Caller(keeper): Caller<MasterKeyOrServer>,
     _: NoParams,
     Path((tenant, id)): Path<(TenantId, ProviderKeyId)>,
     Now(moment): Now,
@@ -201,7 +201,7 @@ pub(super) async fn remove(
 )]
 pub(super) async fn create_global(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<ProviderKeyIn>,
@@ -234,7 +234,7 @@ pub(super) async fn create_global(
 )]
 pub(super) async fn list_global(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<ProviderKeyOut>> {
@@ -269,7 +269,7 @@ pub(super) async fn list_global(
 )]
 pub(super) async fn change_global(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     _: NoParams,
     Path(id): Path<ProviderKeyId>,
     Now(moment): Now,
@@ -300,7 +300,7 @@ pub(super) async fn change_global(
 )]
 pub(super) async fn remove_global(
     State(app): State<App>,
-    Caller(operator): Caller<ChatApiOperator>,
+    Caller(operator): Caller<MasterKey>,
     _: NoParams,
     Path(id): Path<ProviderKeyId>,
     Now(moment): Now,

@@ -16,7 +16,7 @@ use parlance::{
     },
     http::{
         Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show,
-        surface::ChatApi,
+        credentials::TenantUser,
         wire::{DeliveryOut, ErrorOut},
     },
 };
@@ -65,7 +65,7 @@ pub struct Doc;
 )]
 async fn send(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
     Body(body, once): Body<MessageIn>,
@@ -102,7 +102,7 @@ async fn send(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
     params: Params,
@@ -171,7 +171,7 @@ async fn list(
 )]
 async fn one(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
@@ -198,7 +198,7 @@ async fn one(
 )]
 async fn edit(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
@@ -227,7 +227,7 @@ async fn edit(
 )]
 async fn remove(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
@@ -261,7 +261,7 @@ async fn remove(
 )]
 async fn deliveries(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path((room, id)): Path<(RoomId, MessageId)>,
     Now(moment): Now,
     params: Params,

@@ -11,7 +11,7 @@ use parlance::{
     app::App,
     domain::{NotificationId, SubscriptionId},
     http::{
-        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi,
+        Body, Caller, NoBody, NoParams, Now, Params, Path, Reply, Show, credentials::TenantUser,
         wire::ErrorOut,
     },
 };
@@ -54,7 +54,7 @@ pub struct Doc;
 )]
 async fn notify(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Now(moment): Now,
     Body(body, once): Body<NotificationIn>,
 ) -> Reply<Notified> {
@@ -86,7 +86,7 @@ async fn notify(
 )]
 async fn status(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path(id): Path<NotificationId>,
     Now(moment): Now,
     params: Params,
@@ -117,7 +117,7 @@ async fn status(
 )]
 async fn subscribe(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<SubscriptionIn>,
@@ -146,7 +146,7 @@ async fn subscribe(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     params: Params,
 ) -> Reply<Subscriptions> {
     params.only(Params::SLICE)?;
@@ -174,7 +174,7 @@ async fn list(
 )]
 async fn unsubscribe(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path(id): Path<SubscriptionId>,
     Now(moment): Now,

@@ -12,8 +12,8 @@ use parlance::{
     app::App,
     domain::{Error, RoomId, UserId},
     http::{
-        Body, Caller, Failure, NoBody, NoParams, Now, Params, Path, Reply, Show, surface::ChatApi,
-        wire::ErrorOut,
+        Body, Caller, Failure, NoBody, NoParams, Now, Params, Path, Reply, Show,
+        credentials::TenantUser, wire::ErrorOut,
     },
 };
 
@@ -71,7 +71,7 @@ pub struct Doc;
 )]
 async fn create(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Now(moment): Now,
     Body(body, once): Body<RoomIn>,
 ) -> Reply<RoomCreated> {
@@ -102,7 +102,7 @@ async fn create(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<RoomOut>> {
@@ -130,7 +130,7 @@ async fn list(
 )]
 async fn one(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
 ) -> Reply<RoomOut> {
@@ -156,7 +156,7 @@ async fn one(
 )]
 async fn rename(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path(room): Path<RoomId>,
     Now(moment): Now,
@@ -191,7 +191,7 @@ async fn rename(
 )]
 async fn members(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
     params: Params,
@@ -227,7 +227,7 @@ async fn members(
 )]
 async fn add(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path(room): Path<RoomId>,
     Now(moment): Now,
@@ -260,7 +260,7 @@ async fn add(
 )]
 async fn change(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path((room, user)): Path<(RoomId, UserId)>,
     Now(moment): Now,
@@ -290,7 +290,7 @@ async fn change(
 )]
 async fn change_by_query(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
     Named(user): Named,
@@ -319,7 +319,7 @@ async fn change_by_query(
 )]
 async fn remove(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Path((room, user)): Path<(RoomId, UserId)>,
     Now(moment): Now,
@@ -347,7 +347,7 @@ async fn remove(
 )]
 async fn remove_by_query(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     Path(room): Path<RoomId>,
     Now(moment): Now,
     Named(user): Named,

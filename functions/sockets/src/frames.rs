@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parlance::{
     app::{App, connections::MAX_HELLO_ROOMS},
     domain::{Actor, ConnectionId, Error, Moment, Once, live::Socket, message::Seq},
-    http::{onward, read_object, same::digests, surface::ChatApi, telemetry::socket::Observed},
+    http::{dialects::ChatApi, onward, read_object, same::digests, telemetry::socket::Observed},
 };
 
 use crate::wire::{AckIn, Head, HelloIn, MessageIn, Out, RoomIn};

@@ -23,8 +23,10 @@ use parlance::{
         secret::{SecretHash, SocketToken},
     },
     http::{
-        Caller, NoBody, NoParams, Now, Reply, Show, entropy, moment,
-        surface::{ChatApi, Surface},
+        Caller, NoBody, NoParams, Now, Reply, Show,
+        credentials::TenantUser,
+        dialects::{ChatApi, Dialect},
+        entropy, moment,
         telemetry::socket::Observed,
         wire::ErrorOut,
     },
@@ -60,7 +62,7 @@ pub struct Doc;
 )]
 async fn token(
     State(app): State<App>,
-    Caller(actor): Caller<ChatApi>,
+    Caller(actor): Caller<TenantUser>,
     _: NoParams,
     Now(moment): Now,
     headers: HeaderMap,

@@ -12,7 +12,7 @@ use parlance::{
     domain::{EndpointId, webhook::Secret},
     http::{
         Body, Caller, NoBody, NoParams, Now, OptionalBody, OverlapQuery, Params, Path, Reply, Show,
-        entropy, surface::ChatApiTenant, wire::ErrorOut,
+        credentials::TenantServer, entropy, wire::ErrorOut,
     },
 };
 
@@ -57,7 +57,7 @@ pub struct Doc;
 )]
 async fn create(
     State(app): State<App>,
-    Caller(key): Caller<ChatApiTenant>,
+    Caller(key): Caller<TenantServer>,
     _: NoParams,
     Now(moment): Now,
     Body(body, once): Body<EndpointIn>,
@@ -92,7 +92,7 @@ async fn create(
 )]
 async fn list(
     State(app): State<App>,
-    Caller(key): Caller<ChatApiTenant>,
+    Caller(key): Caller<TenantServer>,
     Now(moment): Now,
     params: Params,
 ) -> Reply<Vec<EndpointOut>> {
@@ -121,7 +121,7 @@ async fn list(
 )]
 async fn one(
     State(app): State<App>,
-    Caller(key): Caller<ChatApiTenant>,
+    Caller(key): Caller<TenantServer>,
     _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
@@ -148,7 +148,7 @@ async fn one(
 )]
 async fn change(
     State(app): State<App>,
-    Caller(key): Caller<ChatApiTenant>,
+    Caller(key): Caller<TenantServer>,
     _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
@@ -183,7 +183,7 @@ async fn change(
 )]
 async fn rotate(
     State(app): State<App>,
-    Caller(key): Caller<ChatApiTenant>,
+    Caller(key): Caller<TenantServer>,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
     query: OverlapQuery,
@@ -212,7 +212,7 @@ async fn rotate(
 )]
 async fn remove(
     State(app): State<App>,
-    Caller(key): Caller<ChatApiTenant>,
+    Caller(key): Caller<TenantServer>,
     _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,
@@ -242,7 +242,7 @@ async fn remove(
 )]
 async fn try_out(
     State(app): State<App>,
-    Caller(key): Caller<ChatApiTenant>,
+    Caller(key): Caller<TenantServer>,
     _: NoParams,
     Path(id): Path<EndpointId>,
     Now(moment): Now,

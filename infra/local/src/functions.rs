@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 use axum::Router;
 use parlance::app::App;
+use parlance::http::dialects::{ChatApi, Kodey};
 use parlance::http::edge::edge;
-use parlance::http::surface::{ChatApi, Kodey};
 use parlance::http::unrouted::refusing_methods;
 use parlance::queue::PoisonQueue;
 use tokio::sync::watch;

@@ -2,19 +2,19 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 
-use super::{Failure, request::Request, surface::Surface};
+use super::{Failure, credentials::Credential, request::Request};
 use crate::app::App;
 
-/// The caller that surface `S` has authenticated, and whose budget this request was charged to.
+/// The caller whom credential `C` has proved, and to whose budget this request was charged.
 #[derive(Debug)]
-pub struct Caller<S: Surface>(pub S::Caller);
+pub struct Caller<C: Credential>(pub C::Proof);
 
-impl<S: Surface> FromRequestParts<App> for Caller<S> {
+impl<C: Credential> FromRequestParts<App> for Caller<C> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let request = Request::of(parts)?;
-        let caller = S::authenticate(app, &parts.headers, &request).await?;
+        let caller = C::authenticate(app, &parts.headers, &request).await?;
         Ok(Self(caller))
     }
 }

@@ -1,4 +1,4 @@
-//! The edge of a surface: what surrounds its routes.
+//! The edge of a dialect: what surrounds its routes.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -24,9 +24,10 @@ use tower_http::{
 };
 
 use super::{
-    Failure, ignored,
+    Failure,
+    dialects::{Cors, Dialect},
+    ignored,
     request::Request,
-    surface::Surface,
     telemetry::{
         late::{Begun, Late},
         request::{ID_HEADER, Observed},
@@ -57,22 +58,28 @@ const EXPOSED: [&str; 8] = [
     ID_HEADER,
 ];
 
-/// `routes` with all that surface `S` puts around them: panics become errors, errors become its
+/// `routes` with all that dialect `D` puts around them: panics become errors, errors become its
 /// envelopes, every answer but a preflight's says what is left of the budget, and browsers of any origin may call.
-pub fn edge<S: Surface>(routes: Router<App>, app: &App) -> Router {
+pub fn edge<D: Dialect>(routes: Router<App>, app: &App) -> Router {
     let bare = routes.clone().with_state(app.clone());
     routes
         .layer(CatchPanicLayer::custom(|_| {
             Failure::from(Error::internal("a handler panicked")).into_response()
         }))
-        .layer(cors())
-        .layer(from_fn_with_state((app.clone(), bare), around::<S>))
+        .layer(cors(D::CORS))
+        .layer(from_fn_with_state((app.clone(), bare), around::<D>))
         .with_state(app.clone())
 }
 
-/// Any origin: the credential is a header that no browser adds by itself.
-fn cors() -> CorsLayer {
+/// What `policy` lets pages ask for. Any origin may: the credential is a header that no browser adds by itself.
+fn cors(policy: Cors) -> CorsLayer {
     let name = HeaderName::from_static;
+    let mut headers = vec![
+        header::ACCEPT,
+        header::CONTENT_TYPE,
+        name("idempotency-key"),
+    ];
+    headers.extend(policy.headers.iter().map(|it| name(it)));
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([
@@ -82,19 +89,12 @@ fn cors() -> CorsLayer {
             Method::PATCH,
             Method::DELETE,
         ])
-        .allow_headers([
-            header::ACCEPT,
-            header::CONTENT_TYPE,
-            name("idempotency-key"),
-            // Not `x-master-key`: the operator's key has no business in a browser.
-            name("x-api-key"),
-            name("x-user-id"),
-        ])
+        .allow_headers(headers)
         .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(PREFLIGHT)
 }
 
-async fn around<S: Surface>(
+async fn around<D: Dialect>(
     State((app, bare)): State<(App, Router)>,
     mut http: HttpRequest,
     next: Next,
@@ -115,19 +115,19 @@ async fn around<S: Surface>(
         Err(error) => (Failure::from(error).into_response(), None),
     };
     name_methods(&mut response, bare, method, uri).await;
-    let error = render::<S>(&mut response);
+    let error = render::<D>(&mut response);
     readable(&mut response);
-    careful::<S>(&mut response);
+    careful::<D>(&mut response);
     observed.name(&mut response);
     let status = response.status();
     match response.extensions_mut().remove::<Late>() {
         Some(late) => late.leave(Begun {
             observed,
-            surface: S::NAME,
+            surface: D::NAME,
             tenant,
             status,
         }),
-        None => observed.end(S::NAME, tenant, status, error.as_deref()),
+        None => observed.end(D::NAME, tenant, status, error.as_deref()),
     }
     response
 }
@@ -158,7 +158,7 @@ fn name_ignored(response: &mut Response, request: &Request) {
 
 /// What keeps an answer out of caches and browsers from guessing its type; and which credential a 401 wants (RFC 9110,
 /// section 11.6.1). A route that gains by revalidation says so itself.
-fn careful<S: Surface>(response: &mut Response) {
+fn careful<D: Dialect>(response: &mut Response) {
     let is_unauthenticated = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     if let Entry::Vacant(cache) = headers.entry(header::CACHE_CONTROL) {
@@ -171,7 +171,7 @@ fn careful<S: Surface>(response: &mut Response) {
     if is_unauthenticated {
         headers.insert(
             header::WWW_AUTHENTICATE,
-            HeaderValue::from_static(S::CHALLENGE),
+            HeaderValue::from_static(D::CHALLENGE),
         );
     }
 }
@@ -297,13 +297,13 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Replaces the placeholder of a [`Failure`] by what surface `S` says, and gives back why it failed.
-fn render<S: Surface>(response: &mut Response) -> Option<Arc<Error>> {
+/// Replaces the placeholder of a [`Failure`] by what dialect `D` says, and gives back why it failed.
+fn render<D: Dialect>(response: &mut Response) -> Option<Arc<Error>> {
     let Failure(error) = response.extensions_mut().remove::<Failure>()?;
-    let status = S::status(&error);
+    let status = D::status(&error);
     *response.status_mut() = status;
     // An envelope is strings and booleans: it always has a JSON form.
-    let body = serde_json::to_vec(&S::envelope(&error)).unwrap_or_default();
+    let body = serde_json::to_vec(&D::envelope(&error)).unwrap_or_default();
     *response.body_mut() = Body::from(body);
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);

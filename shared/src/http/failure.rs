@@ -1,4 +1,4 @@
-//! A domain error on its way out. Handlers and extractors fail with it; the edge of the surface turns
+//! A domain error on its way out. Handlers and extractors fail with it; the edge of the dialect turns
 //! it into a body, so that none of them needs to know which dialect is spoken.
 
 use std::sync::Arc;

@@ -1,8 +1,11 @@
-//! The edge: authenticate, limit, parse, render. What differs between the dialects is in [`surface`].
+//! The edge: authenticate, limit, parse, render. How each dialect words its answers is in [`dialects`],
+//! who may call in [`credentials`].
 
 pub mod body;
 pub mod caller;
 pub mod counts;
+pub mod credentials;
+pub mod dialects;
 pub mod edge;
 pub mod failure;
 mod ignored;
@@ -14,7 +17,6 @@ pub mod reply;
 pub mod request;
 pub mod same;
 pub mod serve;
-pub mod surface;
 pub mod telemetry;
 pub mod unrouted;
 pub mod wire;

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::Client;
 use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{edge::edge, surface::Surface, telemetry, unrouted::closed};
+use super::{dialects::Dialect, edge::edge, telemetry, unrouted::closed};
 use crate::{
     app::{
         App, BadSettings, KeySettings, Means, ProviderKeys, SealingSource, Settings, VaultSource,
@@ -21,14 +21,14 @@ use crate::{
     store::usage::metered,
 };
 
-/// Runs the routes of one function on surface `S` until the runtime ends the process. API Gateway leads all methods of a
+/// Runs the routes of one function on dialect `D` until the runtime ends the process. API Gateway leads all methods of a
 /// prefix here, so unknown paths and wrong methods are answered here too.
 ///
 /// # Errors
 ///
 /// If the environment lacks a setting, which is said at start, or if the runtime is lost.
-pub async fn serve<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
-    serve_router(|app| edge::<S>(closed(routes), app)).await
+pub async fn serve<D: Dialect>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+    serve_router(|app| edge::<D>(closed(routes), app)).await
 }
 
 /// Runs what `router` makes of the service, each of whose routes has its surface around it already.
@@ -47,10 +47,10 @@ pub async fn serve_router(router: impl FnOnce(&App) -> Router) -> Result<(), lam
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_sending<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+pub async fn serve_sending<D: Dialect>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = sender()?;
-    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
+    until_told(lambda_http::run(edge::<D>(closed(routes), &app))).await
 }
 
 /// Runs routes that ask models as [`serve`] runs others. `PROVIDER_KEYS_KEY` names the key of KMS that opens provider keys,
@@ -60,10 +60,10 @@ pub async fn serve_sending<S: Surface>(routes: Router<App>) -> Result<(), lambda
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_models<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+pub async fn serve_models<D: Dialect>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = asking(&Aws::from_env())?;
-    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
+    until_told(lambda_http::run(edge::<D>(closed(routes), &app))).await
 }
 
 /// Runs routes that ask models, whose answers are shown while they come, behind a URL that streams, as [`serve_models`] runs
@@ -72,10 +72,10 @@ pub async fn serve_models<S: Surface>(routes: Router<App>) -> Result<(), lambda_
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_streaming<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+pub async fn serve_streaming<D: Dialect>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let app = asking(&Aws::from_env())?;
-    let routes = edge::<S>(closed(routes), &app);
+    let routes = edge::<D>(closed(routes), &app);
     until_told(lambda_http::run_with_streaming_response(routes)).await
 }
 
@@ -86,7 +86,7 @@ pub async fn serve_streaming<S: Surface>(routes: Router<App>) -> Result<(), lamb
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+pub async fn serve_operator<D: Dialect>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let aws = Aws::from_env();
     let (settings, secret) = started(Settings::of_operator(variable))?;
@@ -97,7 +97,7 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
         ..Means::default()
     };
     let app = App::with(&settings, &dynamodb, means);
-    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
+    until_told(lambda_http::run(edge::<D>(closed(routes), &app))).await
 }
 
 /// Runs routes that keep keys as [`serve_operator`] runs others, with what seals those of providers: `PROVIDER_KEYS_KEY` or
@@ -106,7 +106,7 @@ pub async fn serve_operator<S: Surface>(routes: Router<App>) -> Result<(), lambd
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_keeper<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+pub async fn serve_keeper<D: Dialect>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let aws = Aws::from_env();
     let (settings, secret, keys) = started(Settings::of_keeper(variable))?;
@@ -116,7 +116,7 @@ pub async fn serve_keeper<S: Surface>(routes: Router<App>) -> Result<(), lambda_
         ..Means::default()
     };
     let app = App::with(&settings, &counted(&aws), means);
-    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
+    until_told(lambda_http::run(edge::<D>(closed(routes), &app))).await
 }
 
 /// What provider keys are kept with, as `settings` say.
@@ -134,7 +134,7 @@ fn keeping(aws: &Aws, settings: KeySettings) -> ProviderKeys {
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_webhooks<S: Surface>(routes: Router<App>) -> Result<(), lambda_http::Error> {
+pub async fn serve_webhooks<D: Dialect>(routes: Router<App>) -> Result<(), lambda_http::Error> {
     telemetry::start();
     let aws = Aws::from_env();
     let (settings, webhooks) = started(Settings::of_webhooks(variable))?;
@@ -143,7 +143,7 @@ pub async fn serve_webhooks<S: Surface>(routes: Router<App>) -> Result<(), lambd
         ..Means::default()
     };
     let app = App::with(&settings, &counted(&aws), means);
-    until_told(lambda_http::run(edge::<S>(closed(routes), &app))).await
+    until_told(lambda_http::run(edge::<D>(closed(routes), &app))).await
 }
 
 /// What webhooks are sent with, as `settings` say.

@@ -30,8 +30,9 @@ use parlance::{
     domain::{KeyHolder, Sees},
     http::{
         Caller, Reply, Show,
+        credentials::{SecretKey, TeamKey},
+        dialects::Kodey,
         edge::edge,
-        surface::{Kodey, KodeySecret},
     },
 };
 use serde_json::{Value, json};
@@ -165,10 +166,10 @@ pub fn assert_error(answer: &Response, status: u16, error: &str, field: Option<&
 
 /// `world` with routes of the surface that only say who calls: what is tested here is who is let in.
 pub fn door(world: &World) -> World {
-    async fn who(State(_): State<App>, Caller(caller): Caller<Kodey>) -> Reply<Value> {
+    async fn who(State(_): State<App>, Caller(caller): Caller<TeamKey>) -> Reply<Value> {
         Ok(Show::ok(shown(&caller)))
     }
-    async fn secret(State(_): State<App>, Caller(caller): Caller<KodeySecret>) -> Reply<Value> {
+    async fn secret(State(_): State<App>, Caller(caller): Caller<SecretKey>) -> Reply<Value> {
         Ok(Show::ok(json!({ "tenant": caller.tenant().to_string() })))
     }
     let routes = Router::new()

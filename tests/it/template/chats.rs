@@ -3,7 +3,7 @@
 use axum::Router;
 use parlance::{
     app::App,
-    http::{edge::edge, surface::Kodey},
+    http::{dialects::Kodey, edge::edge},
     queue::PoisonQueue,
 };
 use serde_json::json;

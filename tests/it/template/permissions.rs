@@ -16,7 +16,7 @@ use parlance::{
         secret::SecretHash,
         webhook::Targets,
     },
-    http::{edge::edge, surface::ChatApi, unrouted::refusing_methods},
+    http::{dialects::ChatApi, edge::edge, unrouted::refusing_methods},
     queue::PoisonQueue,
     store::{Backoff, Stores},
 };

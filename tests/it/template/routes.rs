@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use parlance::http::dialects::{SEGMENTS, of_path};
 use parlance_lambda::{Gateway, Lambda, Surroundings, definitions};
 use utoipa::OpenApi;
 use yaml_serde::Value;
@@ -216,6 +217,20 @@ fn the_gateway_lets_no_more_through_at_once_than_a_capped_function_may_run() {
             panic!("{binary}");
         };
         assert!(burst <= cap.value[1].as_u64().unwrap(), "{binary}: {burst}");
+    }
+}
+
+#[test]
+fn the_first_segment_of_every_path_has_a_dialect() {
+    let routes = deployed();
+    let paths = routes.keys().filter_map(|route| route.split_once(" /"));
+    let first: BTreeSet<_> = paths
+        .map(|(_, path)| path.split('/').next().unwrap())
+        .collect();
+    let known = SEGMENTS.map(|(segment, _)| segment);
+    assert_eq!(first, BTreeSet::from(known));
+    for (segment, dialect) in SEGMENTS {
+        assert_eq!(of_path(&format!("/{segment}/x")), dialect, "{segment}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `chat-stream` function on AWS Lambda.
 
-use parlance::http::{serve::serve_streaming, surface::Kodey};
+use parlance::http::{dialects::Kodey, serve::serve_streaming};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {

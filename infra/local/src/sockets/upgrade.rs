@@ -18,8 +18,8 @@ use axum::routing::any;
 use futures_util::StreamExt as _;
 use futures_util::stream::SplitStream;
 use parlance::http::{
+    dialects::{ChatApi, Dialect as _},
     names_one_host,
-    surface::{ChatApi, Surface as _},
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};

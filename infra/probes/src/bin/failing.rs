@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::{Router, routing::get};
 use parlance::{
     app::App,
-    http::{serve::serve, surface::ChatApi},
+    http::{dialects::ChatApi, serve::serve},
 };
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,28 +1,15 @@
-//! Kodey: `x-api-key: pk_live_…` from browsers, `x-api-key: sk_live_…` from servers.
+//! Kodey, whose clients are browsers and teams' servers.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::MatchedPath,
-    http::{HeaderMap, HeaderValue, Method, StatusCode},
-};
+use axum::http::{Method, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Surface;
-use crate::{
-    app::{App, auth::TeamSession},
-    domain::{Error, KeyHolder, SecretHolder, api_key::Kind},
-    http::request::{Request, onward, single},
-};
+use super::{Cors, Dialect};
+use crate::domain::Error;
 
-/// Whoever holds one of a team's keys.
+/// The dialect.
 #[derive(Debug)]
 pub struct Kodey;
-
-/// Whoever holds one of a team's secret keys.
-#[derive(Debug)]
-pub struct KodeySecret;
 
 /// All that a publishable key may do, in the words of the dialect's documentation. Its list of errors names
 /// four of them; its chats' page, which decides, lets such a key list and delete chats too.
@@ -35,12 +22,11 @@ const PUBLISHABLE: [(Method, &str); 6] = [
     (Method::GET, "/chat/:chatId/message"),
 ];
 
-const BAD_KEY: &str = "Invalid API key";
 const UPGRADE: &str = "Send this request from your server with a secret key (sk_live_*). \
      Never use a secret key in a browser";
 
 /// Whether a publishable key may ask for `method` of the route `route`, as `axum` spells it.
-fn is_publishable(method: &Method, route: &str) -> bool {
+pub(in crate::http) fn is_publishable(method: &Method, route: &str) -> bool {
     // What is shown to GET is shown to HEAD without its body.
     let method = if *method == Method::HEAD {
         &Method::GET
@@ -61,32 +47,6 @@ fn is_same(route: &str, path: &str) -> bool {
             Some(_) => is_parameter(given),
             None => given == named,
         })
-}
-
-/// What the team's key opens, once the request is charged to it and found to be one that it may make, from there.
-async fn session(
-    app: &App,
-    headers: &HeaderMap,
-    request: &Request,
-) -> Result<Arc<TeamSession>, Error> {
-    let key = single(headers, "x-api-key", BAD_KEY)?.ok_or(Error::Unauthenticated(BAD_KEY))?;
-    let moment = &request.moment;
-    let session = app.open_team(key, request.address, moment).await;
-    let session = session.map_err(|refusal| request.refused(refusal))?;
-    request.belongs_to(session.tenant);
-    let mut origins = headers.get_all("origin").iter();
-    let origin = origins.next().map(HeaderValue::as_bytes);
-    // Before the key is charged: pages of other sites are not to use its budget up. Their address pays.
-    // Sent twice, it does not say where from.
-    session.admits(origin.filter(|_| origins.next().is_none()))?;
-    let (quota, verdict) = app.charge(session.budget(), &onward(moment)?).await?;
-    request.pays(quota);
-    verdict?;
-    let route = request.route.as_ref().map_or("", MatchedPath::as_str);
-    match session.kind() {
-        Kind::Publishable if !is_publishable(&request.method, route) => Err(Error::SecretKeyOnly),
-        Kind::Publishable | Kind::Secret => Ok(session),
-    }
 }
 
 /// An error of the Kodey surface.
@@ -194,7 +154,7 @@ fn envelope(error: &Error) -> KodeyErrorOut {
 }
 
 fn status(error: &Error) -> StatusCode {
-    <Kodey as Surface>::status(error)
+    <Kodey as Dialect>::status(error)
 }
 
 impl Kodey {
@@ -204,38 +164,13 @@ impl Kodey {
     }
 }
 
-impl Surface for Kodey {
-    type Caller = KeyHolder;
+impl Dialect for Kodey {
     const NAME: &'static str = "kodey";
     const CHALLENGE: &'static str = "ApiKey realm=\"kodey\"";
-
-    async fn authenticate(
-        app: &App,
-        headers: &HeaderMap,
-        request: &Request,
-    ) -> Result<KeyHolder, Error> {
-        let session = session(app, headers, request).await?;
-        Ok(app.key_holder(&session))
-    }
-
-    fn envelope(error: &Error) -> impl Serialize {
-        envelope(error)
-    }
-}
-
-impl Surface for KodeySecret {
-    type Caller = SecretHolder;
-    const NAME: &'static str = Kodey::NAME;
-    const CHALLENGE: &'static str = Kodey::CHALLENGE;
-
-    async fn authenticate(
-        app: &App,
-        headers: &HeaderMap,
-        request: &Request,
-    ) -> Result<SecretHolder, Error> {
-        let session = session(app, headers, request).await?;
-        app.secret_holder(&session)
-    }
+    // Which pages a publishable key may be used from, it says itself.
+    const CORS: Cors = Cors {
+        headers: &["x-api-key", "x-user-id"],
+    };
 
     fn envelope(error: &Error) -> impl Serialize {
         envelope(error)
@@ -273,7 +208,7 @@ mod tests {
                 ),
             ),
             (
-                Error::Unauthenticated(BAD_KEY),
+                Error::Unauthenticated("Invalid API key"),
                 401,
                 json!({ "message": "Unauthorized: Invalid API key." }),
             ),
