@@ -478,11 +478,7 @@ mod tests {
     use crate::domain::Moment;
 
     fn remembered() -> (Sessions<Session>, SecretHash) {
-        let moment = Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
-            seed: 1,
-        };
+        let moment = Moment::new(Timestamp::from_micros(0), Instant::now(), Duration::ZERO, 1);
         let session = Session {
             tenant: TenantId::at(&moment),
             rate_limit: RateLimit::DEFAULT,
@@ -495,11 +491,7 @@ mod tests {
 
     #[test]
     fn a_replaced_key_holds_for_the_longest_overlap_at_most_whatever_clock_set_its_end() {
-        let moment = Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
-            seed: 1,
-        };
+        let moment = Moment::new(Timestamp::from_micros(0), Instant::now(), Duration::ZERO, 1);
         let ends = |seconds: i64| {
             let session = Session {
                 tenant: TenantId::at(&moment),

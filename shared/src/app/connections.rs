@@ -7,9 +7,7 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
-use super::{
-    App, auth::Session, listeners::Mark, live::clock::Clock, membership::log_of, quota::Refusal,
-};
+use super::{App, auth::Session, listeners::Mark, membership::log_of, quota::Refusal};
 use crate::{
     domain::{
         Actor, Connection, ConnectionId, Error, Log, LogId, Moment, RoomId, Timestamp, UserId,
@@ -111,7 +109,6 @@ impl App {
         id: ConnectionId,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let clock = Clock::of(moment);
         self.listen(actor.tenant(), Mark::ForAConnection, moment)
             .await?;
         let mut race = Backoff::until(moment.deadline, moment.seed);
@@ -122,7 +119,7 @@ impl App {
             tenant: actor.tenant(),
             user: actor.user().clone(),
             // It is young, and pending, from when others see it: whatever came before may have taken a while.
-            connected_at: clock.now(),
+            connected_at: moment.current(),
         };
         let mut admission = store.connect(&connection, key, limit, &mut race).await?;
         if let Admission::Full(others) = &admission {
@@ -132,7 +129,7 @@ impl App {
                 store.leave(connection, moment.now, &mut race).await?;
             }
             if !gone.is_empty() {
-                connection.connected_at = clock.now();
+                connection.connected_at = moment.current();
                 admission = store.connect(&connection, key, limit, &mut race).await?;
             }
         }
@@ -147,7 +144,9 @@ impl App {
                     let telling = self.tell_presence_soon(actor.tenant(), actor.user());
                     if let Err(error) = telling.await {
                         // Whom we answer with an error the gateway does not let in.
-                        store.leave(&connection, clock.now(), &mut race).await?;
+                        store
+                            .leave(&connection, moment.current(), &mut race)
+                            .await?;
                         return Err(error);
                     }
                 }

@@ -239,10 +239,13 @@ mod tests {
 
     #[test]
     fn a_requests_id_does_not_tell_what_the_request_made() {
-        let moment = |seed| Moment {
-            now: Timestamp::from_micros(1_765_627_200_123_456),
-            deadline: tokio::time::Instant::now(),
-            seed,
+        let moment = |seed| {
+            Moment::new(
+                Timestamp::from_micros(1_765_627_200_123_456),
+                tokio::time::Instant::now(),
+                std::time::Duration::ZERO,
+                seed,
+            )
         };
         for seed in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef << 64] {
             let moment = moment(seed);
@@ -260,11 +263,12 @@ mod tests {
 
     #[test]
     fn a_tenants_id_tells_when_it_was_made() {
-        let moment = Moment {
-            now: Timestamp::from_micros(1_765_627_200_123_456),
-            deadline: tokio::time::Instant::now(),
-            seed: u128::MAX,
-        };
+        let moment = Moment::new(
+            Timestamp::from_micros(1_765_627_200_123_456),
+            tokio::time::Instant::now(),
+            std::time::Duration::ZERO,
+            u128::MAX,
+        );
         let made_at = TenantId::at(&moment).made_at();
         assert_eq!(made_at, Timestamp::from_micros(1_765_627_200_123_000));
     }

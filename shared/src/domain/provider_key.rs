@@ -483,12 +483,13 @@ mod tests {
     }
 
     fn stored(n: u128, scope: Scope, key_type: KeyType) -> ProviderKey {
-        let moment = Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
+        let moment = Moment::new(
+            Timestamp::from_micros(0),
+            Instant::now(),
+            std::time::Duration::ZERO,
             // The first bits are what tells ids apart.
-            seed: n << 100,
-        };
+            n << 100,
+        );
         ProviderKey {
             id: ProviderKeyId::at(&moment),
             owner: Owner::Operator,
@@ -551,11 +552,12 @@ mod tests {
 
     #[test]
     fn a_scope_is_one_of_its_owner() {
-        let moment = Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
-            seed: 1,
-        };
+        let moment = Moment::new(
+            Timestamp::from_micros(0),
+            Instant::now(),
+            std::time::Duration::ZERO,
+            1,
+        );
         let tenant = Owner::Tenant(TenantId::at(&moment));
         let parse = |owner, kind, id: Option<&str>| {
             let scope = Scope::parse(owner, kind, id.map(ToOwned::to_owned));

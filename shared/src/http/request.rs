@@ -97,11 +97,8 @@ pub fn moment(patience: Duration) -> Result<Moment, Error> {
     let micros = i64::try_from(since.as_micros()).map_err(Error::internal)?;
     let mut seed = [0; 16];
     getrandom::fill(&mut seed).map_err(Error::internal)?;
-    Ok(Moment {
-        now: Timestamp::from_micros(micros),
-        deadline: Instant::now() + patience,
-        seed: u128::from_be_bytes(seed),
-    })
+    let (now, seed) = (Timestamp::from_micros(micros), u128::from_be_bytes(seed));
+    Ok(Moment::new(now, Instant::now(), patience, seed))
 }
 
 /// What is left of `moment`, from now on: a budget is charged at the time when it is, however long the look-up of the key
@@ -111,8 +108,12 @@ pub fn moment(patience: Duration) -> Result<Moment, Error> {
 ///
 /// As [`moment`].
 pub fn onward(begun: &Moment) -> Result<Moment, Error> {
-    let now = moment(Duration::ZERO)?.now;
-    Ok(Moment { now, ..*begun })
+    let Moment { now, started, .. } = moment(Duration::ZERO)?;
+    Ok(Moment {
+        now,
+        started,
+        ..*begun
+    })
 }
 
 /// 256 random bits, for a secret.

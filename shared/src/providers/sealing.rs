@@ -283,11 +283,12 @@ mod tests {
     use crate::domain::Timestamp;
 
     fn moment(seed: u128) -> Moment {
-        Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
+        Moment::new(
+            Timestamp::from_micros(0),
+            Instant::now(),
+            Duration::ZERO,
             seed,
-        }
+        )
     }
 
     fn sealing(key: &str) -> Sealing {

@@ -165,11 +165,12 @@ mod tests {
     use crate::domain::{TenantId, Timestamp};
 
     fn moment(seed: u128) -> Moment {
-        Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
+        Moment::new(
+            Timestamp::from_micros(0),
+            Instant::now(),
+            std::time::Duration::ZERO,
             seed,
-        }
+        )
     }
 
     #[tokio::test]

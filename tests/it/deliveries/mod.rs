@@ -65,11 +65,7 @@ fn race() -> Backoff {
 
 /// What happens now, once.
 fn moment(now: Timestamp) -> Moment {
-    Moment {
-        now,
-        deadline: Instant::now() + Duration::from_secs(30),
-        seed: random(),
-    }
+    Moment::new(now, Instant::now(), Duration::from_secs(30), random())
 }
 
 /// Has the tenant's deliveries tried again in this way.

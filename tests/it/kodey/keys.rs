@@ -404,10 +404,13 @@ async fn a_key_ends_on_time_though_it_is_remembered() {
     let made = make(&tenant, &body).await;
     let (app, text) = (&tenant.world.app, made.text("api_key"));
     let end: Timestamp = "2999-01-01T00:00:00Z".parse().unwrap();
-    let at = |now| Moment {
-        now,
-        deadline: tokio::time::Instant::now() + std::time::Duration::from_mins(1),
-        seed: 1,
+    let at = |now| {
+        Moment::new(
+            now,
+            tokio::time::Instant::now(),
+            std::time::Duration::from_mins(1),
+            1,
+        )
     };
     let before = at(end.plus_micros(-1));
 

@@ -206,11 +206,12 @@ async fn parameters_of_a_list_that_break_a_rule_are_named() {
 async fn many(team: &Team, user: &str, kind: &str, from: i64, count: i64) {
     let stores = Stores::new(&team.tenant.world.dynamodb, &settings().tables, false);
     for n in from..from + count {
-        let moment = Moment {
-            now: "2025-12-13T12:00:00Z".parse().unwrap(),
-            deadline: Instant::now() + Duration::from_mins(1),
-            seed: u128::try_from(n).unwrap() << 64,
-        };
+        let moment = Moment::new(
+            "2025-12-13T12:00:00Z".parse().unwrap(),
+            Instant::now(),
+            Duration::from_mins(1),
+            u128::try_from(n).unwrap() << 64,
+        );
         let moment = Moment {
             now: moment.now.plus_micros(n * 1_000),
             ..moment

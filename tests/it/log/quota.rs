@@ -129,11 +129,12 @@ impl Caller {
 }
 
 fn moment(at: Duration) -> Moment {
-    Moment {
-        now: Timestamp::from_micros(i64::try_from(at.as_micros()).unwrap()),
-        deadline: tokio::time::Instant::now() + Duration::from_secs(10),
-        seed: at.as_micros(),
-    }
+    Moment::new(
+        Timestamp::from_micros(i64::try_from(at.as_micros()).unwrap()),
+        tokio::time::Instant::now(),
+        Duration::from_secs(10),
+        at.as_micros(),
+    )
 }
 
 fn now() -> Duration {

@@ -1,5 +1,11 @@
 //! Items of a newer shape: a deploy runs beside the version before it, which reads what the new one writes.
 
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use parlance::domain::secret::SecretHash;
 use parlance_local::template::Stack;
@@ -409,4 +415,60 @@ async fn an_agent_that_only_a_later_version_can_ask_is_left_out_and_stays() {
         assert_eq!(sk.delete(&one).await.status, 404);
     }
     assert_eq!(still_new(tenant, "TENANTS_TABLE").await, 2);
+}
+
+/// Where an item is put over one that may be there, and what it is.
+const PUT_OVER: [(&str, usize); 4] = [
+    // A connection: the gateway gives an id once.
+    ("connections.rs", 1),
+    // A cursor that its client puts elsewhere: what it was is over.
+    ("cursors.rs", 1),
+    // The mark of a delivery that is held again.
+    ("deliveries/held.rs", 1),
+    // A token, under its own name.
+    ("guards.rs", 1),
+];
+
+/// The sources of the stores, by their paths.
+fn stores(folder: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            stores(&path, found);
+        } else {
+            let text = fs::read_to_string(&path).unwrap();
+            found.insert(path, text);
+        }
+    }
+}
+
+/// A whole item that is put anew drops what a later version has added to it.
+#[test]
+fn what_is_there_is_put_anew_only_where_nothing_of_it_stays() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/src/store");
+    let mut sources = BTreeMap::new();
+    stores(&root, &mut sources);
+    let (mut puts, mut over) = (0, Vec::new());
+    for (path, text) in sources {
+        let statements = [".put_item()", "Put::builder()"]
+            .iter()
+            .flat_map(|put| text.split(put).skip(1))
+            .map(|rest| rest.split(';').next().unwrap());
+        let mut count = 0;
+        for statement in statements {
+            puts += 1;
+            let is_new = ["attribute_not_exists(pk)", "Basis::Nothing"]
+                .iter()
+                .any(|condition| statement.contains(condition));
+            count += usize::from(!is_new);
+        }
+        if count > 0 {
+            let path = path.strip_prefix(&root).unwrap().to_str().unwrap();
+            over.push((path.to_owned(), count));
+        }
+    }
+    assert!(puts > 15, "{puts}");
+    over.sort();
+    let known = PUT_OVER.map(|(path, count)| (path.to_owned(), count));
+    assert_eq!(over, known);
 }

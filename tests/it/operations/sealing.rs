@@ -31,11 +31,12 @@ const THIRD: &str = "the_third_key_that_seals_secrets";
 const OWNER: &str = "tenant_1#ep_1";
 
 fn moment(seed: u128) -> Moment {
-    Moment {
-        now: Timestamp::from_micros(0),
-        deadline: Instant::now(),
+    Moment::new(
+        Timestamp::from_micros(0),
+        Instant::now(),
+        Duration::ZERO,
         seed,
-    }
+    )
 }
 
 fn secret() -> Secret {

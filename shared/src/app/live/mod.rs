@@ -3,7 +3,6 @@
 //! **Invariant:** a connection is sent the messages of a room in order and without a gap, from where its cursor began;
 //! one may come twice, and carries its seq.
 
-pub(super) mod clock;
 mod jobs;
 mod log;
 mod presence;
@@ -19,10 +18,7 @@ use std::{
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use self::{
-    clock::Clock,
-    pump::{Come, Pump, at_once},
-};
+use self::pump::{Come, Pump, at_once};
 pub(super) use self::{log::FrameMemory, turns::Turns};
 use super::App;
 use crate::{
@@ -157,7 +153,7 @@ impl App {
         let (connections, mut reached) = self.ready_connections(log.tenant, users, moment).await?;
         let stores = self.stores();
         let mut race = Backoff::until(moment.deadline, moment.seed);
-        let now = Clock::of(moment).now();
+        let now = moment.current();
         let cursors = &stores.cursors;
         let standing = cursors.standing(&connections, log.log, now, &race);
         let standing = standing.await?;
@@ -304,7 +300,7 @@ impl App {
         moment: &Moment,
     ) -> Result<Online, Error> {
         let race = Backoff::until(moment.deadline, moment.seed);
-        let now = Clock::of(moment).now();
+        let now = moment.current();
         let connections = &self.stores().connections;
         connections.online(tenant, users, now, &race).await
     }
@@ -333,7 +329,6 @@ impl App {
         moment: &Moment,
     ) -> Result<Vec<(UserId, Reach)>, Error> {
         let sockets = self.sockets()?;
-        let clock = Clock::of(moment);
         let posting = connections.iter().map(|connection| async move {
             let post = async move {
                 let mut race = Backoff::until(moment.deadline, moment.seed);
@@ -345,14 +340,16 @@ impl App {
                 match posted {
                     Posted::Taken => Reach::Reached,
                     Posted::Busy => {
-                        let now = clock.now();
+                        let now = moment.current();
                         self.refused(connection, tries, now, &mut race).await
                     }
-                    Posted::Gone if connection.is_young(clock.now()) => Reach::Later,
-                    Posted::Gone => match self.forget(connection, clock.now(), &mut race).await {
-                        Ok(()) => Reach::Offline,
-                        Err(error) => failed(&error),
-                    },
+                    Posted::Gone if connection.is_young(moment.current()) => Reach::Later,
+                    Posted::Gone => {
+                        match self.forget(connection, moment.current(), &mut race).await {
+                            Ok(()) => Reach::Offline,
+                            Err(error) => failed(&error),
+                        }
+                    }
                 }
             };
             (connection.user.clone(), Box::pin(post).await)
@@ -380,7 +377,7 @@ impl App {
         moment: &Moment,
     ) -> Result<(Vec<Connection>, Reached), Error> {
         let race = Backoff::until(moment.deadline, moment.seed);
-        let now = Clock::of(moment).now();
+        let now = moment.current();
         let store = &self.stores().connections;
         let mut reached = Reached::none(users);
         let is_new = |it: &Connection| it.is_younger_than(UNREADY_SECONDS, now);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{ROOMS_AT_ONCE, SMALL_ROOM, clock::Clock};
+use super::{ROOMS_AT_ONCE, SMALL_ROOM};
 use crate::{
     app::App,
     domain::{Error, LogId, Moment, TenantId, Timestamp, UserId, live::Presence},
@@ -26,7 +26,7 @@ impl App {
         user: &UserId,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let now = Clock::of(moment).now();
+        let now = moment.current();
         let store = &self.stores().connections;
         let found = store.presence(tenant, user, now).await?;
         if found.connections.is_empty() {
@@ -45,7 +45,7 @@ impl App {
         at: Timestamp,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let now = Clock::of(moment).now();
+        let now = moment.current();
         let store = &self.stores().connections;
         let found = store.presence(tenant, user, now).await?;
         let came_and_left_again = found.left_at.is_some_and(|left| left != at);

@@ -17,7 +17,7 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::Instant;
 
-use super::{AT_ONCE, clock::Clock, failed, log::FramedLog, turns::Turn};
+use super::{AT_ONCE, failed, log::FramedLog, turns::Turn};
 use crate::{
     app::App,
     domain::{
@@ -51,9 +51,7 @@ pub(super) struct Pump<'a> {
     pub(super) joined: BTreeMap<UserId, Seq>,
     /// How often that was tried before.
     pub(super) tries: u32,
-    pub(super) clock: Clock,
-    pub(super) deadline: Instant,
-    pub(super) seed: u128,
+    pub(super) moment: Moment,
 }
 
 /// How far a connection came.
@@ -136,9 +134,7 @@ impl<'a> Pump<'a> {
             log_id,
             joined: joined.collect(),
             tries,
-            clock: Clock::of(moment),
-            deadline: moment.deadline,
-            seed: moment.seed,
+            moment: *moment,
         }
     }
 
@@ -174,7 +170,7 @@ impl<'a> Pump<'a> {
                 }
             }
         }
-        let until = self.deadline.min(Instant::now() + PATIENCE);
+        let until = self.moment.deadline.min(Instant::now() + PATIENCE);
         let log = self.log();
         let log = &log;
         let posting: Vec<_> = rights
@@ -222,7 +218,7 @@ impl<'a> Pump<'a> {
     /// Leaves a connection to whoever is pumping there, and tells them how far it is to come.
     async fn leave_it(&self, connection: &Connection, seq: Seq) -> Result<Come, Error> {
         let cursors = &self.app.stores().cursors;
-        let (log, now) = (self.log_id.log, self.clock.now());
+        let (log, now) = (self.log_id.log, self.moment.current());
         let mut race = self.race();
         // Who has let go meanwhile hears nothing: the job comes back in any case.
         cursors.want(connection, log, seq, now, &mut race).await?;
@@ -235,11 +231,11 @@ impl<'a> Pump<'a> {
     }
 
     fn race(&self) -> Backoff {
-        Backoff::until(self.deadline, self.seed)
+        Backoff::until(self.moment.deadline, self.moment.seed)
     }
 
     fn lease_until(&self) -> Timestamp {
-        self.clock.now().plus_seconds(LEASE_SECONDS)
+        self.moment.current().plus_seconds(LEASE_SECONDS)
     }
 
     /// Asks for the right to post, or says how far the connection has come without it.
@@ -254,12 +250,16 @@ impl<'a> Pump<'a> {
         let cursors = &self.app.stores().cursors;
         let log = self.log_id.log;
         let lease = Lease {
-            owner: format!("{:032x}{:x}", self.seed, OWNERS.fetch_add(1, Relaxed)),
+            owner: format!(
+                "{:032x}{:x}",
+                self.moment.seed,
+                OWNERS.fetch_add(1, Relaxed)
+            ),
             until: self.lease_until(),
         };
         let mut race = self.race();
         for _ in 0..TRIES {
-            let now = self.clock.now();
+            let now = self.moment.current();
             let asked = cursors.acquire(connection, log, seq, &lease, now, &mut race);
             match asked.await? {
                 Asked::Leased { at, began } => {
@@ -279,12 +279,12 @@ impl<'a> Pump<'a> {
                 Asked::Absent => {
                     let start = self
                         .app
-                        .start_of(connection, self.log_id, self.clock.now())
+                        .start_of(connection, self.log_id, self.moment.current())
                         .await?;
                     cursors.begin(connection, log, start, &mut race).await?;
                 }
                 Asked::Held { began } => {
-                    let now = self.clock.now();
+                    let now = self.moment.current();
                     if cursors.want(connection, log, seq, now, &mut race).await? {
                         return Ok(Err(Come::since(began, Reach::Later)));
                     }
@@ -391,7 +391,7 @@ impl<'a> Pump<'a> {
             return Ok(Some(Reach::Later));
         }
         let now = Instant::now();
-        if now >= self.deadline || (now >= until && right.at > first) {
+        if now >= self.moment.deadline || (now >= until && right.at > first) {
             self.give_up(right).await;
             return Ok(Some(Reach::Later));
         }
@@ -410,17 +410,17 @@ impl<'a> Pump<'a> {
                 if right.at > first {
                     return Ok(Some(Reach::Later));
                 }
-                let (now, mut race) = (self.clock.now(), self.race());
+                let (now, mut race) = (self.moment.current(), self.race());
                 let refused = self.app.refused(connection, self.tries, now, &mut race);
                 Ok(Some(refused.await))
             }
-            Posted::Gone if connection.is_young(self.clock.now()) => {
+            Posted::Gone if connection.is_young(self.moment.current()) => {
                 self.give_up(right).await;
                 Ok(Some(Reach::Later))
             }
             Posted::Gone => {
                 self.app
-                    .forget(connection, self.clock.now(), &mut self.race())
+                    .forget(connection, self.moment.current(), &mut self.race())
                     .await?;
                 Ok(Some(Reach::Offline))
             }
@@ -429,7 +429,7 @@ impl<'a> Pump<'a> {
 
     /// Whether the lease holds for one more post. It is kept longer if it ends soon.
     async fn holds(&self, right: &mut Right<'_>) -> Result<bool, Error> {
-        let soon = self.clock.now().plus_seconds(MARGIN_SECONDS);
+        let soon = self.moment.current().plus_seconds(MARGIN_SECONDS);
         if soon < right.lease.until {
             return Ok(true);
         }

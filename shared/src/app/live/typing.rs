@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{clock::Clock, in_passing};
+use super::in_passing;
 use crate::{
     app::{App, membership::log_of},
     domain::{
@@ -159,7 +159,7 @@ impl App {
         let mut users = members.unwrap_or_default();
         users.insert(typing.user.clone());
         let mut online = self.online(tenant, &users, moment).await?;
-        let now = Clock::of(moment).now();
+        let now = moment.current();
         let goes_on = online.typing.iter().any(|it| {
             let is_other = it.connection != typing.connection;
             is_other && it.user == typing.user && it.log == typing.log && it.lasts(now)
@@ -183,7 +183,7 @@ impl App {
         mut typing: Vec<Typing>,
         moment: &Moment,
     ) -> Result<(), Error> {
-        let now = Clock::of(moment).now();
+        let now = moment.current();
         typing.retain(|it| it.log == log.log && it.lasts(now));
         let (Some(first), Some(last)) = (seqs.iter().min(), seqs.iter().max()) else {
             return Ok(());

@@ -168,11 +168,7 @@ mod tests {
     };
 
     fn key() -> ProviderKey {
-        let moment = Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
-            seed: 1,
-        };
+        let moment = Moment::new(Timestamp::from_micros(0), Instant::now(), Duration::ZERO, 1);
         ProviderKey {
             id: ProviderKeyId::at(&moment),
             owner: Owner::Tenant(TenantId::at(&moment)),

@@ -98,11 +98,7 @@ mod tests {
     };
 
     fn endpoint() -> Endpoint {
-        let moment = Moment {
-            now: Timestamp::from_micros(0),
-            deadline: Instant::now(),
-            seed: 1,
-        };
+        let moment = Moment::new(Timestamp::from_micros(0), Instant::now(), Duration::ZERO, 1);
         Endpoint {
             id: EndpointId::at(&moment),
             tenant: TenantId::at(&moment),

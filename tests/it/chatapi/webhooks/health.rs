@@ -26,11 +26,12 @@ const PAUSED: i64 = FIVE_DAYS + 3_600;
 
 /// `seconds` after the beginning.
 fn moment(seconds: i64) -> Moment {
-    Moment {
-        now: Timestamp::from_micros((BEGUN + seconds) * 1_000_000),
-        deadline: Instant::now() + Duration::from_secs(30),
-        seed: u128::from(seconds.unsigned_abs()) << 64,
-    }
+    Moment::new(
+        Timestamp::from_micros((BEGUN + seconds) * 1_000_000),
+        Instant::now(),
+        Duration::from_secs(30),
+        u128::from(seconds.unsigned_abs()) << 64,
+    )
 }
 
 /// A tenant with an endpoint, and a process that delivers.
