@@ -9,22 +9,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    panic::catch_unwind,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use aws_lambda_events::{
     dynamodb::{Event, EventRecord},
-    streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
+    streams::DynamoDbEventResponse,
 };
 use parlance::{
-    app::{App, Keep, crashes::Single},
+    app::{App, Keep},
     domain::{Error, TenantId, delivery::Subject},
-    http::{
-        counts, moment,
-        telemetry::batch::{Observed, Outcome},
-    },
+    http::{counts, moment, telemetry::batch::Outcome},
     queue::{Audience, Fanout, PoisonQueue, Sweep},
+    runtime::consume::stream::{self, Consumer},
     store::{events, messages},
 };
 
@@ -44,43 +41,64 @@ enum Job {
 /// Sends the jobs of a batch, in its order, and names the first record whose job was not sent: the stream is
 /// read again from there, for as long as it takes.
 pub async fn handle(app: &App, poison: &PoisonQueue, event: Event) -> DynamoDbEventResponse {
-    let observed = Observed::begin();
-    let mut outcome = Outcome {
-        records: event.records.len(),
-        newest: event.records.iter().map(written).max(),
-        ..Outcome::default()
-    };
-    let work = async {
-        let mut read = Vec::new();
-        let failed = guarded(app, poison, event, &mut read, &mut outcome).await;
-        count(app, failed.as_deref(), &read);
-        counts::keep(app, Keep::WhenDue).await;
+    stream::consume(&Outbox(app), poison, event).await
+}
+
+struct Outbox<'a>(&'a App);
+
+impl Consumer for Outbox<'_> {
+    const FUNCTION: &'static str = "fanout";
+    type Item = Job;
+
+    fn app(&self) -> &App {
+        self.0
+    }
+
+    /// What a record makes to do; nothing for an item that is gone.
+    fn read(record: &EventRecord) -> Result<Option<Job>, Error> {
+        if record.event_name == "REMOVE" {
+            return Ok(None);
+        }
+        let text = |name: &str| stream::text(record, name);
+        // Of the two tables, only the log has a sort key.
+        let told = if text("sk").is_some() {
+            messages::told_of(text)?
+        } else if let Some((tenant, gone)) = events::gone(text)? {
+            return Ok(Some(Job::Sweep(Sweep { tenant, gone })));
+        } else {
+            Some(events::told_of(text)?)
+        };
+        Ok(told.map(|(tenant, subject)| {
+            Job::Tell(Fanout::Tell {
+                tenant,
+                subject,
+                audience: Audience::All,
+            })
+        }))
+    }
+
+    async fn work(&self, items: Vec<(String, Job)>, outcome: &mut Outcome) -> Vec<String> {
+        let (sequences, jobs): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+        let written: Vec<_> = jobs.iter().map(new_message).collect();
+        let failed = send(self.0, &sequences, jobs, outcome).await;
+        // The others will be given again.
+        let done = failed.unwrap_or(written.len());
+        count(self.0, written.into_iter().take(done).flatten());
         failed
-    };
-    let failed = observed.of(work).await;
-    outcome.failed = usize::from(failed.is_some());
-    observed.end(&outcome);
-    let mut response = DynamoDbEventResponse::default();
-    response
-        .batch_item_failures
-        .extend(failed.map(|sequence| failure(&sequence)));
-    response
+            .and_then(|place| sequences.into_iter().nth(place))
+            .into_iter()
+            .collect()
+    }
+
+    async fn finish(&self) {
+        counts::keep(self.0, Keep::WhenDue).await;
+    }
 }
 
-fn written(record: &EventRecord) -> SystemTime {
-    record.change.approximate_creation_date_time.into()
-}
-
-/// A record's sequence number, and whose message it holds if it holds a new one.
-type Read = (String, Option<TenantId>);
-
-/// Counts the messages of the records that will not be given again.
-fn count(app: &App, failed: Option<&str>, read: &[Read]) {
-    let done = read
-        .iter()
-        .take_while(|(sequence, _)| failed != Some(sequence.as_str()));
+/// Counts messages by whose they are.
+fn count(app: &App, written: impl Iterator<Item = TenantId>) {
     let mut messages: BTreeMap<TenantId, u64> = BTreeMap::new();
-    for tenant in done.filter_map(|(_, tenant)| *tenant) {
+    for tenant in written {
         *messages.entry(tenant).or_default() += 1;
     }
     for (tenant, messages) in messages {
@@ -88,160 +106,85 @@ fn count(app: &App, failed: Option<&str>, read: &[Read]) {
     }
 }
 
-const fn new_message(job: &Fanout) -> Option<TenantId> {
+/// The tenant whose new message a job tells of.
+const fn new_message(job: &Job) -> Option<TenantId> {
     match job {
-        Fanout::Tell {
+        Job::Tell(Fanout::Tell {
             tenant,
             subject: Subject::MessageCreated { .. },
             ..
-        } => Some(*tenant),
-        Fanout::Tell { .. }
-        | Fanout::CatchUp { .. }
-        | Fanout::PresenceCame { .. }
-        | Fanout::PresenceGone { .. }
-        | Fanout::Acked { .. }
-        | Fanout::TypingEnds { .. } => None,
+        }) => Some(*tenant),
+        Job::Tell(
+            Fanout::Tell { .. }
+            | Fanout::CatchUp { .. }
+            | Fanout::PresenceCame { .. }
+            | Fanout::PresenceGone { .. }
+            | Fanout::Acked { .. }
+            | Fanout::TypingEnds { .. },
+        )
+        | Job::Sweep(_) => None,
     }
 }
 
-/// As [`send`], unless it is a record that has ended its process again and again.
-async fn guarded(
-    app: &App,
-    poison: &PoisonQueue,
-    event: Event,
-    read: &mut Vec<Read>,
-    outcome: &mut Outcome,
-) -> Option<String> {
-    let first = event.records.first();
-    let first = first.and_then(|record| record.change.sequence_number.clone());
-    let done = async {
-        let single = single(app, &event)?;
-        let moment = moment(PATIENCE)?;
-        let work = send(app, poison, event, read, outcome);
-        app.guarded(poison, single, &moment, work).await
-    };
-    match done.await {
-        Ok(Some(failed)) => failed,
-        Ok(None) => {
-            outcome.put_aside += 1;
-            None
-        }
-        Err(error) => {
-            tracing::warn!(cause = error.why(), "a batch was not begun: {error}");
-            first
-        }
-    }
-}
-
-/// The record of a batch that holds no other, if its start is to be noted.
-fn single(app: &App, event: &Event) -> Result<Option<Single>, Error> {
-    let [record] = event.records.as_slice() else {
-        return Ok(None);
-    };
-    if !app.notes_starts() {
-        return Ok(None);
-    }
-    Ok(Some(Single {
-        function: "fanout",
-        event: record.event_id.clone(),
-        sequence: record.change.sequence_number.clone().unwrap_or_default(),
-        record: serde_json::to_value(record).map_err(Error::internal)?,
-    }))
-}
-
-/// The sequence number of the first record that is not done with.
+/// Sends jobs; the place of the first that is not done with.
 async fn send(
     app: &App,
-    poison: &PoisonQueue,
-    event: Event,
-    read: &mut Vec<Read>,
+    sequences: &[String],
+    jobs: Vec<Job>,
     outcome: &mut Outcome,
-) -> Option<String> {
-    let mut unread = None;
-    let (mut jobs, mut sequences) = (Vec::new(), Vec::new());
-    let mut sweeps = Vec::new();
-    for record in event.records {
-        let sequence = record.change.sequence_number.clone().unwrap_or_default();
-        // Whatever a record makes us do, it holds up nobody else.
-        let job = catch_unwind(|| job(&record))
-            .unwrap_or_else(|_| Err(Error::internal("reading the record panicked")));
-        let written = match &job {
-            Ok(Some(Job::Tell(job))) => new_message(job),
-            Ok(Some(Job::Sweep(_)) | None) | Err(_) => None,
-        };
-        read.push((sequence.clone(), written));
+) -> Option<usize> {
+    let (mut told, mut sweeps) = (Vec::new(), Vec::new());
+    for (place, job) in jobs.into_iter().enumerate() {
         match job {
-            Ok(None) => {}
-            Ok(Some(Job::Sweep(sweep))) => sweeps.push((sequence, sweep)),
-            Ok(Some(Job::Tell(job))) => {
-                jobs.push(job);
-                sequences.push(sequence);
-            }
-            Err(error) => {
-                if let Err(error) = put_aside(poison, &record, &error).await {
-                    tracing::warn!(
-                        sequence,
-                        cause = error.why(),
-                        "a poison record was not put aside"
-                    );
-                    unread = Some(sequence);
-                    break;
-                }
-                outcome.put_aside += 1;
-            }
+            Job::Tell(job) => told.push((place, job)),
+            Job::Sweep(job) => sweeps.push((place, job)),
         }
     }
     // Before the others, which may fail: what is sent twice is done twice, to no harm.
-    if let Err((sequence, error)) = sweep(app, sweeps).await {
+    if let Err((place, error)) = sweep(app, sweeps).await {
+        let sequence = sequences.get(place);
         tracing::warn!(sequence, cause = error.why(), "a sweep was not sent");
-        let first = sequences.first().cloned();
-        return [Some(sequence), unread, first]
-            .into_iter()
-            .flatten()
-            .min_by_key(|sequence| read.iter().position(|(known, _)| known == sequence));
+        return told
+            .first()
+            .map(|(first, _)| place.min(*first))
+            .or(Some(place));
     }
-    let sequences = match drop_unheard(app, &mut jobs, sequences).await {
-        Ok(sequences) => sequences,
-        Err((first, error)) => {
-            tracing::warn!(
-                sequence = first,
-                cause = error.why(),
-                "who listens is not known"
-            );
-            return first;
-        }
-    };
+    let first = told.first().map(|(place, _)| *place);
+    if let Err(error) = drop_unheard(app, &mut told).await {
+        let sequence = first.and_then(|place| sequences.get(place));
+        let cause = error.why();
+        tracing::warn!(sequence, cause, "who listens is not known");
+        return first;
+    }
+    let (places, jobs): (Vec<_>, Vec<_>) = told.into_iter().unzip();
     let Err(unsent) = app.jobs().fan_out(&jobs, 0).await else {
         outcome.sent = jobs.len();
-        return unread;
+        return None;
     };
     outcome.sent = unsent.first;
-    let sequence = sequences.get(unsent.first).cloned();
+    let place = places.get(unsent.first).copied();
+    let sequence = place.and_then(|place| sequences.get(place));
     tracing::warn!(sequence, cause = unsent.error.why(), "jobs were not sent");
-    sequence
+    place
 }
 
-/// Has what deletions have left removed, now and once more. The first of them for which that failed, and why.
-async fn sweep(app: &App, sweeps: Vec<(String, Sweep)>) -> Result<(), (String, Error)> {
-    let (sequences, jobs): (Vec<_>, Vec<_>) = sweeps.into_iter().unzip();
+/// Has what deletions have left removed, now and once more. The place of the first for which that failed, and why.
+async fn sweep(app: &App, sweeps: Vec<(usize, Sweep)>) -> Result<(), (usize, Error)> {
+    let (places, jobs): (Vec<_>, Vec<_>) = sweeps.into_iter().unzip();
     for delay in [0, ONCE_MORE] {
         if let Err(unsent) = app.jobs().sweep(&jobs, delay).await {
             // Of those that were sent now, not all are sent for later.
             let first = if delay == 0 { unsent.first } else { 0 };
-            let sequence = sequences.get(first).cloned().unwrap_or_default();
-            return Err((sequence, unsent.error));
+            let place = places.get(first).copied().unwrap_or_default();
+            return Err((place, unsent.error));
         }
     }
     Ok(())
 }
 
 /// Drops the jobs of tenants that nobody listens to. A notification is told to its targets in any case: one that
-/// reaches nobody must be seen. The sequence numbers of the jobs that are left; or the first of all, and why it failed.
-async fn drop_unheard(
-    app: &App,
-    jobs: &mut Vec<Fanout>,
-    sequences: Vec<String>,
-) -> Result<Vec<String>, (Option<String>, Error)> {
+/// reaches nobody must be seen.
+async fn drop_unheard(app: &App, jobs: &mut Vec<(usize, Fanout)>) -> Result<(), Error> {
     let quiet = |job: &Fanout| {
         !matches!(
             job,
@@ -253,70 +196,13 @@ async fn drop_unheard(
     };
     let tenants: BTreeSet<_> = jobs
         .iter()
-        .filter(|job| quiet(job))
-        .map(Fanout::tenant)
+        .filter(|(_, job)| quiet(job))
+        .map(|(_, job)| job.tenant())
         .collect();
     if tenants.is_empty() {
-        return Ok(sequences);
+        return Ok(());
     }
-    let listened = async {
-        let moment = moment(PATIENCE)?;
-        app.listened(&tenants, &moment).await
-    };
-    let listened = match listened.await {
-        Ok(listened) => listened,
-        Err(error) => return Err((sequences.into_iter().next(), error)),
-    };
-    let heard = |job: &Fanout| !quiet(job) || listened.contains(&job.tenant());
-    let left = jobs
-        .iter()
-        .zip(sequences)
-        .filter(|(job, _)| heard(job))
-        .map(|(_, sequence)| sequence)
-        .collect();
-    jobs.retain(heard);
-    Ok(left)
-}
-
-async fn put_aside(poison: &PoisonQueue, record: &EventRecord, why: &Error) -> Result<(), Error> {
-    let reason = why.why().unwrap_or_else(|| why.to_string());
-    tracing::error!(
-        sequence = record.change.sequence_number,
-        reason,
-        "a record is poison"
-    );
-    let record = serde_json::to_value(record).map_err(Error::internal)?;
-    poison.put_aside("fanout", record, &reason).await
-}
-
-fn failure(sequence: &str) -> DynamoDbBatchItemFailure {
-    let mut failure = DynamoDbBatchItemFailure::default();
-    failure.item_identifier = Some(sequence.to_owned());
-    failure
-}
-
-/// What a record makes to do; nothing for an item that is gone.
-fn job(record: &EventRecord) -> Result<Option<Job>, Error> {
-    if record.event_name == "REMOVE" {
-        return Ok(None);
-    }
-    let text = |name: &str| match record.change.new_image.get(name) {
-        Some(serde_dynamo::AttributeValue::S(text)) => Some(text.as_str()),
-        Some(_) | None => None,
-    };
-    // Of the two tables, only the log has a sort key.
-    let told = if text("sk").is_some() {
-        messages::told_of(text)?
-    } else if let Some((tenant, gone)) = events::gone(text)? {
-        return Ok(Some(Job::Sweep(Sweep { tenant, gone })));
-    } else {
-        Some(events::told_of(text)?)
-    };
-    Ok(told.map(|(tenant, subject)| {
-        Job::Tell(Fanout::Tell {
-            tenant,
-            subject,
-            audience: Audience::All,
-        })
-    }))
+    let listened = app.listened(&tenants, &moment(PATIENCE)?).await?;
+    jobs.retain(|(_, job)| !quiet(job) || listened.contains(&job.tenant()));
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use serde::{Deserialize, Serialize};
 
-use super::{Fanout, QueueUrls, Sweep, VERSION, fanout::read};
+use super::{Fanout, QueueUrls, Source, Sweep, VERSION, fanout::read, no_queues};
 use crate::domain::{Error, TenantId, Timestamp, UserId, delivery::Job};
 
 /// How many messages one call sends: what SQS takes.
@@ -179,42 +179,26 @@ impl Jobs {
         self.send(|urls| &urls.sweeps, bodies, delay).await
     }
 
-    /// Has a job of the fan-out that was received come back in `seconds` (at most 43,200), and not when the
-    /// queue's own time is over.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unavailable`] if SQS did not answer: then it comes back at the queue's own time.
-    pub async fn fan_out_again(&self, receipt: &str, seconds: u32) -> Result<(), Error> {
-        self.again(|urls| &urls.fanout, receipt, seconds).await
+    /// The queue of the fan-out, for who receives from it.
+    pub fn fanout_source(&self) -> Source {
+        self.source(|urls| &urls.fanout)
     }
 
-    /// The same for a delivery.
-    ///
-    /// # Errors
-    ///
-    /// As [`Jobs::fan_out_again`].
-    pub async fn deliver_again(&self, receipt: &str, seconds: u32) -> Result<(), Error> {
-        self.again(|urls| &urls.deliveries, receipt, seconds).await
+    /// The queue of deliveries, for who receives from it.
+    pub fn delivery_source(&self) -> Source {
+        self.source(|urls| &urls.deliveries)
     }
 
-    async fn again(
-        &self,
-        of: impl Fn(&QueueUrls) -> &String,
-        receipt: &str,
-        seconds: u32,
-    ) -> Result<(), Error> {
-        let reached = self.0.as_ref().ok_or_else(no_queues)?;
-        reached
-            .client
-            .change_message_visibility()
-            .queue_url(of(&reached.urls))
-            .receipt_handle(receipt)
-            .visibility_timeout(i32::try_from(seconds).unwrap_or(i32::MAX))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| Error::Unavailable(Box::new(error)))
+    /// The queue of sweeps, for who receives from it.
+    pub fn sweep_source(&self) -> Source {
+        self.source(|urls| &urls.sweeps)
+    }
+
+    fn source(&self, of: impl Fn(&QueueUrls) -> &String) -> Source {
+        match &self.0 {
+            Some(Reached { client, urls }) => Source::new(client.clone(), of(urls).clone()),
+            None => Source::none(),
+        }
     }
 
     async fn send(
@@ -249,10 +233,6 @@ impl Jobs {
         }
         Ok(())
     }
-}
-
-fn no_queues() -> Error {
-    Error::internal("this function was given no queues")
 }
 
 impl Reached {

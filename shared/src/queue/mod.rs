@@ -6,12 +6,19 @@
 mod fanout;
 mod jobs;
 mod poison;
+mod source;
 mod sweeps;
 
 pub use fanout::{Audience, Fanout};
 pub use jobs::{Jobs, Sending, Sent, Unsent, parse_job};
 pub use poison::PoisonQueue;
+pub use source::Source;
 pub use sweeps::Sweep;
+
+/// The fault of a function that reaches for a queue and was given none.
+fn no_queues() -> crate::domain::Error {
+    crate::domain::Error::internal("this function was given no queues")
+}
 
 /// The version of the payloads, for the reader that will have to tell two of them apart.
 const VERSION: u32 = 1;

@@ -42,6 +42,20 @@ pub struct Outcome {
     pub oldest: Option<SystemTime>,
 }
 
+impl Outcome {
+    /// Adds what became of a part of the batch.
+    pub const fn add(&mut self, part: &Self) {
+        self.advanced += part.advanced;
+        self.sent += part.sent;
+        self.delivered += part.delivered;
+        self.retried += part.retried;
+        self.held += part.held;
+        self.dead += part.dead;
+        self.put_aside += part.put_aside;
+        self.failed += part.failed;
+    }
+}
+
 impl Observed {
     /// A batch that begins now.
     pub fn begin() -> Self {

@@ -1,0 +1,3 @@
+//! How a function runs: the loop around the use cases of `app`.
+
+pub mod consume;
