@@ -12,7 +12,7 @@ use crate::world::CONTENT;
 /// One import is one transaction.
 const BATCH: u64 = 50_000;
 
-/// Writes messages 1 to `count` of the log in `partition`, as `shared/src/store/messages.rs` shapes
+/// Writes messages 1 to `count` of the log in `partition`, as `shared/store/src/messages` shapes
 /// them, and no stream records.
 pub(crate) fn fill(database: &Path, partition: &str, count: u64) -> Outcome<()> {
     let path = database.to_str().ok_or("the folder's name is not UTF-8")?;

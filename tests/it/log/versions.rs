@@ -445,7 +445,7 @@ fn stores(folder: &Path, found: &mut BTreeMap<PathBuf, String>) {
 /// A whole item that is put anew drops what a later version has added to it.
 #[test]
 fn what_is_there_is_put_anew_only_where_nothing_of_it_stays() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/src/store");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/store/src");
     let mut sources = BTreeMap::new();
     stores(&root, &mut sources);
     let (mut puts, mut over) = (0, Vec::new());

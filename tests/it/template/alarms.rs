@@ -7,7 +7,7 @@ use yaml_serde::Value;
 use super::{OPERATIONS, TEMPLATE, events, functions, resources, tagged};
 
 /// Where members of lines are metrics.
-const METRICS: &str = include_str!("../../../shared/src/http/telemetry/metrics.rs");
+const METRICS: &str = include_str!("../../../shared/http/src/telemetry/metrics.rs");
 const RUNBOOK: &str = include_str!("../../../docs/runbook.md");
 
 fn alarms() -> Vec<(String, Value)> {
