@@ -10,6 +10,7 @@
 mod bootstraps;
 mod budgets;
 mod chatapi;
+mod consume;
 mod deliveries;
 mod delivery;
 mod floors;

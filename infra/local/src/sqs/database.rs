@@ -8,7 +8,8 @@
 //! | `moves`       | a move task; of earlier versions, without a `status`         | `handle`        |
 //!
 //! Times are milliseconds since 1970. A message has a `receipt` from its first receive on, a
-//! `dedup` if and only if its queue is FIFO, and a `source` if a redrive brought it here.
+//! `dedup` if and only if its queue is FIFO, and a `source` if a redrive brought it here. The `dedup` of a duplicate begins
+//! with its group where that is the queue's scope of deduplication.
 //!
 //! The thread takes what requests have piled up into one transaction, so that many concurrent
 //! sends share one sync of the disk; each request has a savepoint of its own.

@@ -1,7 +1,7 @@
 //! `SendMessage` and its batch.
 //!
-//! **Invariant:** within five minutes a FIFO queue takes one message per deduplication id; a
-//! repeat is answered like the first and adds nothing.
+//! **Invariant:** within five minutes a FIFO queue, or each of its groups if that is its scope, takes one message per
+//! deduplication id; a repeat is answered like the first and adds nothing.
 
 use super::attributes::MessageAttributes;
 use super::batch::{self, Outcome};
@@ -114,8 +114,9 @@ fn append(turn: &Turn<'_>, queue: &Queue, draft: &Draft) -> Result<Sent, Fault> 
         system_attributes_digest: draft.message_system_attributes.digest()?,
         sequence_number: None,
     };
-    if let Some(dedup) = &dedup
-        && let Some((id, seq)) = first_of(turn, queue, dedup)?
+    let known = dedup.as_ref().map(|dedup| draft.known_as(queue, dedup));
+    if let Some(known) = &known
+        && let Some((id, seq)) = first_of(turn, queue, known)?
     {
         sent.message_id = id;
         sent.sequence_number = Some(sequence_number(seq));
@@ -144,31 +145,31 @@ fn append(turn: &Turn<'_>, queue: &Queue, draft: &Draft) -> Result<Sent, Fault> 
             attributes,
             draft.message_body,
         ])?;
-    if let Some(dedup) = dedup {
+    if let Some(known) = known {
         let seq = turn.db.last_insert_rowid();
         turn.db
             .prepare_cached(
                 "INSERT OR REPLACE INTO duplicates (queue, dedup, id, seq, sent)
                  VALUES (?, ?, ?, ?, ?)",
             )?
-            .execute(params![queue.name, dedup, sent.message_id, seq, turn.now])?;
+            .execute(params![queue.name, known, sent.message_id, seq, turn.now])?;
         sent.sequence_number = Some(sequence_number(seq));
     }
     Ok(sent)
 }
 
-/// The id and seq of the message that came first under `dedup`.
+/// The id and seq of the message that came first as `known`.
 fn first_of(
     turn: &Turn<'_>,
     queue: &Queue,
-    dedup: &str,
+    known: &str,
 ) -> rusqlite::Result<Option<(String, i64)>> {
     turn.db
         .prepare_cached(
             "SELECT id, seq FROM duplicates WHERE queue = ? AND dedup = ? AND sent > ?",
         )?
         .query_row(
-            params![queue.name, dedup, turn.now - DEDUPLICATION_INTERVAL],
+            params![queue.name, known, turn.now - DEDUPLICATION_INTERVAL],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()
@@ -227,6 +228,14 @@ impl Draft {
             None => Err(Fault::invalid(
                 "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly",
             )),
+        }
+    }
+
+    /// How a repeat is recognised. Neither id has a space.
+    fn known_as(&self, queue: &Queue, dedup: &str) -> String {
+        match &self.message_group_id {
+            Some(group) if queue.settings.deduplicates_in_groups() => format!("{group} {dedup}"),
+            Some(_) | None => dedup.to_owned(),
         }
     }
 

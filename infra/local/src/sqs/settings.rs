@@ -16,6 +16,18 @@ pub(super) const MAX_BYTES: i64 = 1_048_576;
 pub(super) const REDRIVE_POLICY: &str = "RedrivePolicy";
 pub(super) const FIFO_QUEUE: &str = "FifoQueue";
 const CONTENT_BASED_DEDUPLICATION: &str = "ContentBasedDeduplication";
+const DEDUPLICATION_SCOPE: &str = "DeduplicationScope";
+const THROUGHPUT_LIMIT: &str = "FifoThroughputLimit";
+const BY_GROUP: &str = "messageGroup";
+const LIMITED_BY_GROUP: &str = "perMessageGroupId";
+
+/// The attributes of a FIFO queue that are one of two words.
+const WORDS: [(&str, [&str; 2]); 3] = [
+    (CONTENT_BASED_DEDUPLICATION, ["true", "false"]),
+    (DEDUPLICATION_SCOPE, [BY_GROUP, "queue"]),
+    // Kept and given back: there is no limit here.
+    (THROUGHPUT_LIMIT, [LIMITED_BY_GROUP, "perQueue"]),
+];
 
 /// An attribute that is a whole number.
 struct Number {
@@ -66,7 +78,6 @@ const INERT: [&str; 5] = [
     "RedriveAllowPolicy",
     "SqsManagedSseEnabled",
 ];
-const INERT_FIFO: [&str; 2] = ["DeduplicationScope", "FifoThroughputLimit"];
 
 /// Removed by an empty value.
 const REMOVABLE: [&str; 4] = [
@@ -106,6 +117,11 @@ impl Settings {
                 let value = check(queue, name, value)?;
                 self.0.insert(name.clone(), value);
             }
+        }
+        let limit = self.0.get(THROUGHPUT_LIMIT);
+        if limit.is_some_and(|limit| limit == LIMITED_BY_GROUP) && !self.deduplicates_in_groups() {
+            let message = "perMessageGroupId is only allowed with DeduplicationScope messageGroup.";
+            return Err(Fault::new(Kind::InvalidAttributeValue, message));
         }
         Ok(())
     }
@@ -153,6 +169,12 @@ impl Settings {
             .is_some_and(|value| value == "true")
     }
 
+    /// Whether two groups may have messages of one deduplication id.
+    pub(super) fn deduplicates_in_groups(&self) -> bool {
+        let scope = self.0.get(DEDUPLICATION_SCOPE);
+        scope.is_some_and(|scope| scope == BY_GROUP)
+    }
+
     pub(super) fn redrive_policy(&self) -> Option<RedrivePolicy> {
         RedrivePolicy::parse(self.0.get(REDRIVE_POLICY)?)
     }
@@ -177,6 +199,12 @@ fn check(queue: &QueueName, name: &str, value: &str) -> Result<String, Fault> {
             .then(|| value.to_string())
             .ok_or_else(invalid);
     }
+    if let Some((_, words)) = WORDS.iter().find(|(known, _)| *known == name)
+        && queue.is_fifo()
+    {
+        let is_known = words.contains(&value);
+        return is_known.then(|| value.to_owned()).ok_or_else(invalid);
+    }
     match name {
         REDRIVE_POLICY => match RedrivePolicy::parse(value) {
             Some(policy) => Ok(policy.to_string()),
@@ -189,12 +217,7 @@ fn check(queue: &QueueName, name: &str, value: &str) -> Result<String, Fault> {
             "The name of a FIFO queue can only include alphanumeric characters, hyphens, or \
              underscores, must end with .fifo suffix and be 1 to 80 in length",
         )),
-        CONTENT_BASED_DEDUPLICATION if queue.is_fifo() => match value {
-            "true" | "false" => Ok(value.to_owned()),
-            _ => Err(invalid()),
-        },
         name if INERT.contains(&name) => Ok(value.to_owned()),
-        name if INERT_FIFO.contains(&name) && queue.is_fifo() => Ok(value.to_owned()),
         _ => Err(Fault::new(
             Kind::InvalidAttributeName,
             format!("Unknown Attribute {name}."),

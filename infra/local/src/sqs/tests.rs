@@ -1187,6 +1187,123 @@ async fn a_repeated_deduplication_id_adds_no_message() {
     assert_eq!(it.counts().await, [1, 0, 0]);
 }
 
+/// A FIFO queue in the mode of high throughput.
+async fn high_throughput() -> Fixture {
+    Fixture::with(
+        "work.fifo",
+        [
+            (QueueAttributeName::FifoQueue, "true"),
+            (QueueAttributeName::DeduplicationScope, "messageGroup"),
+            (QueueAttributeName::FifoThroughputLimit, "perMessageGroupId"),
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn groups_may_share_a_deduplication_id_if_that_is_the_scope() {
+    let it = high_throughput().await;
+    it.send_to("a", "same").await;
+    it.send_to("b", "same").await;
+
+    assert_eq!(it.counts().await, [2, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_repeat_within_its_group_adds_no_message_whatever_the_scope() {
+    let it = high_throughput().await;
+    it.send_to("a", "same").await;
+    it.send_to("a", "same").await;
+
+    assert_eq!(it.counts().await, [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_repeat_in_another_group_adds_no_message_if_the_scope_is_the_queue() {
+    let it = Fixture::fifo().await;
+    it.send_to("a", "same").await;
+    it.send_to("b", "same").await;
+
+    assert_eq!(it.counts().await, [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_deleted_message_adds_none_within_five_minutes() {
+    let it = Fixture::fifo().await;
+    it.send_to("a", "same").await;
+    let receipt = it.receive().await.remove(0).receipt_handle.unwrap();
+    let delete = it.client.delete_message().queue_url(&it.url);
+    delete.receipt_handle(receipt).send().await.unwrap();
+
+    it.send_to("a", "same").await;
+
+    assert_eq!(it.counts().await, [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_deduplication_id_is_free_again_after_five_minutes() {
+    let it = Fixture::fifo().await;
+    it.send_to("a", "same").await;
+    let aged = it.sqs.database.turn(|turn| {
+        turn.db
+            .execute("UPDATE duplicates SET sent = sent - 300000", [])?;
+        Ok::<_, super::fault::Fault>(())
+    });
+    aged.await.unwrap();
+
+    it.send_to("a", "same").await;
+
+    assert_eq!(it.counts().await, [2, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_limit_by_group_needs_deduplication_by_group() {
+    let it = Fixture::fifo().await;
+
+    let request = it.client.set_queue_attributes().queue_url(&it.url);
+    let limit = QueueAttributeName::FifoThroughputLimit;
+    let outcome = request.attributes(limit, "perMessageGroupId").send().await;
+
+    assert_eq!(code(outcome.unwrap_err()), "InvalidAttributeValue");
+}
+
+/// Gives back `messages` so that they come again in `seconds`.
+async fn hide(fixture: &Fixture, messages: &[Message], seconds: i32) {
+    for message in messages {
+        let change = fixture.client.change_message_visibility();
+        let change = change.queue_url(&fixture.url).visibility_timeout(seconds);
+        let receipt = message.receipt_handle().unwrap();
+        change.receipt_handle(receipt).send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_group_whose_messages_were_given_back_comes_again_in_its_order() {
+    let it = Fixture::fifo().await;
+    for body in ["1", "2", "3"] {
+        it.send_to("group", body).await;
+    }
+    let mut received = it.receive().await;
+    received.reverse();
+
+    hide(&it, &received, 0).await;
+
+    assert_eq!(bodies(&it.receive().await), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_group_waits_for_its_first_message_though_the_others_were_given_back() {
+    let it = Fixture::fifo().await;
+    for body in ["1", "2", "3"] {
+        it.send_to("group", body).await;
+    }
+    let received = it.receive().await;
+
+    hide(&it, &received[1..], 0).await;
+
+    assert_eq!(bodies(&it.receive().await), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_repeat_is_answered_with_the_first_message() {
     let it = Fixture::with(

@@ -20,6 +20,9 @@ use cloudformation::{
 /// The template of this repository.
 const TEMPLATE: &str = include_str!("../../../../template.yaml");
 
+/// Ends the name of each FIFO queue.
+const FIFO: &str = ".fifo";
+
 /// The part of a template that one machine needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {
@@ -199,26 +202,30 @@ impl Stack {
             }
         }
         // A FIFO queue is not called what it is referred to as.
-        let fifo: Vec<_> = stack
+        let names: Vec<_> = stack
             .queues
             .iter()
             .map(|queue| queue.name.clone())
             .collect();
-        for redrive in stack
-            .queues
-            .iter_mut()
-            .filter_map(|queue| queue.redrive.as_mut())
-        {
-            let named = format!("{}.fifo", redrive.dead_letters);
-            if fifo.contains(&named) {
-                redrive.dead_letters = named;
+        let called = |referred: &str| {
+            let fifo = format!("{referred}{FIFO}");
+            if names.contains(&fifo) {
+                fifo
+            } else {
+                referred.to_owned()
             }
+        };
+        for redrive in stack.queues.iter_mut().filter_map(|it| it.redrive.as_mut()) {
+            redrive.dead_letters = called(&redrive.dead_letters);
+        }
+        for mapping in &mut stack.consumers {
+            mapping.queue = called(&mapping.queue);
         }
         // Dead-letter queues have none themselves, so this puts each before those that name it.
         stack.queues.sort_by_key(|queue| queue.redrive.is_some());
         for (name, value) in template.globals.function.environment.variables {
             let value = scalar(&value)
-                .or_else(|| tagged(&value, "Ref").map(ToOwned::to_owned))
+                .or_else(|| tagged(&value, "Ref").map(called))
                 .ok_or_else(|| error(format!("the variable {name} is neither plain nor a !Ref")))?;
             stack.environment.insert(name, value);
         }
@@ -295,7 +302,7 @@ fn queue(name: String, properties: Value) -> Result<Queue, TemplateError> {
         .get("FifoQueue")
         .is_some_and(|fifo| fifo == "true")
     {
-        queue.name.push_str(".fifo");
+        queue.name.push_str(FIFO);
     }
     Ok(queue)
 }
@@ -526,5 +533,32 @@ mod tests {
         };
         assert_eq!(stack.queues[1].redrive, Some(redrive));
         assert_eq!(stack.queues[1].attributes["VisibilityTimeout"], "60");
+    }
+
+    #[test]
+    fn a_fifo_queue_is_consumed_and_sent_to_by_the_name_that_it_has() {
+        let stack = Stack::parse(
+            "
+            Globals:
+              Function:
+                Environment: { Variables: { JOBS: !Ref Jobs } }
+            Resources:
+              Worker:
+                Type: AWS::Serverless::Function
+                Properties:
+                  Events:
+                    Job: { Type: SQS, Properties: { Queue: !GetAtt Jobs.Arn } }
+              Jobs:
+                Type: AWS::SQS::Queue
+                Properties: { FifoQueue: true }
+            ",
+        )
+        .unwrap();
+        let named = (
+            stack.queues[0].name.as_str(),
+            stack.consumers[0].queue.as_str(),
+            stack.environment["JOBS"].as_str(),
+        );
+        assert_eq!(named, ("Jobs.fifo", "Jobs.fifo", "Jobs.fifo"));
     }
 }

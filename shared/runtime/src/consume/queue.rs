@@ -1,7 +1,12 @@
 //! Consumers of SQS queues.
 //!
-//! The messages of a batch are worked on at once. A message that failed comes back after the wait that the consumer sets,
-//! or at the queue's own time.
+//! | queue                        | a batch is done                    | what failed comes back                          |
+//! |------------------------------|------------------------------------|-------------------------------------------------|
+//! | standard: [`consume`]        | all messages at once               | after the consumer's wait, or the queue's own   |
+//! | FIFO: [`consume_in_order`]   | all groups at once, each in order  | after 1, 2, 4 … 60 s, with the rest of its group |
+//!
+//! **Invariant:** of a FIFO group nothing is done that was sent after a message which is neither done nor put aside. So
+//! after the first that fails the rest of the group is named as failed too, unattempted: what is not named is deleted.
 
 use std::{
     future::ready,
@@ -17,6 +22,9 @@ use crate::{
     http::telemetry::batch::{Observed, Outcome, oldest_job},
     queue::{PoisonQueue, Source},
 };
+
+/// Seconds after which a group of a FIFO queue comes back at most. A fault holds up its group alone, and is often over soon.
+const LONGEST_GROUP_WAIT: u32 = 60;
 
 /// How a consumer's lines name it and its work.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +46,8 @@ pub struct Message {
     pub receipt: Option<String>,
     /// What it says.
     pub body: String,
+    /// Its group: in a FIFO queue, the messages whose order is kept.
+    pub group: String,
     /// How often it was received, if it says.
     pub receives: Option<u32>,
     /// When it was sent, in milliseconds since 1970, if it says.
@@ -104,40 +114,32 @@ pub trait Consumer: Sync {
     }
 }
 
-/// Has `consumer` do a batch, all of it at once, and names the messages that are to come again.
+/// Has `consumer` do a batch of a standard queue, all of it at once, and names the messages that are to come again.
 pub async fn consume<C: Consumer>(
     consumer: &C,
     poison: &PoisonQueue,
     event: SqsEvent,
 ) -> SqsBatchResponse {
-    let observed = Observed::begin();
-    let sent = |message: &SqsMessage| message.attributes.get("SentTimestamp").cloned();
-    let sent: Vec<_> = event.records.iter().filter_map(sent).collect();
-    let mut outcome = Outcome {
-        records: event.records.len(),
-        oldest: oldest_job(sent.iter()),
-        ..Outcome::default()
-    };
-    let batch = Batch {
-        consumer,
-        poison,
-        source: consumer.source(),
-    };
-    let work = async {
-        let pieces = pieces::<C>(event.records);
-        let ended = join_all(pieces.into_iter().map(|piece| batch.work(piece))).await;
-        consumer.finish().await;
-        ended
-    };
-    let mut response = SqsBatchResponse::default();
-    for (again, counted) in observed.of(work).await {
-        outcome.add(&counted);
-        response
-            .batch_item_failures
-            .extend(again.into_iter().map(failure));
-    }
-    observed.end(&outcome);
-    response
+    let batch = Batch::begin(consumer, poison, &event);
+    let pieces = pieces::<C>(event.records);
+    batch
+        .end(pieces.into_iter().map(|piece| batch.work(piece)))
+        .await
+}
+
+/// Has `consumer` do a batch of a FIFO queue, each group in its order, and names the messages that are to come again: of a
+/// group, the first that failed and all that follow it. [`Consumer::join`], [`Consumer::wait`] and
+/// [`Consumer::is_replaced`] are for standard queues, and are not asked.
+pub async fn consume_in_order<C: Consumer>(
+    consumer: &C,
+    poison: &PoisonQueue,
+    event: SqsEvent,
+) -> SqsBatchResponse {
+    let batch = Batch::begin(consumer, poison, &event);
+    let groups = groups(event.records);
+    batch
+        .end(groups.iter().map(|group| batch.in_order(group)))
+        .await
 }
 
 /// Seconds that double from `first` on with each further receive, at most `longest`.
@@ -147,19 +149,27 @@ pub fn doubled(first: u32, receives: u32, longest: u32) -> u32 {
     u32::try_from(seconds).map_or(longest, |seconds| seconds.min(longest))
 }
 
+/// After how many seconds a group comes back: 1, 2, 4, …
+fn group_wait(receives: u32) -> u32 {
+    doubled(1, receives, LONGEST_GROUP_WAIT)
+}
+
 /// A job with the messages that ask for it, or one message and the reason why it cannot be read.
 struct Piece<J> {
     messages: Vec<Message>,
     job: Result<J, String>,
 }
 
+fn read<C: Consumer>(message: &Message) -> Result<C::Job, String> {
+    catch_unwind(|| C::read(message))
+        .unwrap_or_else(|_| Err("reading the message panicked".to_owned()))
+}
+
 /// Reads messages, and puts those together that are done together.
 fn pieces<C: Consumer>(messages: Vec<SqsMessage>) -> Vec<Piece<C::Job>> {
     let mut pieces = Vec::new();
     for message in messages.into_iter().map(Message::from) {
-        let read = catch_unwind(|| C::read(&message))
-            .unwrap_or_else(|_| Err("reading the message panicked".to_owned()));
-        let job = match read {
+        let job = match read::<C>(&message) {
             Ok(job) => match join::<C>(&mut pieces, job) {
                 Ok(piece) => {
                     piece.messages.push(message);
@@ -193,24 +203,112 @@ fn join<C: Consumer>(
     Err(job)
 }
 
+/// The messages of each group, in their order.
+fn groups(messages: Vec<SqsMessage>) -> Vec<Vec<Message>> {
+    let mut groups: Vec<Vec<Message>> = Vec::new();
+    for message in messages.into_iter().map(Message::from) {
+        let known = groups.iter_mut().find(|group| {
+            let first = group.first();
+            first.is_some_and(|first| first.group == message.group)
+        });
+        match known {
+            Some(group) => group.push(message),
+            None => groups.push(vec![message]),
+        }
+    }
+    groups
+}
+
 /// A batch under way.
 struct Batch<'a, C> {
     consumer: &'a C,
     poison: &'a PoisonQueue,
     source: Source,
+    observed: Observed,
+    /// What is known of it before it is done.
+    outcome: Outcome,
 }
 
-impl<C: Consumer> Batch<'_, C> {
+impl<'a, C: Consumer> Batch<'a, C> {
+    fn begin(consumer: &'a C, poison: &'a PoisonQueue, event: &SqsEvent) -> Self {
+        let sent = event.records.iter();
+        let sent = sent.filter_map(|message| message.attributes.get("SentTimestamp"));
+        Self {
+            consumer,
+            poison,
+            source: consumer.source(),
+            observed: Observed::begin(),
+            outcome: Outcome {
+                records: event.records.len(),
+                oldest: oldest_job(sent),
+                ..Outcome::default()
+            },
+        }
+    }
+
+    /// Does all `work` at once, and writes the line of the batch.
+    async fn end(
+        &self,
+        work: impl Iterator<Item = impl Future<Output = (Vec<String>, Outcome)>>,
+    ) -> SqsBatchResponse {
+        let work = async {
+            let ended = join_all(work).await;
+            self.consumer.finish().await;
+            ended
+        };
+        let mut outcome = self.outcome;
+        let mut response = SqsBatchResponse::default();
+        for (again, counted) in self.observed.of(work).await {
+            outcome.add(&counted);
+            let again = again.into_iter().map(failure);
+            response.batch_item_failures.extend(again);
+        }
+        self.observed.end(&outcome);
+        response
+    }
+
+    /// Does the messages of a group one after the other, up to the first that fails. The ids of those that are to come
+    /// again: this one, and those that were not attempted.
+    async fn in_order(&self, group: &[Message]) -> (Vec<String>, Outcome) {
+        let mut outcome = Outcome::default();
+        let mut left = group;
+        while let [message, rest @ ..] = left {
+            if let Some(seconds) = self.next(message, &mut outcome).await {
+                // One wait for all: SQS hands out nothing of a group while one of its messages is hidden.
+                self.hide(left, seconds).await;
+                break;
+            }
+            left = rest;
+        }
+        (left.iter().map(|it| it.id.clone()).collect(), outcome)
+    }
+
+    /// Does the next message of a group. The seconds after which the group comes again, unless it goes on.
+    async fn next(&self, message: &Message, outcome: &mut Outcome) -> Option<u32> {
+        let mut fate = self.fate(read::<C>(message), outcome).await;
+        if let Ok(Fate::PutAside(reason)) = &fate {
+            fate = self.put_aside(message, reason).await.map(|()| {
+                outcome.put_aside += 1;
+                Fate::Done
+            });
+        }
+        match fate {
+            Ok(Fate::Done | Fate::PutAside(_)) => None,
+            Ok(Fate::Again(seconds)) => Some(seconds),
+            Err(error) => {
+                outcome.failed += 1;
+                Self::tell(message, &error);
+                Some(group_wait(message.receives.unwrap_or_default()))
+            }
+        }
+    }
+
     /// Does one piece of work, whatever it makes us do. The ids of the messages that are to come again.
     async fn work(&self, piece: Piece<C::Job>) -> (Vec<String>, Outcome) {
         let Piece { messages, job } = piece;
         let mut outcome = Outcome::default();
         let mut again = Vec::new();
-        let fate = match job {
-            Ok(job) => self.fate(job, &mut outcome).await,
-            Err(reason) => Ok(Fate::PutAside(reason)),
-        };
-        match fate {
+        match self.fate(job, &mut outcome).await {
             Ok(Fate::Done) => {}
             Ok(Fate::Again(seconds)) => {
                 for message in messages {
@@ -236,7 +334,16 @@ impl<C: Consumer> Batch<'_, C> {
         (again, outcome)
     }
 
-    async fn fate(&self, job: C::Job, outcome: &mut Outcome) -> Result<Fate, Error> {
+    /// Does a job, unless it could not be read.
+    async fn fate(
+        &self,
+        job: Result<C::Job, String>,
+        outcome: &mut Outcome,
+    ) -> Result<Fate, Error> {
+        let job = match job {
+            Ok(job) => job,
+            Err(reason) => return Ok(Fate::PutAside(reason)),
+        };
         AssertUnwindSafe(Box::pin(self.consumer.work(job, outcome)))
             .catch_unwind()
             .await
@@ -245,9 +352,9 @@ impl<C: Consumer> Batch<'_, C> {
 
     /// Has messages come back because of `error`.
     async fn failed(&self, messages: Vec<Message>, error: &Error) -> Vec<String> {
-        let id = messages.first().map(|message| message.id.as_str());
-        let work = C::NAMES.work;
-        tracing::warn!(message_id = id, cause = error.why(), %error, "{work} is to be done again");
+        if let Some(message) = messages.first() {
+            Self::tell(message, error);
+        }
         let mut again = Vec::new();
         for message in messages {
             let wait = C::wait(&message);
@@ -262,15 +369,25 @@ impl<C: Consumer> Batch<'_, C> {
             if self.consumer.is_replaced(&message, seconds).await {
                 return None;
             }
-            if let Some(receipt) = &message.receipt
-                && let Err(error) = self.source.hide(receipt, seconds).await
-            {
-                // Without an answer it comes back by itself, when the queue's own time is over.
-                let work = C::NAMES.work;
-                tracing::warn!(cause = error.why(), "{work}'s wait was not set");
-            }
+            self.hide(std::slice::from_ref(&message), seconds).await;
         }
         Some(message.id)
+    }
+
+    /// Has messages come back after so many seconds.
+    async fn hide(&self, messages: &[Message], seconds: u32) {
+        let receipts = messages.iter().filter_map(|it| it.receipt.as_deref());
+        let receipts: Vec<_> = receipts.collect();
+        if let Err(error) = self.source.hide(&receipts, seconds).await {
+            // Without an answer they come back by themselves, when the queue's own time is over.
+            let work = C::NAMES.work;
+            tracing::warn!(cause = error.why(), "{work}'s wait was not set");
+        }
+    }
+
+    fn tell(message: &Message, error: &Error) {
+        let (id, work) = (&message.id, C::NAMES.work);
+        tracing::warn!(message_id = id, cause = error.why(), %error, "{work} is to be done again");
     }
 
     async fn put_aside(&self, message: &Message, reason: &str) -> Result<(), Error> {
@@ -287,6 +404,7 @@ impl From<SqsMessage> for Message {
         Self {
             receives: attribute("ApproximateReceiveCount").and_then(|count| count.parse().ok()),
             sent_millis: attribute("SentTimestamp").and_then(|millis| millis.parse().ok()),
+            group: attribute("MessageGroupId").cloned().unwrap_or_default(),
             id: message.message_id.unwrap_or_default(),
             receipt: message.receipt_handle,
             body: message.body.unwrap_or_default(),
@@ -311,5 +429,10 @@ mod tests {
             [0, 1, 2, 6, 7, 8, 999].map(wait),
             [15, 15, 30, 480, 900, 900, 900]
         );
+    }
+    #[test]
+    fn a_group_that_fails_comes_back_ever_later_up_to_a_minute() {
+        let receives = [1, 2, 3, 6, 7, 1_000];
+        assert_eq!(receives.map(group_wait), [1, 2, 4, 32, 60, 60]);
     }
 }
