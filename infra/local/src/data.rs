@@ -96,13 +96,13 @@ impl fmt::Display for DataError {
                 f,
                 "the sealing key of {} is missing: restore sealing.key from a backup, or set SEALING_KEY to the key. {}",
                 folder.display(),
-                GiveUp(folder)
+                GiveUp(folder, false)
             ),
             Self::OtherSealingKey(folder, place) => write!(
                 f,
                 "the sealing key in {place} is not the one that sealed the secrets in {}: restore that one. {}",
                 folder.display(),
-                GiveUp(folder)
+                GiveUp(folder, *place == SEALING.variable)
             ),
             Self::LostDatabase(folder) => write!(
                 f,
@@ -136,18 +136,22 @@ impl fmt::Display for DataError {
 
 impl std::error::Error for DataError {}
 
-/// How to go on without what the lost sealing key sealed.
-struct GiveUp<'a>(&'a Path);
+/// How to go on without what the lost sealing key sealed, where another one is set in the environment, or none.
+struct GiveUp<'a>(&'a Path, bool);
 
 impl fmt::Display for GiveUp<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "To give up what it sealed (webhooks' secrets, providers' keys), put a new key of at least {SHORTEST_KEY} characters \
-             into {} and remove {}",
-            self.0.join(SEALING.file).display(),
-            self.0.join(SEALING_CHECK).display()
-        )
+        let Self(folder, is_set) = self;
+        f.write_str("To give up what it sealed (webhooks' secrets, providers' keys), ")?;
+        if !is_set {
+            let file = folder.join(SEALING.file);
+            let file = file.display();
+            write!(
+                f,
+                "put a new key of at least {SHORTEST_KEY} characters into {file} and "
+            )?;
+        }
+        write!(f, "remove {}", folder.join(SEALING_CHECK).display())
     }
 }
 
@@ -439,6 +443,8 @@ mod tests {
         let error = folder.sealing_key(Some(other.clone())).unwrap_err();
         let told = "the sealing key in SEALING_KEY is not the one that sealed the secrets in";
         assert!(error.to_string().starts_with(told), "{error}");
+        // What is in the file would not be used.
+        assert!(!error.to_string().contains("put a new key"), "{error}");
         fs::write(folder.path().join("sealing.key"), &other).unwrap();
         folder.sealing_key(None).unwrap_err();
         // As the error says.

@@ -156,7 +156,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     };
     let (base_url, address) = (url(&listener)?, bound(&listener)?);
     let served = sockets.router(functions::socket_handler(&app), api.clone());
-    let served = proxies.around(welcome::around(served));
+    let served = proxies.around(welcome::around(served, &app));
     tasks.spawn(gateway::serve(listener, served, connections, stopping));
     Ok(Running {
         base_url,
@@ -194,7 +194,16 @@ fn connections(options: &Options, proxies: &Proxies) -> Connections {
         total: options.max_connections,
         per_address: options.max_connections_per_address,
     };
-    let caps = caps.within(descriptors::for_connections());
+    let allowed = caps.within(descriptors::for_connections());
+    if allowed.total < caps.total {
+        let (asked, allowed) = (caps.total, allowed.total);
+        tracing::warn!(
+            asked,
+            allowed,
+            "the limit of file descriptors (ulimit -Hn) allows fewer connections than asked for"
+        );
+    }
+    let caps = allowed;
     Connections::new(caps, Timeouts::default(), proxies.clone())
 }
 

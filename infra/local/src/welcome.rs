@@ -3,7 +3,9 @@
 use axum::Router;
 use axum::http::header;
 use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, get_service};
+use parlance::app::App;
+use parlance::http::{dialects::ChatApi, edge::edge};
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
@@ -17,9 +19,10 @@ const PAGE: &str = r#"<!doctype html>
 </html>
 "#;
 
-/// `api`, with the page on top.
-pub(crate) fn around(api: Router) -> Router {
-    let page = get(page).fallback_service(api.clone());
+/// `api`, with the page on top, which is answered and limited as all pages without a key are.
+pub(crate) fn around(api: Router, app: &App) -> Router {
+    let page = edge::<ChatApi>(Router::new().route("/", get(page)), app);
+    let page = get_service(page).fallback_service(api.clone());
     Router::new().route("/", page).fallback_service(api)
 }
 

@@ -103,6 +103,10 @@ fn the_root_is_a_page_that_leads_to_the_documentation() {
     let page = client.get("/");
     let kind = page.header("content-type").map(ToOwned::to_owned);
     assert_eq!(kind.as_deref(), Some("text/html; charset=utf-8"));
+    // Like every other answer.
+    for name in ["x-request-id", "x-ratelimit-limit"] {
+        assert!(page.header(name).is_some(), "{name}");
+    }
     let page = page.assert(200);
     assert!(page.as_str().unwrap().contains(r#"href="/docs""#), "{page}");
     client.get("/docs").assert(200);

@@ -33,7 +33,8 @@ pub(super) fn outward(operation: Operation, answer: Answer) -> Answer {
             each_text(body, &|text| in_region(text, STORED, USUAL_REGION));
         }),
         Operation::GetRecords => changed(answer, |body| {
-            for record in body["Records"].as_array_mut().into_iter().flatten() {
+            let records = body.get_mut("Records").and_then(Value::as_array_mut);
+            for record in records.into_iter().flatten() {
                 record["awsRegion"] = USUAL_REGION.into();
             }
         }),

@@ -14,8 +14,8 @@ use aws_smithy_types::body::SdkBody;
 use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
 use dynoxide::{Database, DynoxideError};
 use parlance::app::StoreFaults;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use super::Answer;
@@ -71,6 +71,13 @@ impl std::fmt::Debug for Lent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Lent")
     }
+}
+
+/// A request about one table.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TableNamed {
+    table_name: String,
 }
 
 /// The store's name in log lines.
@@ -199,8 +206,8 @@ impl Engine {
             Operation::DescribeTable => self.call(body, Database::describe_table),
             Operation::ListTables => self.call(body, Database::list_tables),
             Operation::CreateTable => self.define(body, Database::create_table),
-            Operation::UpdateTable => self.define(body, Database::update_table),
-            Operation::DeleteTable => self.define(body, Database::delete_table),
+            Operation::UpdateTable => self.end_streams(body, Database::update_table),
+            Operation::DeleteTable => self.end_streams(body, Database::delete_table),
             Operation::DescribeTimeToLive => self.call(body, Database::describe_time_to_live),
             Operation::UpdateTimeToLive => self.call(body, Database::update_time_to_live),
             Operation::TagResource => self.call(body, Database::tag_resource),
@@ -253,6 +260,21 @@ impl Engine {
         let answer = self.call(body, run)?;
         drop(held);
         self.streamed = StreamedTables::of(&self.database)?;
+        Ok(answer)
+    }
+
+    /// The same, where a stream of the table may be over by that.
+    fn end_streams<R: DeserializeOwned, T: Serialize>(
+        &mut self,
+        body: &[u8],
+        run: fn(&Database, R) -> Result<T, DynoxideError>,
+    ) -> Result<Vec<u8>, DynoxideError> {
+        let answer = self.define(body, run)?;
+        let request: TableNamed = request::read(body)?;
+        if !self.streamed.has(&request.table_name) {
+            let buried = self.records.bury(&request.table_name);
+            buried.map_err(DynoxideError::SqliteError)?;
+        }
         Ok(answer)
     }
 

@@ -10,6 +10,7 @@ mod arns;
 mod connector;
 mod contents;
 mod engine;
+mod iterators;
 mod operation;
 mod reads;
 mod records;
@@ -31,7 +32,7 @@ use std::thread::JoinHandle;
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError};
-use parlance::app::StoreFaults;
+use parlance::app::{StoreFault, StoreFaults};
 use tokio::sync::{oneshot, watch};
 use tokio::task::coop;
 
@@ -111,10 +112,14 @@ impl DynamoDb {
     /// Opens the store in `path`, which is made if it does not exist.
     pub fn open(path: &Path, sync: Sync) -> Result<Self, OpenError> {
         let failed = |reason: &dyn fmt::Display| {
-            OpenError(format!(
-                "cannot open the database {}: {reason}",
-                path.display()
-            ))
+            let (path, reason) = (path.display(), reason.to_string());
+            let hint = match crate::storage::fault_in(&reason) {
+                Some(StoreFault::Refused) => {
+                    ". A start writes to it: is the disk full, or read-only?"
+                }
+                Some(StoreFault::Damaged) | None => "",
+            };
+            OpenError(format!("cannot open the database {path}: {reason}{hint}"))
         };
         let name = path
             .to_str()
@@ -184,7 +189,8 @@ impl DynamoDb {
         target: &str,
         body: Vec<u8>,
     ) -> Result<Answer, Answer> {
-        if let Some(stream) = shards::named(operation, &body)? {
+        let stream = shards::named(operation, &body)?;
+        if let Some(stream) = &stream {
             let siblings = SdkBody::from(stream.siblings());
             let listed = self.submit(LIST_STREAMS, siblings).await;
             if let Some(refusal) = stream.absent_from(&listed) {
@@ -193,7 +199,12 @@ impl DynamoDb {
         }
         let request = shards::inward(operation, body)?;
         let answer = self.submit(target, SdkBody::from(&*request)).await;
-        Ok(shards::outward(operation, &request, answer))
+        Ok(shards::outward(
+            operation,
+            stream.as_ref(),
+            &request,
+            answer,
+        ))
     }
 
     /// The known faults of its file.

@@ -33,6 +33,9 @@ const TRIM: &str = "
         SELECT id FROM _stream_records WHERE table_name = ?1
         ORDER BY CAST(sequence_number AS INTEGER) DESC LIMIT 1)";
 
+/// No shard has this name.
+const BURY: &str = "UPDATE _stream_records SET shard_id = 'over' WHERE table_name = ?";
+
 /// What dynoxide adds to a stored number to show it with 21 digits, as DynamoDB's are.
 const SHOWN_OFFSET: u128 = 100_000_000_000_000_000_000;
 
@@ -94,6 +97,13 @@ impl Records {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.execute_batch(INDEXES)?;
         Ok(Self(connection))
+    }
+
+    /// Leaves the records of a stream that is over to nobody: another one of the table begins without them. They stay for a
+    /// while, since the next number is counted from the last of them.
+    pub(super) fn bury(&self, table: &str) -> rusqlite::Result<()> {
+        let mut statement = self.0.prepare_cached(BURY)?;
+        statement.execute([table]).map(drop)
     }
 
     /// Deletes one batch; whether there may be more.

@@ -1,13 +1,14 @@
 //! Streams as AWS models them, for clients that come over the port.
 //!
 //! dynoxide has one shard for each stream, which is always open. It names the shard after its table, shows the newest
-//! record as the end of an open shard, and passes over the bounds of the operations, the label in a stream's ARN and the shard
-//! after which a description begins. SDKs of others check such things: here they are put right on the way in and out. The runner's own pollers use the stream as dynoxide shows it, and their
+//! record as the end of an open shard, and passes over the bounds of the operations, the label in a stream's ARN, the shard
+//! after which a description begins and the age of an iterator. SDKs of others check such things: here they are put right on the way in and out. The runner's own pollers use the stream as dynoxide shows it, and their
 //! checkpoints hold its names.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::iterators::{self, Iterator};
 use super::operation::Operation;
 use super::{Answer, arns};
 
@@ -75,6 +76,18 @@ pub(super) fn named(operation: Operation, body: &[u8]) -> Result<Option<Named>, 
         return Ok(None);
     };
     check(operation, &request)?;
+    if let Some(shown) = request.get("ShardIterator").and_then(Value::as_str) {
+        let iterator = Iterator::parse(shown).ok_or_else(|| {
+            let kind = "com.amazon.coral.validate#ValidationException";
+            refusal(kind, "Invalid ShardIterator.")
+        })?;
+        if iterator.is_expired(iterators::now()) {
+            let kind = "com.amazonaws.dynamodb.v20120810#ExpiredIteratorException";
+            let message = "Iterator expired. It was made more than 15 minutes ago.";
+            return Err(refusal(kind, message));
+        }
+        return Ok(Some(Named { arn: iterator.arn }));
+    }
     let arn = ARNS.iter().find_map(|name| request.get(*name)?.as_str());
     Ok(arn.map(|arn| Named {
         arn: arn.to_owned(),
@@ -100,6 +113,12 @@ pub(super) fn inward(operation: Operation, body: Vec<u8>) -> Result<Vec<u8>, Ans
     if let Some(shard) = request.get_mut("ShardId") {
         *shard = stored(&table).into();
     }
+    if let Some(Value::String(shown)) = request.get_mut("ShardIterator")
+        && let Some(iterator) = Iterator::parse(shown)
+    {
+        let table = table_of(&iterator.arn).unwrap_or_default();
+        *shown = iterator.stored(table, stored(table));
+    }
     for name in ARNS {
         if let Some(Value::String(arn)) = request.get_mut(name) {
             *arn = arns::stored(arn);
@@ -108,14 +127,36 @@ pub(super) fn inward(operation: Operation, body: Vec<u8>) -> Result<Vec<u8>, Ans
     Ok(Value::Object(request).to_string().into_bytes())
 }
 
-/// The `answer` of dynoxide to `request`, as AWS would give it.
-pub(super) fn outward(operation: Operation, request: &[u8], answer: Answer) -> Answer {
-    if operation != Operation::DescribeStream || answer.status != 200 {
+/// The `answer` of dynoxide to `request`, which names a stream, as AWS would give it.
+pub(super) fn outward(
+    operation: Operation,
+    named: Option<&Named>,
+    request: &[u8],
+    answer: Answer,
+) -> Answer {
+    let iterator = match operation {
+        Operation::GetShardIterator => Some("ShardIterator"),
+        Operation::GetRecords => Some("NextShardIterator"),
+        Operation::DescribeStream => None,
+        _ => return answer,
+    };
+    if answer.status != 200 {
         return answer;
     }
     let Ok(mut described) = serde_json::from_slice::<Value>(&answer.body) else {
         return answer;
     };
+    if let (Some(member), Some(named)) = (iterator, named) {
+        let given = described[member].as_str();
+        let given = given.and_then(|it| Iterator::given(&named.arn, it, iterators::now()));
+        if let Some(given) = given {
+            described[member] = given.shown().into();
+        }
+        return Answer {
+            body: described.to_string().into_bytes(),
+            ..answer
+        };
+    }
     let stream = &mut described["StreamDescription"];
     let table = stream["TableName"].as_str().unwrap_or_default().to_owned();
     let request: Value = serde_json::from_slice(request).unwrap_or_default();

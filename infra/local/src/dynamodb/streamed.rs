@@ -31,7 +31,8 @@ impl StreamedTables {
         }
     }
 
-    fn has(&self, table: &str) -> bool {
+    /// Whether `table` has a stream.
+    pub(super) fn has(&self, table: &str) -> bool {
         self.0.contains(table)
     }
 }

@@ -83,16 +83,24 @@ const SCHEMA: &str = "
         found INTEGER NOT NULL,
         failure TEXT,
         started INTEGER NOT NULL,
-        status TEXT
+        status TEXT,
+        stepped INTEGER,
+        lost INTEGER
     ) WITHOUT ROWID;
 ";
 
 /// Adds what the tables of earlier versions lack.
 fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
-    let known = "SELECT count(*) FROM pragma_table_info('moves') WHERE name = 'status'";
-    let known: i64 = connection.query_row(known, [], |row| row.get(0))?;
-    if known == 0 {
-        connection.execute_batch("ALTER TABLE moves ADD COLUMN status TEXT")?;
+    let known = "SELECT count(*) FROM pragma_table_info('moves') WHERE name = ?";
+    for (name, kind) in [
+        ("status", "TEXT"),
+        ("stepped", "INTEGER"),
+        ("lost", "INTEGER"),
+    ] {
+        let known: i64 = connection.query_row(known, [name], |row| row.get(0))?;
+        if known == 0 {
+            connection.execute_batch(&format!("ALTER TABLE moves ADD COLUMN {name} {kind}"))?;
+        }
     }
     Ok(())
 }

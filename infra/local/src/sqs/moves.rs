@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A step is one transaction. A task without a rate is done in one, which its start waits for; one with a rate moves what
-//! is due by then, twenty times a second, and goes on after a restart. A message keeps its id and starts anew in all else.
+//! is due by then, twenty times a second, and goes on after a restart. Time in which nobody steps does not count. A message keeps its id and starts anew in all else.
 //!
 //! **Invariant:** a queue has at most one running task, and a task has moved no more than its rate allows since it began.
 
@@ -118,6 +118,25 @@ struct Running {
     moved: i64,
     found: i64,
     started: i64,
+    /// When the last step was, in milliseconds since 1970.
+    stepped: i64,
+    /// How long nobody stepped, in milliseconds.
+    lost: i64,
+}
+
+/// Steps are made so often, in milliseconds, unless the process is held up, ends, or its clock is set.
+const LONGEST_PAUSE: i64 = 1_000;
+
+impl Running {
+    /// How long nobody had stepped by `now`.
+    const fn lost_by(&self, now: i64) -> i64 {
+        let pause = now - self.stepped;
+        if pause < 0 || pause > LONGEST_PAUSE {
+            self.lost + pause
+        } else {
+            self.lost
+        }
+    }
 }
 
 /// Moves what a task may have moved by now, and ends it when that was all. Whether it goes on.
@@ -125,7 +144,8 @@ pub(super) fn step(turn: &mut Turn<'_>, handle: &str) -> Result<bool, Fault> {
     let task = turn
         .db
         .query_row(
-            "SELECT source, destination, rate, moved, found, started FROM moves
+            "SELECT source, destination, rate, moved, found, started,
+                    coalesce(stepped, started) AS stepped, coalesce(lost, 0) AS lost FROM moves
              WHERE handle = ? AND status = 'RUNNING'",
             params![handle],
             |row| {
@@ -136,6 +156,8 @@ pub(super) fn step(turn: &mut Turn<'_>, handle: &str) -> Result<bool, Fault> {
                     moved: row.get("moved")?,
                     found: row.get("found")?,
                     started: row.get("started")?,
+                    stepped: row.get("stepped")?,
+                    lost: row.get("lost")?,
                 })
             },
         )
@@ -143,9 +165,9 @@ pub(super) fn step(turn: &mut Turn<'_>, handle: &str) -> Result<bool, Fault> {
     // Cancelled, or its queue was deleted.
     let Some(task) = task else { return Ok(false) };
     let left = task.found - task.moved;
+    let lost = task.lost_by(turn.now);
     let due = task.rate.map_or(left, |rate| {
-        // A clock that was set back moves nothing until it is there again.
-        let millis = (turn.now - task.started).max(0);
+        let millis = (turn.now - task.started - lost).max(0);
         let allowed = 1 + rate.saturating_mul(millis) / 1_000;
         (allowed - task.moved).clamp(0, left)
     });
@@ -164,8 +186,9 @@ pub(super) fn step(turn: &mut Turn<'_>, handle: &str) -> Result<bool, Fault> {
         (true, Some(_)) => "FAILED",
     };
     turn.db.execute(
-        "UPDATE moves SET moved = moved + ?2, failure = ?3, status = ?4 WHERE handle = ?1",
-        params![handle, moved, failure, status],
+        "UPDATE moves SET moved = moved + ?2, failure = ?3, status = ?4, stepped = ?5, lost = ?6
+         WHERE handle = ?1",
+        params![handle, moved, failure, status, turn.now, lost],
     )?;
     Ok(!is_over)
 }

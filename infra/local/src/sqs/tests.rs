@@ -1131,6 +1131,52 @@ async fn a_move_task_goes_on_after_a_restart() {
     assert_eq!(receive(&client, &url, 0).await.len(), 3);
 }
 
+/// As after an end of the process, or where it was held up.
+#[tokio::test]
+async fn time_in_which_a_move_task_was_not_worked_on_is_not_made_up_for() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("q.db");
+    let sqs = Sqs::open(Some(&file), Sync::Normal).unwrap();
+    let it = client(&sqs);
+    let dead = create(&it, "dead", []).await;
+    let policy =
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:dead","maxReceiveCount":1}"#;
+    create(&it, "work", [(QueueAttributeName::RedrivePolicy, policy)]).await;
+    for body in 0..60 {
+        let send = it.send_message().queue_url(&dead);
+        send.message_body(body.to_string()).send().await.unwrap();
+    }
+    let request = it.start_message_move_task();
+    let request = request.source_arn("arn:aws:sqs:us-east-1:000000000000:dead");
+    let request = request.destination_arn("arn:aws:sqs:us-east-1:000000000000:work");
+    let slowly = request.max_number_of_messages_per_second(1);
+    slowly.send().await.unwrap();
+    sqs.close();
+    // It began an hour ago, and was stepped then for the last time.
+    let hour = 3_600_000;
+    let db = rusqlite::Connection::open(&file).unwrap();
+    let earlier = "UPDATE moves SET started = started - ?1, stepped = stepped - ?1";
+    db.execute(earlier, [hour]).unwrap();
+    drop(db);
+
+    let began = Instant::now();
+    let sqs = Sqs::open(Some(&file), Sync::Normal).unwrap();
+    let it = client(&sqs);
+    sqs.resume_moves().await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (_, _, moved) = newest_task(&it).await;
+        let allowed = 2 + i64::try_from(began.elapsed().as_secs()).unwrap();
+        assert!(moved <= allowed, "{moved} moved");
+        if moved >= 2 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not go on");
+        tokio::task::yield_now().await;
+    }
+    sqs.close();
+}
+
 async fn move_dead_letters(it: &Fixture) -> String {
     let request = it.client.start_message_move_task();
     let request = request.source_arn("arn:aws:sqs:us-east-1:000000000000:dead");

@@ -168,3 +168,73 @@ async fn a_shard_that_does_not_exist_is_not_found() {
     let described = done(&store, "DescribeStream", &described).await;
     assert_eq!(described["StreamDescription"]["Shards"], json!([]));
 }
+
+/// An iterator of the oldest record, as the port gives it.
+async fn oldest(store: &Store, stream: &str, shard: &str) -> Value {
+    let iterator =
+        json!({ "StreamArn": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON" });
+    done(store, "GetShardIterator", &iterator).await
+}
+
+fn keys(records: &Value) -> Vec<&str> {
+    let records = records["Records"].as_array().unwrap().iter();
+    let keys = records.map(|it| it["dynamodb"]["Keys"]["pk"]["S"].as_str().unwrap());
+    keys.collect()
+}
+
+#[tokio::test]
+async fn an_iterator_is_of_its_stream_and_leads_on() {
+    let store = Store::new().await;
+    store.put("a").await;
+    let (stream, shard) = shown(&store).await;
+    let iterator = oldest(&store, &stream, &shard).await;
+    assert!(
+        iterator["ShardIterator"]
+            .as_str()
+            .unwrap()
+            .starts_with(&stream)
+    );
+    let first = done(&store, "GetRecords", &iterator).await;
+    assert_eq!(keys(&first), ["a"]);
+    store.put("b").await;
+    let next = json!({ "ShardIterator": first["NextShardIterator"] });
+    assert_eq!(keys(&done(&store, "GetRecords", &next).await), ["b"]);
+}
+
+#[tokio::test]
+async fn an_iterator_that_nobody_was_given_is_refused() {
+    let store = Store::new().await;
+    let made_up = json!({ "ShardIterator": "eyJ0YWJsZV9uYW1lIjoiTG9nIn0=" });
+    let (status, body) = ask(&store, "GetRecords", &made_up).await;
+    assert_eq!(
+        (status, body["message"].as_str()),
+        (400, Some("Invalid ShardIterator."))
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_again_has_a_stream_of_its_own() {
+    let store = Store::new().await;
+    store.put("a").await;
+    let (before, shard) = shown(&store).await;
+    let old = oldest(&store, &before, &shard).await;
+    let named = json!({ "TableName": "Log" });
+    let described = done(&store, "DescribeTable", &named).await;
+    done(&store, "DeleteTable", &named).await;
+    let table = &described["Table"];
+    let again = json!({
+        "TableName": "Log",
+        "AttributeDefinitions": table["AttributeDefinitions"],
+        "KeySchema": table["KeySchema"],
+        "BillingMode": "PAY_PER_REQUEST",
+        "StreamSpecification": table["StreamSpecification"],
+    });
+    done(&store, "CreateTable", &again).await;
+    store.put("b").await;
+
+    let (stream, shard) = shown(&store).await;
+    let new = oldest(&store, &stream, &shard).await;
+    assert_eq!(keys(&done(&store, "GetRecords", &new).await), ["b"]);
+    let what = format!("Stream: {before}");
+    assert_not_found(ask(&store, "GetRecords", &old).await, &what);
+}

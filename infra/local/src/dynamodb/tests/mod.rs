@@ -320,6 +320,17 @@ fn a_damaged_file_is_a_clear_error() {
     );
 }
 
+#[test]
+fn a_file_that_cannot_be_written_is_an_error_that_says_what_to_look_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("absent/d.db");
+    let error = DynamoDb::open(&path, Sync::Normal).unwrap_err().to_string();
+    assert!(
+        error.ends_with("A start writes to it: is the disk full, or read-only?"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn a_closed_store_answers_with_an_error() {
     let store = Store::new().await;
