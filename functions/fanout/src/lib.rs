@@ -54,7 +54,7 @@ impl Consumer for Outbox<'_> {
         self.0
     }
 
-    /// What a record makes to do; nothing for an item that is gone.
+    /// Returns the job that a record calls for; `None` for an item that is gone.
     fn read(record: &EventRecord) -> Result<Option<Job>, Error> {
         if record.event_name == "REMOVE" {
             return Ok(None);

@@ -122,7 +122,7 @@ pub(crate) fn check(data: &DataFolder, with_queues: bool) -> Result<(), DataErro
     Ok(())
 }
 
-/// What is known to be missing at the end of a stream, and so of its table.
+/// The span at the end of a stream, and so of its table, of which writes are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Loss {
     /// When the last write that is there was made. `None` if none is.

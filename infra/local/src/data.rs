@@ -443,7 +443,7 @@ mod tests {
         let error = folder.sealing_key(Some(other.clone())).unwrap_err();
         let told = "the sealing key in SEALING_KEY is not the one that sealed the secrets in";
         assert!(error.to_string().starts_with(told), "{error}");
-        // What is in the file would not be used.
+        // A key in the file would not be used: the variable goes before it.
         assert!(!error.to_string().contains("put a new key"), "{error}");
         fs::write(folder.path().join("sealing.key"), &other).unwrap();
         folder.sealing_key(None).unwrap_err();

@@ -21,14 +21,14 @@ pub(super) struct Iterator {
     made_at: u64,
 }
 
-/// What a client sees of one besides its stream.
+/// The part of an iterator that follows the ARN of its stream, as a client sees it.
 #[derive(Serialize, Deserialize)]
 struct Place {
     position: u64,
     made_at: u64,
 }
 
-/// dynoxide's.
+/// An iterator as dynoxide makes it.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     table_name: String,
